@@ -1,0 +1,152 @@
+"""The design: rows of features behind one interface, dense or sparse.
+
+This is the only module that knows how X is stored. Everything above asks for margins
+(X times coefficients), for adjoints (weighted means of something per row, times x), or for
+a block of rows, and gets float64 whatever the storage.
+
+The intercept is a feature like the others, constant 1 and last; it is never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+Array = np.ndarray[Any, Any]
+
+# Rows converted to float64 at a time: small beside X, large beside the cost of a call.
+ROWS_AT_A_TIME = 8192
+
+
+@dataclass(frozen=True)
+class Design:
+    """Rows of features with weights.
+
+    Parameters
+    ----------
+    X : ndarray or scipy.sparse CSR of shape (n, d - fit_intercept), float64 or float32
+    sample_weight : ndarray of shape (n,)
+        Positive. A weight of 2 means the same as the row twice.
+    fit_intercept : bool
+        Whether a constant feature 1 follows the columns of X.
+    """
+
+    X: Any
+    sample_weight: Array
+    fit_intercept: bool = True
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows stored."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features d, the intercept's constant included."""
+        return int(self.X.shape[1]) + self.fit_intercept
+
+    @cached_property
+    def total_weight(self) -> float:
+        """n of the mathematics: the sum of the weights."""
+        return float(self.sample_weight.sum())
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights of a mean over rows: they sum to 1."""
+        return self.sample_weight / self.total_weight
+
+    def _blocks(self) -> Iterator[tuple[slice, Any]]:
+        for start in range(0, self.n_rows, ROWS_AT_A_TIME):
+            rows = slice(start, min(start + ROWS_AT_A_TIME, self.n_rows))
+            yield rows, self.X[rows].astype(np.float64, copy=False)
+
+    def margins(self, coef: Array) -> Array:
+        """Compute x Wᵀ for every row.
+
+        Parameters
+        ----------
+        coef : ndarray of shape (C, d)
+
+        Returns
+        -------
+        ndarray of shape (C, n)
+            Class-major, as the kernels like it.
+        """
+        out = np.empty((len(coef), self.n_rows))
+        slopes = coef[:, : self.X.shape[1]]
+        for rows, block in self._blocks():
+            out[:, rows] = slopes @ block.T if isinstance(block, np.ndarray) else (block @ slopes.T).T
+        if self.fit_intercept:
+            out += coef[:, -1:]
+        return out
+
+    def adjoint(self, rows_by_class: Array) -> Array:
+        """Compute the weighted mean over rows of r_i ⊗ x_i.
+
+        Parameters
+        ----------
+        rows_by_class : ndarray of shape (C, n)
+
+        Returns
+        -------
+        ndarray of shape (C, d)
+        """
+        weighted = rows_by_class * self.weights
+        out = np.zeros((len(weighted), self.n_features))
+        slopes = out[:, : self.X.shape[1]]
+        for rows, block in self._blocks():
+            slopes += weighted[:, rows] @ block
+        if self.fit_intercept:
+            out[:, -1] = weighted.sum(axis=1)
+        return out
+
+    def class_moments(self, codes: Array, n_classes: int) -> tuple[Array, Array, Array]:
+        """Compute means over rows of onehot(y) ⊗ x, ⊗ x² and ⊗ 1[x ≠ 0].
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n,)
+            Class of each row, 0 to n_classes - 1.
+        n_classes : int
+
+        Returns
+        -------
+        mean, mean_square, support : ndarrays of shape (n_classes, d)
+        """
+        moments = np.zeros((3, n_classes, self.n_features))
+        slopes = moments[:, :, : self.X.shape[1]]
+        for rows, block in self._blocks():
+            size = block.shape[0]
+            one_hot = sp.csr_array(
+                (self.weights[rows], codes[rows], np.arange(size + 1)), shape=(size, n_classes)
+            ).T
+            square = block**2 if isinstance(block, np.ndarray) else block.power(2)
+            for moment, power in zip(slopes, (block, square, block != 0), strict=True):
+                product = one_hot @ power
+                moment += product if isinstance(product, np.ndarray) else product.toarray()
+        if self.fit_intercept:
+            moments[:, :, -1] = np.bincount(codes, self.weights, n_classes)
+        return moments[0], moments[1], moments[2]
+
+    def features(self, start: int, stop: int) -> Array:
+        """Return rows ``start`` to ``stop`` as a dense float64 array (d, stop - start)."""
+        block = self.X[start:stop]
+        out = np.ones((self.n_features, stop - start))
+        out[: self.X.shape[1]] = (block.toarray() if sp.issparse(block) else block).T
+        return out
+
+    @cached_property
+    def column_scale(self) -> Array:
+        """Root mean square of each feature (d,), 1 for a feature that is always zero."""
+        square = np.zeros(self.n_features)
+        for rows, block in self._blocks():
+            power = block**2 if isinstance(block, np.ndarray) else block.power(2)
+            square[: self.X.shape[1]] += self.weights[rows] @ power
+        if self.fit_intercept:
+            square[-1] = 1.0
+        return np.sqrt(np.where(square > 0.0, square, 1.0))

@@ -1,0 +1,139 @@
+"""The objective: a potential over a design, and an uncertainty set.
+
+    R(W) = mean_i psi(m_i) - <tau, W> + <half_width, |W|>,      m_i = W x_i
+
+Its dual maximises the mean entropy of distributions p_i, one a row, under
+|mean (p_i - onehot(y_i)) ⊗ x_i| <= half_width. Any p becomes feasible when it is shrunk
+toward the labels, so every iterate of every solver has a certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mgce_sklearn.design import Design
+from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.potentials import Potential
+from mgce_sklearn.uncertainty import UncertaintySet
+
+Array = np.ndarray[Any, Any]
+
+
+class DualPoint(NamedTuple):
+    """A feasible point of the dual: its value, and how far it had to be shrunk."""
+
+    value: float
+    shrink: float
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The convex problem of one fit.
+
+    Parameters
+    ----------
+    potential : Potential
+    design : Design
+    codes : ndarray of shape (n,)
+        Class of each row, 0 to n_classes - 1.
+    uncertainty : UncertaintySet
+        With C = n_classes rows, or C = 1 row for two classes: then the coefficients are
+        those of the second class and the margin of the first is 0.
+    n_classes : int
+    """
+
+    potential: Potential
+    design: Design
+    codes: Array
+    uncertainty: UncertaintySet
+    n_classes: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (C, d) of the coefficients."""
+        rows, columns = self.uncertainty.tau.shape
+        return rows, columns
+
+    @property
+    def first_class(self) -> int:
+        """First class that has coefficients; those before it have margin 0."""
+        return self.n_classes - self.shape[0]
+
+    def margins(self, coef: Array) -> Array:
+        """Return the margins (K, n) of all classes."""
+        return self.with_reference(self.design.margins(coef))
+
+    def with_reference(self, margins: Array) -> Array:
+        """Put the zero margins of classes without coefficients before the others."""
+        if self.first_class == 0:
+            return margins
+        return np.vstack([np.zeros((self.first_class, margins.shape[1])), margins])
+
+    def adjoint(self, rows_by_class: Array) -> Array:
+        """Return mean r_i ⊗ x_i (C, d) over the classes that have coefficients."""
+        return self.design.adjoint(rows_by_class[self.first_class :])
+
+    def linear_part(self, coef: Array) -> float:
+        """Return -<tau, W> + <half_width, |W|>."""
+        penalty = np.vdot(self.uncertainty.half_width, np.abs(coef))
+        return float(penalty - np.vdot(self.uncertainty.tau, coef))
+
+    def value(self, coef: Array) -> float:
+        """Return R(W)."""
+        psi, _ = self.potential.value_and_gradient(self.margins(coef))
+        return float(self.design.weights @ psi) + self.linear_part(coef)
+
+    def value_and_gradient(self, coef: Array) -> tuple[float, Array, Array]:
+        """Return R(W), the gradient (C, d) of its smooth part, and p (K, n)."""
+        psi, proba = self.potential.value_and_gradient(self.margins(coef))
+        value = float(self.design.weights @ psi) + self.linear_part(coef)
+        return value, self.excess(proba), proba
+
+    def excess(self, proba: Array) -> Array:
+        """Return mean (p_i - onehot(y_i)) ⊗ x_i, bounded by half_width if p is feasible."""
+        return self.adjoint(proba) - self.uncertainty.tau
+
+    def hessian_product(self, coef: Array) -> Callable[[Array], Array]:
+        """Return the map from a direction (C, d) to the second derivative along it."""
+        _, proba, v = self.potential.curvature(self.margins(coef))
+
+        def product(direction: Array) -> Array:
+            steps = self.margins(direction)
+            scaled = v * (steps - np.sum(proba * steps, axis=0))
+            return self.adjoint(scaled - proba * scaled.sum(axis=0))
+
+        return product
+
+    def hessian(self, coef: Array) -> Array:
+        """Return the dense Hessian (C d, C d) of the smooth part."""
+        _, proba, v = self.potential.curvature(self.margins(coef))
+        total = v.sum(axis=0)
+        upper_k, upper_l = np.triu_indices(self.shape[0])
+        k, other = upper_k + self.first_class, upper_l + self.first_class
+        gram = GramSum(*self.shape)
+        for start in range(0, self.design.n_rows, gram.rows_per_block):
+            rows = slice(start, min(start + gram.rows_per_block, self.design.n_rows))
+            p, w = proba[:, rows], v[:, rows]
+            cross = total[rows] * p[k] * p[other] - w[k] * p[other] - p[k] * w[other]
+            cross[upper_k == upper_l] += w[self.first_class :]
+            gram.add(cross * self.design.weights[rows], self.design.features(rows.start, rows.stop))
+        return gram.matrix()
+
+    def dual_point(self, proba: Array) -> DualPoint:
+        """Shrink p (K, n) toward the labels until it is feasible, and take its value.
+
+        p(theta) = onehot(y) + theta (p - onehot(y)), with theta in [0, 1] the largest that
+        meets every constraint. theta = 0 always does.
+        """
+        proba = np.maximum(proba, 0.0)
+        proba /= proba.sum(axis=0)
+        excess, width = np.abs(self.excess(proba)), self.uncertainty.half_width
+        violated = excess > width
+        shrink = float(np.min(width[violated] / excess[violated], initial=1.0))
+        proba *= shrink
+        proba[self.codes, np.arange(len(self.codes))] += 1.0 - shrink
+        return DualPoint(float(self.design.weights @ self.potential.entropy(proba)), shrink)

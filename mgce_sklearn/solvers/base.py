@@ -1,0 +1,128 @@
+"""What all solvers share: settings, the stopping rule, and one result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from mgce_sklearn.objective import Objective
+
+Array = np.ndarray[Any, Any]
+
+
+class Status(Enum):
+    """How a solver ended. The value is the sentence that a user reads."""
+
+    CONVERGED = "The relative duality gap is within tol."
+    MAX_ITER = "The iteration limit was reached. Raise max_iter, or accept a larger tol."
+    STALLED = (
+        "Progress stopped before the gap was closed. Standardise the features, raise lam, "
+        "try solver='interior_point', or accept a larger tol."
+    )
+
+
+class TracePoint(NamedTuple):
+    """One line of a solver's history."""
+
+    seconds: float
+    value: float
+    dual_value: float
+
+
+@dataclass(frozen=True)
+class SolverResult:
+    """What a solver returns.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (C, d)
+    value : float
+        R(coef): an upper bound on the optimum.
+    dual_value : float
+        A lower bound on the optimum.
+    status : Status
+    n_iter : int
+    trace : tuple of TracePoint
+        Best values so far against seconds, a point per iteration.
+    """
+
+    coef: Array
+    value: float
+    dual_value: float
+    status: Status
+    n_iter: int
+    trace: tuple[TracePoint, ...]
+
+    @property
+    def gap(self) -> float:
+        """value - dual_value: at least the distance of ``value`` from the optimum."""
+        return max(0.0, self.value - self.dual_value)
+
+    @property
+    def relative_gap(self) -> float:
+        """The gap as a share of the value: what ``tol`` bounds."""
+        return self.gap / self.value
+
+
+class Solver(Protocol):
+    """Settings, and a method that uses them."""
+
+    tol: float
+    max_iter: int
+    verbose: int
+
+    def solve(self, objective: Objective, start: Array | None = None) -> SolverResult:
+        """Minimise ``objective``, from the coefficients ``start`` (C, d) if given."""
+
+
+@dataclass
+class Progress:
+    """The best primal and dual points seen, and the one stopping rule.
+
+    Every solver hands its candidates to this object, so ``tol`` means the same for all:
+    value - dual value <= tol * value.
+    """
+
+    name: str
+    objective: Objective
+    tol: float
+    verbose: int = 0
+    coef: Array = field(init=False)
+    value: float = field(default=np.inf, init=False)
+    dual_value: float = field(default=0.0, init=False)  # the entropy of the labels themselves
+    trace: list[TracePoint] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.coef = np.zeros(self.objective.shape)
+        self._begin = time.perf_counter()
+
+    def offer_coef(self, coef: Array, value: float) -> None:
+        """Keep coefficients if they are the best so far."""
+        if value < self.value:
+            self.coef, self.value = coef, value
+
+    def offer_proba(self, proba: Array) -> None:
+        """Keep a dual point (K, n) if it is the best so far."""
+        self.dual_value = max(self.dual_value, self.objective.dual_point(proba).value)
+
+    def record(self) -> bool:
+        """Add a point to the trace; tell whether the gap is within tol."""
+        seconds = time.perf_counter() - self._begin
+        self.trace.append(TracePoint(seconds, self.value, self.dual_value))
+        if self.verbose:
+            gap = self.value - self.dual_value
+            print(
+                f"{self.name} {len(self.trace) - 1:4d}  value {self.value:.9f}  "
+                f"gap {gap:.2e}  {seconds:.3f} s"
+            )
+        return bool(self.value - self.dual_value <= self.tol * self.value)
+
+    def result(self, status: Status, n_iter: int) -> SolverResult:
+        """Bundle what is known now."""
+        return SolverResult(
+            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace)
+        )

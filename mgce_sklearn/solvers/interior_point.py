@@ -1,0 +1,383 @@
+"""Primal-dual interior point method, with the rows eliminated.
+
+Coefficients W = W⁺ - W⁻ have the multipliers u = half_width + g and v = half_width - g of
+their signs, where g = mean (p - onehot(y)) ⊗ x; rows have the variables of `kernels.barrier`.
+Eliminating the rows leaves one symmetric positive definite system per iteration,
+
+    [mean C_i ⊗ x_i x_iᵀ + D] dW = rhs,      D = (W⁺/u + W⁻/v)^{-1},
+
+solved for a predictor, Mehrotra's corrector, and one centrality corrector of Gondzio.
+Every iterate's p is a candidate for the dual, every W for the primal, so the gap that stops
+the method is that of the problem itself and owes nothing to the method's own accuracy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from mgce_sklearn import kernels
+from mgce_sklearn.kernels import barrier
+from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam, row_team
+from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+
+Array = np.ndarray[Any, Any]
+
+# Fraction of the longest step that keeps every variable positive.
+TO_THE_BOUNDARY = 0.99
+
+# W⁺ and W⁻ at the start, in units of 1/(root mean square of the feature).
+START_SIZE = 0.3
+
+# The products W⁺u and W⁻v aim at COEF_SHARE/d of the rows' target. With n rows and one
+# target for all, the penalty would be far closer to its boundary than the rows to theirs.
+COEF_SHARE = 0.1
+
+# How far beyond the predictor's step the centrality corrector looks.
+REACH = 0.3
+
+ROWS_PER_BLOCK = 1024
+
+# Jitters tried when rounding makes the (unit diagonal) system indefinite.
+JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
+
+
+class _Coefficients(NamedTuple):
+    """The positive variables of the penalty, each (C, d)."""
+
+    plus: Array
+    minus: Array
+    upper: Array  # multiplier u of plus
+    lower: Array  # multiplier v of minus
+
+    def step_rates(self, step: _Coefficients) -> Array:
+        """Return 1/(longest primal, dual step) that keeps the variables positive."""
+        rates = [-np.min(change / now) for now, change in zip(self, step, strict=True)]
+        return np.array([max(rates[0], rates[1]), max(rates[2], rates[3])])
+
+    def complementarity(self, step: _Coefficients) -> Array:
+        """Return the sum of products as coefficients of 1, primal, dual step and both."""
+        return np.array(
+            [
+                np.vdot(self.plus, self.upper) + np.vdot(self.minus, self.lower),
+                np.vdot(step.plus, self.upper) + np.vdot(step.minus, self.lower),
+                np.vdot(self.plus, step.upper) + np.vdot(self.minus, step.lower),
+                np.vdot(step.plus, step.upper) + np.vdot(step.minus, step.lower),
+            ]
+        )
+
+    def advanced(self, step: _Coefficients, primal: float, dual: float) -> _Coefficients:
+        """Return the point after a step."""
+        lengths = (primal, primal, dual, dual)
+        return _Coefficients(
+            *(now + a * change for now, change, a in zip(self, step, lengths, strict=True))
+        )
+
+
+class _Probe(NamedTuple):
+    """What lies along a direction."""
+
+    step: _Coefficients
+    rates: Array  # 1/(longest primal and dual step)
+    sums: Array  # complementarity, as a bilinear form of the two lengths
+    correction: Array  # of the next stage's corrector, mean kappa ⊗ x (C, d)
+
+    def lengths(self, fraction: float) -> Array:
+        """Return the primal and dual step, at most 1 and that fraction of the longest."""
+        return np.minimum(1.0, fraction / np.maximum(self.rates, np.finfo(float).tiny))
+
+
+class _Rows:
+    """The rows' part of the method: sums over rows of what `kernels.barrier` computes."""
+
+    def __init__(self, objective: Objective, team: RowTeam, q: float, margins: Array | None):
+        self.objective, self.team, self.q = objective, team, q
+        self.state = _start_rows(objective, q, margins)
+        self.stages = 0
+        self.coef_steps = np.zeros((3, *objective.shape))
+        self.nu = 0.0
+        self.reach = np.ones(2)
+
+    def _blocks(self, start: int, stop: int, size: int):
+        for begin in range(start, stop, size):
+            end = min(begin + size, stop)
+            yield begin, end, self.objective.design.features(begin, end)
+
+    def assemble(self) -> tuple[Array, Array, Array, Array]:
+        """Return mean C ⊗ x xᵀ, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
+        objective, state = self.objective, self.state
+        first, n_classes = objective.first_class, objective.n_classes
+        n_pairs = objective.shape[0] * (objective.shape[0] + 1) // 2
+
+        def share(start: int, stop: int) -> tuple[GramSum, Array]:
+            gram = GramSum(*objective.shape)
+            sums = np.zeros((3, *objective.shape))
+            for begin, end, features in self._blocks(start, stop, gram.rows_per_block):
+                curvature = np.empty((n_pairs, end - begin))
+                kappas = np.empty((2, n_classes, end - begin))
+                barrier.eliminate(state, begin, end, self.q, first, curvature, *kappas)
+                weights = objective.design.weights[begin:end]
+                curvature *= weights
+                gram.add(curvature, features)
+                sums[0] += (state.proba[first:, begin:end] * weights) @ features.T
+                sums[1:] += (kappas[:, first:] * weights) @ features.T
+            return gram, sums
+
+        parts = self.team.run(share)
+        gram, (excess, kappa, kappa_center) = parts[0][0], sum(part[1] for part in parts)
+        for other, _ in parts[1:]:
+            gram += other
+        return gram.matrix(), excess - objective.uncertainty.tau, kappa, kappa_center
+
+    def _margin_steps(self, features: Array) -> Array:
+        objective = self.objective
+        steps = np.zeros((3, objective.n_classes, features.shape[1]))
+        used = self.coef_steps[: self.stages]
+        steps[: self.stages, objective.first_class :] = used @ features
+        return steps
+
+    def look(self) -> tuple[Array, Array, Array]:
+        """Look along the direction of ``coef_steps``: rates, sums, next correction."""
+        rates, sums, corrections = zip(*self._follow(np.zeros(2)), strict=True)
+        return np.max(rates, axis=0), sum(sums), sum(corrections)
+
+    def advance(self, lengths: Array) -> None:
+        """Take the primal and the dual step."""
+        self._follow(lengths)
+
+    def _follow(self, lengths: Array) -> list[tuple[Array, Array, Array]]:
+        objective, state = self.objective, self.state
+        first, weights = objective.first_class, objective.design.weights
+
+        def share(start: int, stop: int) -> tuple[Array, Array, Array]:
+            rates, sums = np.zeros(2), np.zeros(4)
+            correction = np.zeros(objective.shape)
+            for begin, end, features in self._blocks(start, stop, ROWS_PER_BLOCK):
+                kappa = np.empty((objective.n_classes, end - begin))
+                barrier.follow(
+                    state, begin, end, self.q, weights, self.stages, self._margin_steps(features),
+                    self.nu, self.reach, lengths, kappa, rates, sums,
+                )  # fmt: skip
+                if not lengths.any():
+                    correction += (kappa[first:] * weights[begin:end]) @ features.T
+            return rates, sums, correction
+
+        return self.team.run(share)
+
+
+def _q_logarithm(rule: Array, q: float) -> Array:
+    return np.log(rule) if q == 0.0 else np.expm1(q * np.log(rule)) / q
+
+
+def _start_rows(objective: Objective, q: float, margins: Array | None) -> barrier.RowState:
+    """Put every row well inside its constraints, near the given margins if there are any.
+
+    The rule and the worst case of the margins are mixed with uniform ones, which keeps them
+    off the boundary; slacks follow from feasibility, and multipliers from the average product.
+    """
+    n_classes, n_rows = objective.n_classes, objective.design.n_rows
+    spread = 1.0 if margins is None else 0.1
+    if margins is None:
+        margins = np.zeros((n_classes, n_rows))
+    rule = kernels.rule(margins.T, q).T
+    _, proba = objective.potential.value_and_gradient(margins)
+    rule = ((1.0 - spread) * rule + spread / n_classes) * (1.0 - spread / 2.0)
+    proba = np.ascontiguousarray((1.0 - spread) * proba + spread / n_classes)
+    c, g = rule**q, rule ** (1.0 - q)
+    slack = _q_logarithm(rule, q) - margins
+    smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
+    slack += smallest - slack.min(axis=0)
+    nu = np.mean(proba * slack)
+    edge = q * nu / c
+    return barrier.RowState(
+        log_rule=np.log2(rule),
+        slack=slack,
+        proba=proba,
+        edge=edge,
+        multiplier=(1.0 + edge.sum(axis=0)) / g.sum(axis=0),
+        spare=1.0 - rule.sum(axis=0),
+    )
+
+
+class _System:
+    """The equations of the coefficients at one point."""
+
+    def __init__(
+        self, point: _Coefficients, gram: Array, excess: Array, kappa: Array, half_width: Array
+    ) -> None:
+        self.point = point
+        self.residual_upper = half_width + excess - point.upper
+        self.residual_lower = half_width - excess - point.lower
+        self.kappa = kappa
+        self.barrier = 1.0 / (point.plus / point.upper + point.minus / point.lower)
+        diagonal = np.maximum(gram.diagonal(), 0.0) + self.barrier.ravel()
+        # A unit diagonal makes the jitter mean the same whatever the features' units.
+        self.scale = 1.0 / np.sqrt(diagonal)
+        gram *= self.scale[:, None]
+        gram *= self.scale
+        np.fill_diagonal(gram, 1.0)
+        self.factor = _cholesky(gram)
+        self.target_plus = -point.plus * point.upper
+        self.target_minus = -point.minus * point.lower
+
+    def correct(self, predictor: _Coefficients, target: float, kappa: Array) -> None:
+        """Add Mehrotra's correction and centre on ``target``."""
+        self.target_plus += target - predictor.plus * predictor.upper
+        self.target_minus += target - predictor.minus * predictor.lower
+        self.kappa = self.kappa + kappa
+
+    def pull(
+        self, step: _Coefficients, target: float, primal: float, dual: float, kappa: Array
+    ) -> None:
+        """Add Gondzio's correction at the given step lengths."""
+        ahead = self.point.advanced(step, primal, dual)
+        for target_of, product in (
+            (self.target_plus, ahead.plus * ahead.upper),
+            (self.target_minus, ahead.minus * ahead.lower),
+        ):
+            pulled = np.clip(product, 0.1 * target, 10.0 * target) - product
+            target_of += np.maximum(pulled, -10.0 * target)
+        self.kappa = self.kappa + kappa
+
+    def solve(self) -> _Coefficients:
+        """Return the step of the coefficients and of their multipliers."""
+        plus, minus, upper, lower = self.point
+        aim = (self.target_plus - plus * self.residual_upper) / upper
+        aim -= (self.target_minus - minus * self.residual_lower) / lower
+        right = self.scale * (self.barrier * aim - self.kappa).ravel()
+        step = (self.scale * cho_solve(self.factor, right)).reshape(plus.shape)
+        excess_step = self.barrier * (aim - step)
+        upper_step = self.residual_upper + excess_step
+        lower_step = self.residual_lower - excess_step
+        return _Coefficients(
+            plus=(self.target_plus - plus * upper_step) / upper,
+            minus=(self.target_minus - minus * lower_step) / lower,
+            upper=upper_step,
+            lower=lower_step,
+        )
+
+
+def _cholesky(matrix: Array) -> tuple[Array, bool]:
+    for jitter in JITTERS:
+        try:
+            return cho_factor(matrix + jitter * np.eye(len(matrix)), check_finite=jitter == 0.0)
+        except LinAlgError:
+            continue
+    raise LinAlgError("the interior point system is not positive definite")
+
+
+@dataclass(frozen=True)
+class InteriorPoint:
+    """Solve by the primal-dual interior point method.
+
+    Parameters
+    ----------
+    tol : float, default=1e-4
+        Relative duality gap at which to stop.
+    max_iter : int, default=100
+    verbose : int, default=0
+    """
+
+    tol: float = 1e-4
+    max_iter: int = 100
+    verbose: int = 0
+
+    def solve(self, objective: Objective, start: Array | None = None) -> SolverResult:
+        """Minimise ``objective``, from the coefficients ``start`` (C, d) if given."""
+        progress = Progress("interior point", objective, self.tol, self.verbose)
+        with row_team(objective.design.n_rows, objective.n_classes) as team:
+            return self._solve(objective, start, team, progress)
+
+    def _solve(
+        self, objective: Objective, start: Array | None, team: RowTeam, progress: Progress
+    ) -> SolverResult:
+        q = float(objective.potential.q)
+        n_coef = objective.shape[0] * objective.shape[1]
+        share = max(COEF_SHARE / objective.shape[1], 1.0 / objective.design.total_weight)
+        n_products = objective.n_classes * (2 if q > 0.0 else 1) + 1 + 2 * share * n_coef
+        rows = _Rows(objective, team, q, None if start is None else objective.margins(start))
+        half_width = objective.uncertainty.half_width
+        # A feature that is always zero has width zero. Any other width does as well.
+        half_width = np.where(half_width > 0.0, half_width, 1.0)
+        point = _start_coefficients(objective, rows.state.proba, half_width, start)
+        status = Status.MAX_ITER
+        for iteration in range(self.max_iter + 1):
+            coef = point.plus - point.minus
+            progress.offer_coef(coef, objective.value(coef))
+            progress.offer_proba(rows.state.proba)
+            if progress.record():
+                status = Status.CONVERGED
+                break
+            if iteration == self.max_iter:
+                break
+            try:
+                point = _iterate(rows, point, half_width, share, n_products)
+            except (LinAlgError, ValueError):
+                status = Status.STALLED
+                break
+        _drop_small(objective, point, half_width, progress)
+        return progress.result(status, iteration)
+
+
+def _iterate(
+    rows: _Rows, point: _Coefficients, half_width: Array, share: float, n_products: float
+) -> _Coefficients:
+    gram, excess, kappa, kappa_center = rows.assemble()
+    system = _System(point, gram, excess, kappa, half_width)
+
+    def look(stage: int) -> _Probe:
+        step = system.solve()
+        rows.stages = stage
+        rows.coef_steps[stage - 1] = step.plus - step.minus
+        rates, sums, correction = rows.look()
+        rates = np.maximum(rates, point.step_rates(step))
+        return _Probe(step, rates, sums + point.complementarity(step), correction)
+
+    predictor = look(1)
+    primal, dual = predictor.lengths(1.0)
+    now = predictor.sums[0]
+    ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
+    rows.nu = (ahead / now) ** 3 * now / n_products
+    rows.reach = np.minimum(1.0, predictor.lengths(1.0) + REACH)
+    system.correct(predictor.step, share * rows.nu, predictor.correction + rows.nu * kappa_center)
+    corrector = look(2)
+    system.pull(corrector.step, share * rows.nu, *rows.reach, corrector.correction)
+    final = look(3)
+    if final.lengths(1.0).sum() < corrector.lengths(1.0).sum():
+        final, rows.stages = corrector, 2
+    lengths = final.lengths(TO_THE_BOUNDARY)
+    rows.advance(lengths)
+    return point.advanced(final.step, *lengths)
+
+
+def _start_coefficients(
+    objective: Objective, proba: Array, half_width: Array, start: Array | None
+) -> _Coefficients:
+    size = START_SIZE / objective.design.column_scale
+    excess = objective.excess(proba)
+    multiplier = np.maximum(half_width, np.abs(excess))
+    plus = minus = np.broadcast_to(size, objective.shape)
+    if start is not None:
+        plus, minus = np.maximum(start, 0.0) + 0.1 * size, np.maximum(-start, 0.0) + 0.1 * size
+    return _Coefficients(plus, minus, multiplier, multiplier.copy())
+
+
+def _drop_small(
+    objective: Objective, point: _Coefficients, half_width: Array, progress: Progress
+) -> None:
+    """Set to zero the coefficients that the optimum has at zero.
+
+    There both W⁺ and W⁻ vanish while u and v do not. The result is kept if it costs no more
+    than a tenth of the gap allowed.
+    """
+    unit = half_width * objective.design.column_scale
+    zero = (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
+    coef = np.where(zero, 0.0, progress.coef)
+    value = objective.value(coef)
+    if value <= progress.value * (1.0 + 0.1 * progress.tol):
+        progress.coef, progress.value = coef, value

@@ -1,0 +1,168 @@
+"""Orthant-wise L-BFGS on the smoothed objective, with continuation in the smoothing.
+
+Limited-memory quasi-Newton steps stay within the orthant of the present signs, where the
+penalty <half_width, |W|> is linear (Andrew and Gao 2007). For q > 1/2 the potential's
+curvature has no bound, so its positive parts are smoothed, and the smoothing is lowered
+whenever progress stops. Each iteration costs two passes over X and O(n K) memory: the
+choice where K d is too large for the interior point method's system.
+
+Certificates are those of the problem that is not smoothed: values R(W) of the iterates,
+and dual points from the smoothed gradient, which is a distribution in every row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+
+Array = np.ndarray[Any, Any]
+
+FIRST_SMOOTHING = 0.3
+SMOOTHING_FACTOR = 1.0 / 3.0
+SMOOTHEST_Q = 0.5  # up to here the curvature is bounded without smoothing
+
+MEMORY = 20
+ITERATIONS_PER_CHECK = 10
+# A stage ends when a check finds less progress than this share of the gap allowed.
+STALLED_PROGRESS = 0.003
+SUFFICIENT_DECREASE = 1e-4
+SHORTEST_STEP = 1e-10
+
+
+class _Memory:
+    """The last steps and gradient changes: products with the inverse Hessian they imply."""
+
+    def __init__(self) -> None:
+        self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
+
+    def add(self, step: Array, change: Array) -> None:
+        curvature = float(np.vdot(step, change))
+        if curvature > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change):
+            self.pairs.append((step, change, curvature))
+
+    def inverse_hessian_product(self, gradient: Array) -> Array:
+        """Apply the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
+        out = gradient.copy()
+        projections = []
+        for step, change, curvature in reversed(self.pairs):
+            projections.append(np.vdot(step, out) / curvature)
+            out -= projections[-1] * change
+        if self.pairs:
+            step, change, curvature = self.pairs[-1]
+            out *= curvature / np.vdot(change, change)
+        for (step, change, curvature), projection in zip(
+            self.pairs, reversed(projections), strict=True
+        ):
+            out += (projection - np.vdot(change, out) / curvature) * step
+        return out
+
+
+@dataclass(frozen=True)
+class _Iterate:
+    """A point of the smoothed problem, in coordinates where features have unit size."""
+
+    coef: Array
+    value: float
+    gradient: Array
+    proba: Array
+
+    def pseudo_gradient(self, half_width: Array) -> Array:
+        """Return the element of least size of the subdifferential."""
+        at_zero = np.sign(self.gradient) * np.maximum(np.abs(self.gradient) - half_width, 0.0)
+        elsewhere = self.gradient + half_width * np.sign(self.coef)
+        return np.where(self.coef == 0.0, at_zero, elsewhere)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Solve by orthant-wise L-BFGS with continuation.
+
+    Parameters
+    ----------
+    tol : float, default=1e-4
+        Relative duality gap at which to stop.
+    max_iter : int, default=10_000
+    verbose : int, default=0
+    """
+
+    tol: float = 1e-4
+    max_iter: int = 10_000
+    verbose: int = 0
+
+    def solve(self, objective: Objective, start: Array | None = None) -> SolverResult:
+        """Minimise ``objective``, from the coefficients ``start`` (C, d) if given."""
+        progress = Progress("lbfgs", objective, self.tol, self.verbose)
+        coef = np.zeros(objective.shape) if start is None else start
+        needs_smoothing = objective.potential.q > SMOOTHEST_Q
+        smoothing = FIRST_SMOOTHING if needs_smoothing else 0.0
+        iteration = 0
+        while True:
+            stage = replace(objective, potential=objective.potential.smoothed(smoothing))
+            coef, iteration, status = self._descend(stage, coef, iteration, progress)
+            if status is not Status.STALLED:
+                break
+            # The smoothed value lies above the true one by less than the smoothing.
+            if not needs_smoothing or smoothing < 0.01 * self.tol:
+                break
+            smoothing *= SMOOTHING_FACTOR
+        return progress.result(status, iteration)
+
+    def _descend(
+        self, stage: Objective, coef: Array, iteration: int, progress: Progress
+    ) -> tuple[Array, int, Status]:
+        """Iterate until the gap is closed, the limit reached, or progress stalls."""
+        scale = stage.design.column_scale
+        half_width = stage.uncertainty.half_width / scale
+
+        def evaluate(scaled: Array) -> _Iterate:
+            value, gradient, proba = stage.value_and_gradient(scaled / scale)
+            return _Iterate(scaled, value, gradient / scale, proba)
+
+        now, memory = evaluate(coef * scale), _Memory()
+        checked_value = now.value
+        for count in range(1, self.max_iter + 1 - iteration):
+            after = _step(now, memory, half_width, evaluate)
+            stalled = after is None
+            if after is not None:
+                memory.add(after.coef - now.coef, after.gradient - now.gradient)
+                now = after
+            if stalled or count % ITERATIONS_PER_CHECK == 0:
+                coef = now.coef / scale
+                if _check(progress, coef, now):
+                    return coef, iteration + count, Status.CONVERGED
+                if stalled or checked_value - now.value < STALLED_PROGRESS * self.tol * now.value:
+                    return coef, iteration + count, Status.STALLED
+                checked_value = now.value
+        coef = now.coef / scale
+        _check(progress, coef, now)
+        return coef, self.max_iter, Status.MAX_ITER
+
+
+def _check(progress: Progress, coef: Array, now: _Iterate) -> bool:
+    progress.offer_coef(coef, progress.objective.value(coef))
+    progress.offer_proba(now.proba)
+    return progress.record()
+
+
+def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Iterate | None:
+    """Return the next iterate, or None if rounding leaves no descent."""
+    descent = -now.pseudo_gradient(half_width)
+    direction = memory.inverse_hessian_product(descent)
+    direction[direction * descent <= 0.0] = 0.0
+    orthant = np.where(now.coef == 0.0, np.sign(descent), np.sign(now.coef))
+    length = 1.0 if memory.pairs else 1.0 / max(np.linalg.norm(descent), 1e-300)
+    while length > SHORTEST_STEP:
+        coef = now.coef + length * direction
+        coef[coef * orthant < 0.0] = 0.0
+        after = evaluate(coef)
+        predicted = np.vdot(descent, coef - now.coef)
+        if after.value <= now.value - SUFFICIENT_DECREASE * predicted and predicted > 0.0:
+            return after
+        length *= 0.5
+    return None

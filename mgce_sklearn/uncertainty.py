@@ -1,0 +1,77 @@
+"""The uncertainty set: the one place where labels enter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgce_sklearn.design import Design
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class UncertaintySet:
+    r"""Distributions whose feature means lie near those of the sample.
+
+    .. math:: \{ P : |E_P[\Phi(x, y)] - \tau| \le \lambda, \; P_x = \text{sample's } x \},
+              \quad \Phi(x, y) = \text{onehot}(y) \otimes x
+
+    Parameters
+    ----------
+    tau : ndarray of shape (K, d)
+        Mean of the feature map over the sample, in units of the feature.
+    half_width : ndarray of shape (K, d)
+        Half-widths, non-negative, in units of the feature.
+
+    Notes
+    -----
+    The last column belongs to the intercept's constant feature where there is one.
+    """
+
+    tau: Array
+    half_width: Array
+
+    @classmethod
+    def from_sample(
+        cls, design: Design, codes: Array, n_classes: int, lam: float
+    ) -> UncertaintySet:
+        r"""Estimate means and standard-error widths from labelled rows.
+
+        .. math:: \tau = \operatorname{mean} \Phi, \quad
+                  \sigma^2 = \operatorname{mean} \Phi^2 - \tau^2, \quad
+                  \lambda = \text{lam} \, \sigma / \sqrt{n}
+
+        with weighted means and n the sum of the weights, so that a weight of 2 equals the
+        same row twice. A feature never seen with a class has sigma = 0, and a width of zero
+        would claim that it never will be: it gets one pseudo-observation instead,
+        :math:`\sigma_{kj} = r_j / \sqrt n`, with r_j the root mean square of the feature's
+        non-zero values.
+
+        Parameters
+        ----------
+        design : Design
+        codes : ndarray of shape (n,)
+            Class of each row, 0 to n_classes - 1.
+        n_classes : int
+        lam : float
+            Half-width in standard errors.
+        """
+        mean, mean_square, support = design.class_moments(codes, n_classes)
+        n = design.total_weight
+        sigma = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+        square, occupied = mean_square.sum(axis=0), support.sum(axis=0)
+        pseudo = np.sqrt(square / np.where(occupied > 0, occupied, 1.0) / n)
+        half_width = lam / np.sqrt(n) * np.where(sigma > 0, sigma, pseudo)
+        return cls(tau=mean, half_width=half_width)
+
+    def binary(self) -> UncertaintySet:
+        """Reduce two classes to the coefficients of the second, the first held at zero.
+
+        The potential depends on the difference w = W_1 - W_0 alone. Of all ways to split w,
+        the cheapest puts it where the half-width is smaller, so min(lambda_0, lambda_1) on w
+        gives the same optimum as both widths on W_0 and W_1.
+        """
+        return UncertaintySet(self.tau[1:], self.half_width.min(axis=0, keepdims=True))

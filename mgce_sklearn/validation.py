@@ -1,0 +1,89 @@
+"""Checks of what a user passes, each with one sentence that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a parameter must be: types for a TypeError, a test for a ValueError."""
+
+    types: tuple[type, ...]
+    valid: Callable[[Any], bool]
+    expected: str
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise TypeError or ValueError if ``value`` breaks the rule."""
+        wrong_bool = isinstance(value, bool) and bool not in self.types
+        if wrong_bool or not isinstance(value, self.types):
+            raise TypeError(
+                f"{name} must be {self.expected}; got {value!r} of type {type(value).__name__}."
+            )
+        if not self.valid(value):
+            raise ValueError(f"{name} must be {self.expected}; got {value!r}.")
+
+
+def _finite_positive(value: Any) -> bool:
+    return bool(np.isfinite(value) and value > 0)
+
+
+LOSS_PARAMETER = Rule(
+    (Real,), lambda q: 0 <= q <= 1, "a number in [0, 1] (0 is cross-entropy, 1 the 0-1 loss)"
+)
+HALF_WIDTH = Rule(
+    (Real,),
+    _finite_positive,
+    "a positive, finite number of standard errors (try 0.1; a small one such as 1e-3 in "
+    "place of 0)",
+)
+TOLERANCE = Rule((Real,), _finite_positive, "a positive, finite number (try 1e-4)")
+ITERATIONS = Rule(
+    (Integral, type(None)),
+    lambda value: value is None or value >= 1,
+    "a positive integer, or None for the solver's own limit",
+)
+VERBOSITY = Rule((Integral, bool), lambda value: value >= 0, "a non-negative integer")
+SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
+
+
+def one_of(names: Sequence[str]) -> Rule:
+    """Return the rule of a parameter that chooses by name."""
+    return Rule((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
+    """Return weights as a float64 array (n_rows,): finite, non-negative, not all zero.
+
+    Raises
+    ------
+    ValueError
+        With the first offending row.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n_rows, float(weights))
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight must have one weight per row of X, shape ({n_rows},); "
+            f"got shape {weights.shape}."
+        )
+    invalid = ~(np.isfinite(weights) & (weights >= 0.0))
+    if invalid.any():
+        row = int(np.argmax(invalid))
+        raise ValueError(
+            f"sample_weight must be finite and non-negative; row {row} has {weights[row]}. "
+            "Drop such rows or give them weight 0."
+        )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row; at least two rows need weight.")
+    return weights

@@ -1,0 +1,89 @@
+"""Real data, objectives built from it, and the conic program as an outside oracle."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn import datasets
+from sklearn.preprocessing import StandardScaler
+
+from mgce_sklearn.design import Design
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.uncertainty import UncertaintySet
+
+ALL_Q = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+def load(name):
+    """Return standardised features and integer labels of a real data set.
+
+    ``digits`` is cut to 200 rows, which the conic solver still does in seconds;
+    ``diabetes`` is scikit-learn's regression set with the quarters of its target as classes.
+    """
+    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    if name == "digits":
+        X, y = X[:200], y[:200]
+    if name == "diabetes":
+        y = np.searchsorted(np.quantile(y, [0.25, 0.5, 0.75]), y)
+    return StandardScaler().fit_transform(X), y
+
+
+REAL_SETS = ("iris", "wine", "breast_cancer", "diabetes", "digits")
+
+
+def make_objective(X, y, q=0.7, lam=0.3, sample_weight=None, fit_intercept=True, reduce=True):
+    """Build the objective as the classifier does; ``reduce=False`` keeps both of two classes."""
+    classes, codes = np.unique(y, return_inverse=True)
+    weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, float)
+    design = Design(X, weights, fit_intercept)
+    uncertainty = UncertaintySet.from_sample(design, codes, len(classes), lam)
+    if len(classes) == 2 and reduce:
+        uncertainty = uncertainty.binary()
+    return Objective(MGCEPotential(q), design, codes, uncertainty, len(classes))
+
+
+def conic_optimum(X, y, q, lam):
+    """Solve the problem as written on paper, both classes kept, by Clarabel.
+
+    The widths are computed here from their definition, without the library. Returns the
+    optimal value, and the accuracy that the solver claims for it.
+    """
+    import cvxpy as cp
+
+    n = len(y)
+    features = np.column_stack([X, np.ones(n)])
+    one_hot = (np.asarray(y)[:, None] == np.unique(y)).astype(float)
+    n_classes = one_hot.shape[1]
+    tau = one_hot.T @ features / n
+    sigma = np.sqrt(one_hot.T @ features**2 / n - tau**2)
+    nonzero = np.maximum((features != 0).sum(axis=0), 1)
+    pseudo = np.sqrt((features**2).sum(axis=0) / nonzero / n)
+    width = lam * np.where(sigma > 0, sigma, pseudo) / np.sqrt(n)
+
+    coef = cp.Variable((n_classes, features.shape[1]))
+    margins = features @ coef.T
+    constraints = []
+    if q == 0.0:
+        mean_psi = cp.sum(cp.log_sum_exp(margins, axis=1)) / n
+    else:
+        psi, rule = cp.Variable((n, 1)), cp.Variable((n, n_classes), nonneg=True)
+        mean_psi = cp.sum(psi) / n
+        z = 1 + q * (margins - psi @ np.ones((1, n_classes)))
+        constraints = [cp.sum(rule, axis=1) <= 1]
+        if q == 1.0:
+            constraints.append(rule >= z)
+        elif q == 0.5:  # a sum of squares: second-order cones are solved more accurately
+            constraints = [rule >= z, cp.norm(rule, 2, axis=1) <= 1]
+        else:  # rule^q >= c >= z: a power cone
+            c = cp.Variable((n, n_classes), nonneg=True)
+            flat = [cp.vec(a, order="C") for a in (rule, c)]
+            ones = np.ones(n * n_classes)
+            constraints += [c >= z, cp.PowCone3D(flat[0], ones, flat[1], q * ones)]
+    linear = -cp.sum(cp.multiply(tau, coef)) + cp.sum(cp.multiply(width, cp.abs(coef)))
+    problem = cp.Problem(cp.Minimize(mean_psi + linear), constraints)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Solution may be inaccurate")
+        value = problem.solve(solver=cp.CLARABEL)
+    return value, value * (1e-6 if problem.status == cp.OPTIMAL else 1e-5)

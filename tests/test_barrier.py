@@ -1,0 +1,214 @@
+"""The row elimination against the row's full linear system, solved densely."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from problems import ALL_Q
+
+from mgce_sklearn.kernels import barrier
+
+K = 4
+N = 9
+
+
+def random_state(seed=0):
+    rng = np.random.default_rng(seed)
+    return barrier.RowState(
+        log_rule=rng.uniform(-6, -0.5, (K, N)),
+        slack=rng.uniform(0.1, 2, (K, N)),
+        proba=rng.uniform(0.1, 1, (K, N)),
+        edge=rng.uniform(0.1, 1, (K, N)),
+        multiplier=rng.uniform(0.5, 2, N),
+        spare=rng.uniform(0.1, 1, N),
+    )
+
+
+def newton_system(state, i, q, products):
+    """Jacobian and right-hand side of one row's equations, from their text in `barrier`.
+
+    Unknowns: dt, ds, dp, de (K each), dy, dzeta, dpsi. ``products`` are the values that the
+    linearised products p s, e c and y zeta are to change by. At q = 0, e is no unknown.
+    """
+    t = slice(0, K), slice(K, 2 * K), slice(2 * K, 3 * K), slice(3 * K, 4 * K)
+    dt, ds, dp, de = t
+    dy, dzeta, dpsi = 4 * K, 4 * K + 1, 4 * K + 2
+    size = 4 * K + 3
+    h = 2.0 ** state.log_rule[:, i]
+    c, g = h**q, h ** (1 - q)
+    s, p, e = state.slack[:, i], state.proba[:, i], state.edge[:, i]
+    y, zeta = state.multiplier[i], state.spare[i]
+    eye = np.eye(K)
+    rows = []
+
+    def equation(count, right, **parts):
+        block = np.zeros((count, size))
+        for where, coefficients in parts.values():
+            block[:, where] += coefficients
+        rows.append((block, np.broadcast_to(right, count)))
+
+    column = np.s_[:, None]
+    slope = (1 - q) * g / c  # dg/dt
+    equation(
+        K, p + e - y * g,
+        a=(dt, eye * (y * slope)), b=(dy, g), c=(dp, -eye), d=(de, -eye),
+    )  # fmt: skip
+    equation(1, 1 - p.sum(), a=(dp, np.ones((1, K))))
+    equation(1, 1 - h.sum() - zeta, a=(dt, g[None]), b=(dzeta, 1.0))
+    # s = t - m + psi holds already; its change is for the margins' step, put in later.
+    equation(K, 0.0, a=(ds, eye), b=(dt, -eye), c=(dpsi, -1.0))
+    equation(K, products[0], a=(dp, eye * s), b=(ds, eye * p))
+    equation(K, products[1], a=(de, eye * c), b=(dt, eye * (q * e)))
+    equation(1, products[2], a=(dy, zeta), b=(dzeta, y))
+    assert column
+    return np.vstack([b for b, _ in rows]), np.concatenate([r for _, r in rows])
+
+
+MARGIN_ROWS = slice(K + 2, 2 * K + 2)  # of the equations: ds - dt - dpsi = -dm
+
+
+def affine_products(state, i, q):
+    c = 2.0 ** (q * state.log_rule[:, i])
+    return (
+        -state.proba[:, i] * state.slack[:, i],
+        -state.edge[:, i] * c,
+        -state.multiplier[i] * state.spare[i],
+    )
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("first", [0, 1])
+def test_elimination(q, first):
+    state = random_state()
+    n_pairs = (K - first) * (K - first + 1) // 2
+    curvature = np.empty((n_pairs, N))
+    kappa, center = np.empty((K, N)), np.empty((K, N))
+    barrier.eliminate(state, 0, N, q, first, curvature, kappa, center)
+    for i in range(N):
+        jacobian, right = newton_system(state, i, q, affine_products(state, i, q))
+        expected_kappa = np.linalg.solve(jacobian, right)[2 * K : 3 * K]
+        np.testing.assert_allclose(kappa[:, i], expected_kappa, rtol=1e-9, atol=1e-11)
+        margin_steps = np.zeros((len(right), K))
+        margin_steps[MARGIN_ROWS] = -np.eye(K)
+        C = np.linalg.solve(jacobian, margin_steps)[2 * K : 3 * K]
+        np.testing.assert_allclose(
+            curvature[:, i], C[first:, first:][np.triu_indices(K - first)], atol=1e-11
+        )
+        np.testing.assert_allclose(C.sum(axis=1), 0.0, atol=1e-11)
+        assert np.linalg.eigvalsh((C + C.T) / 2).min() >= -1e-11
+        _, unit = newton_system(state, i, q, (np.ones(K), np.full(K, q), 1.0))
+        _, none = newton_system(state, i, q, (np.zeros(K), np.zeros(K), 0.0))
+        expected_center = np.linalg.solve(jacobian, unit - none)[2 * K : 3 * K]
+        np.testing.assert_allclose(center[:, i], expected_center, rtol=1e-9, atol=1e-11)
+
+
+def follow(state, q, stages, margin_steps, nu=0.0, reach=(1.0, 1.0), lengths=(0.0, 0.0)):
+    kappa, rates, sums = np.empty((K, N)), np.zeros(2), np.zeros(4)
+    barrier.follow(
+        state, 0, N, q, np.full(N, 1 / N), stages, margin_steps, nu,
+        np.array(reach), np.array(lengths), kappa, rates, sums,
+    )  # fmt: skip
+    return kappa, rates, sums
+
+
+def step_by_dense_solve(state, q, stages, margin_steps, nu, reach):
+    """The direction of every row: dt, ds, dp, de, dy, dzeta, dpsi in columns."""
+    out = []
+    for i in range(N):
+        c = 2.0 ** (q * state.log_rule[:, i])
+        s, p, e = state.slack[:, i], state.proba[:, i], state.edge[:, i]
+        y, zeta = state.multiplier[i], state.spare[i]
+        products = affine_products(state, i, q)
+
+        def solve(products, dm, i=i):
+            jacobian, right = newton_system(state, i, q, products)
+            right[MARGIN_ROWS] -= dm
+            return np.linalg.solve(jacobian, right)
+
+        def split(step):
+            return [step[j * K : (j + 1) * K] for j in range(4)] + list(step[4 * K : 4 * K + 2])
+
+        step = solve(products, margin_steps[0, :, i])
+        if stages > 1:
+            dt, ds, dp, de, dy, dzeta = split(step)
+            products = [
+                products[0] + nu - dp * ds,
+                products[1] + q * nu - de * q * dt,
+                products[2] + nu - dy * dzeta,
+            ]
+            step = solve(products, margin_steps[1, :, i])
+        if stages > 2:
+            dt, ds, dp, de, dy, dzeta = split(step)
+
+            def pull(product, target):
+                pulled = np.clip(product, 0.1 * target, 10 * target) - product
+                return np.maximum(pulled, -10 * target)
+
+            a, b = reach
+            products[0] += pull((p + b * dp) * (s + a * ds), nu)
+            products[1] += pull((e + b * de) * (c + a * q * dt), q * nu)
+            products[2] += pull((y + b * dy) * (zeta + a * dzeta), nu)
+            step = solve(products, margin_steps[2, :, i])
+        out.append(step)
+    return np.array(out).T
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_directions_rates_and_moves(q, stages):
+    rng = np.random.default_rng(1)
+    margin_steps = rng.normal(size=(3, K, N)) * 0.1
+    nu, reach = 0.2, (0.7, 0.9)
+    state = random_state()
+    step = step_by_dense_solve(state, q, stages, margin_steps, nu, reach)
+    dt, ds, dp, de = (step[j * K : (j + 1) * K] for j in range(4))
+    dy, dzeta = step[4 * K], step[4 * K + 1]
+    _, rates, sums = follow(state, q, stages, margin_steps, nu, reach)
+
+    c = 2.0 ** (q * state.log_rule)
+    room = np.maximum(1 - np.log(2) * state.log_rule, 0.5)
+    ratios = [-ds / state.slack, -q * dt / c, -dzeta / state.spare, dt / c / room]
+    primal = max(0.0, *(np.max(r) for r in ratios))
+    ratios = [-dp / state.proba, -de / state.edge, -dy / state.multiplier]
+    dual = max(0.0, *(np.max(r) for r in ratios))
+    np.testing.assert_allclose(rates, [primal, dual], rtol=1e-9)
+
+    def total(a, b):
+        products = ((state.proba + b * dp) * (state.slack + a * ds)).sum(axis=0)
+        products += (state.multiplier + b * dy) * (state.spare + a * dzeta)
+        if q > 0:
+            products += ((state.edge + b * de) * (c + a * q * dt)).sum(axis=0) / q
+        return products.mean()
+
+    for a, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.3, 0.8)):
+        assert sums @ (1, a, b, a * b) == pytest.approx(total(a, b), rel=1e-9)
+
+    a, b = 0.2 / max(1, primal), 0.3 / max(1, dual)
+    moved = random_state()
+    follow(moved, q, stages, margin_steps, nu, reach, (a, b))
+    t = np.log(2) * state.log_rule if q == 0 else np.expm1(q * np.log(2) * state.log_rule) / q
+    new_t = np.log(2) * moved.log_rule if q == 0 else np.expm1(q * np.log(2) * moved.log_rule) / q
+    np.testing.assert_allclose(new_t, t + a * dt, atol=1e-10)
+    np.testing.assert_allclose(moved.slack, state.slack + a * ds, atol=1e-10)
+    np.testing.assert_allclose(moved.proba, state.proba + b * dp, atol=1e-10)
+    np.testing.assert_allclose(moved.edge, state.edge + b * de, atol=1e-10)
+    np.testing.assert_allclose(moved.multiplier, state.multiplier + b * dy, atol=1e-10)
+    np.testing.assert_allclose(moved.spare, state.spare + a * dzeta, atol=1e-10)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("stages", [1, 2])
+def test_next_correction_is_the_change_of_kappa(q, stages):
+    """kappa + its increments gives the next direction's dp at equal margin steps."""
+    margin_steps = np.zeros((3, K, N))
+    nu, reach = 0.2, (0.7, 0.9)
+    state = random_state()
+    increment, _, _ = follow(state, q, stages, margin_steps, nu, reach)
+    now = step_by_dense_solve(state, q, stages, margin_steps, nu, reach)[2 * K : 3 * K]
+    after = step_by_dense_solve(state, q, stages + 1, margin_steps, nu, reach)[2 * K : 3 * K]
+    expected = after - now
+    if stages == 1:  # its nu is left out, and comes as kappa_center
+        center = np.empty((K, N))
+        barrier.eliminate(state, 0, N, q, 0, np.empty((10, N)), np.empty((K, N)), center)
+        expected = expected - nu * center
+    np.testing.assert_allclose(increment, expected, rtol=1e-8, atol=1e-10)

@@ -1,0 +1,204 @@
+"""Design, uncertainty set and objective: definitions, derivatives, and the dual's promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import ALL_Q, make_objective
+
+from mgce_sklearn.design import Design
+from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.uncertainty import UncertaintySet
+
+N, D, K = 40, 4, 3
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(N, D)) * [1.0, 10.0, 0.1, 1.0]
+    X[rng.random(X.shape) < 0.3] = 0.0
+    weights = rng.integers(1, 4, N).astype(float)
+    return X, rng.integers(0, K, N), weights
+
+
+STORAGES = {
+    "dense": lambda X: X,
+    "fortran": np.asfortranarray,
+    "float32": lambda X: X.astype(np.float32),
+    "csr_array": sp.csr_array,
+    "csr_matrix": sp.csr_matrix,
+}
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_design_against_plain_matrices(data, storage, fit_intercept, monkeypatch):
+    monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)  # several blocks, a short last
+    X, codes, weights = data
+    X = X.astype(np.float32).astype(float)
+    design = Design(STORAGES[storage](X), weights, fit_intercept)
+    full = np.column_stack([X, np.ones(N)]) if fit_intercept else X
+    rng = np.random.default_rng(0)
+    coef, rows = rng.normal(size=(K, full.shape[1])), rng.normal(size=(K, N))
+    mean = weights / weights.sum()
+    assert (design.n_rows, design.n_features) == full.shape
+    np.testing.assert_allclose(design.margins(coef), coef @ full.T, rtol=1e-12)
+    np.testing.assert_allclose(design.adjoint(rows), (rows * mean) @ full, atol=1e-12)
+    np.testing.assert_allclose(design.features(3, 9), full[3:9].T)
+    np.testing.assert_allclose(design.column_scale, np.sqrt(mean @ full**2))
+    one_hot = np.eye(K)[codes].T * mean
+    for moment, power in zip(
+        design.class_moments(codes, K), (full, full**2, full != 0), strict=True
+    ):
+        np.testing.assert_allclose(moment, one_hot @ power, atol=1e-12)
+
+
+def test_uncertainty_set_from_its_definition(data):
+    X, codes, weights = data
+    design = Design(X, weights)
+    uncertainty = UncertaintySet.from_sample(design, codes, K, lam=0.5)
+    full = np.column_stack([X, np.ones(N)])
+    phi = np.einsum("ik,ij->ikj", np.eye(K)[codes], full)
+    n = weights.sum()
+    mean = np.average(phi, axis=0, weights=weights)
+    variance = np.average((phi - mean) ** 2, axis=0, weights=weights)
+    np.testing.assert_allclose(uncertainty.tau, mean, atol=1e-12)
+    np.testing.assert_allclose(uncertainty.half_width, 0.5 * np.sqrt(variance / n), rtol=1e-9)
+
+
+def test_a_feature_never_seen_with_a_class_gets_one_pseudo_observation(data):
+    X, codes, weights = data
+    X[codes == 1, 2] = 0.0
+    X[:, 3] = 0.0
+    uncertainty = UncertaintySet.from_sample(Design(X, weights), codes, K, lam=0.5)
+    n, seen = weights.sum(), X[:, 2] != 0
+    root_mean_square = np.sqrt(np.average(X[seen, 2] ** 2, weights=weights[seen]))
+    assert uncertainty.half_width[1, 2] == pytest.approx(0.5 * root_mean_square / n)
+    assert not uncertainty.half_width[:, 3].any()
+
+
+def test_binary_reduction_keeps_the_smaller_width():
+    uncertainty = UncertaintySet(np.arange(6.0).reshape(2, 3), np.array([[1, 5, 2], [3, 4, 9.0]]))
+    reduced = uncertainty.binary()
+    np.testing.assert_array_equal(reduced.tau, [[3, 4, 5]])
+    np.testing.assert_array_equal(reduced.half_width, [[1, 4, 2]])
+
+
+def problems_of(data, q, eps):
+    X, codes, weights = data
+    for labels in (codes, codes > 0):
+        objective = make_objective(X, labels, q, 0.3, weights)
+        potential = MGCEPotential(q, eps)
+        yield type(objective)(
+            potential,
+            objective.design,
+            objective.codes,
+            objective.uncertainty,
+            objective.n_classes,
+        )
+
+
+# Where the exact potential is twice differentiable at generic points.
+SMOOTH = [(0.0, 0.0), (0.1, 0.0), (0.3, 0.0), (0.5, 0.2), (0.7, 0.2), (1.0, 0.2)]
+
+
+@pytest.mark.parametrize(("q", "eps"), SMOOTH)
+def test_gradient_and_hessian_by_finite_differences(data, q, eps):
+    for objective in problems_of(data, q, eps):
+        rng = np.random.default_rng(1)
+        coef = rng.normal(size=objective.shape) * 0.3
+        direction = rng.normal(size=objective.shape) * 0.1
+        h = 1e-5
+
+        def smooth(coef, objective=objective):
+            value, gradient, _ = objective.value_and_gradient(coef)
+            return value - np.vdot(objective.uncertainty.half_width, np.abs(coef)), gradient
+
+        (above, gradient_above), (below, gradient_below) = (
+            smooth(coef + sign * h * direction) for sign in (1, -1)
+        )
+        _, gradient = smooth(coef)
+        slope = np.vdot(gradient, direction)
+        assert (above - below) / (2 * h) == pytest.approx(slope, rel=1e-6, abs=1e-8)
+        change = (gradient_above - gradient_below) / (2 * h)
+        product = objective.hessian_product(coef)(direction)
+        np.testing.assert_allclose(product, change, rtol=1e-5, atol=1e-7)
+        dense = objective.hessian(coef)
+        np.testing.assert_allclose(dense @ direction.ravel(), product.ravel(), atol=1e-10)
+        np.testing.assert_allclose(dense, dense.T, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (3, 5), (4, 300), (1, 300)])
+def test_gram_against_einsum(shape):
+    """All three forms: pairs, one class, many features."""
+    rng = np.random.default_rng(0)
+    n_classes, d = shape
+    features, rows = rng.normal(size=(d, 60)), rng.normal(size=(60, n_classes, n_classes))
+    curvature = np.einsum("iab,icb->iac", rows, rows)
+    upper = np.triu_indices(n_classes)
+    gram = GramSum(n_classes, d)
+    other = GramSum(n_classes, d)
+    gram.add(np.ascontiguousarray(curvature[:20, *upper].T), features[:, :20])
+    gram.add(np.ascontiguousarray(curvature[20:35, *upper].T), features[:, 20:35])
+    other.add(np.ascontiguousarray(curvature[35:, *upper].T), features[:, 35:])
+    gram += other
+    expected = np.einsum("ikl,ai,bi->kalb", curvature, features, features)
+    np.testing.assert_allclose(gram.matrix(), expected.reshape(n_classes * d, -1), atol=1e-10)
+
+
+@given(
+    q=st.sampled_from(ALL_Q),
+    lam=st.sampled_from([1e-3, 0.1, 1.0, 30.0]),
+    n_classes=st.integers(2, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_weak_duality_for_any_coefficients_and_any_distribution(q, lam, n_classes, seed):
+    """Every dual value lies below every primal value, whatever the points."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(12, 3))
+    y = np.arange(12) % n_classes
+    objective = make_objective(X, y, q, lam, rng.integers(1, 4, 12))
+    coef = rng.normal(size=objective.shape) * rng.choice([0.0, 0.1, 1.0, 10.0])
+    proba = rng.dirichlet(np.full(n_classes, rng.choice([0.05, 1.0, 20.0])), 12).T
+    point = objective.dual_point(proba.copy())
+    assert 0.0 <= point.shrink <= 1.0
+    assert 0.0 <= point.value <= objective.value(coef) * (1 + 1e-12)
+
+
+def test_dual_point_is_feasible_and_as_large_as_can_be(data):
+    X, codes, weights = data
+    objective = make_objective(X, codes, 0.7, 0.3, weights)
+    proba = np.random.default_rng(0).dirichlet(np.ones(K), N).T
+    point = objective.dual_point(proba.copy())
+    labels = np.eye(K)[codes].T
+    assert 0 < point.shrink < 1
+
+    def worst(theta):
+        excess = np.abs(objective.excess(labels + theta * (proba - labels)))
+        return np.max(excess / objective.uncertainty.half_width)
+
+    assert worst(point.shrink) == pytest.approx(1.0, rel=1e-9)
+    entropy = objective.potential.entropy(labels + point.shrink * (proba - labels))
+    assert point.value == pytest.approx(objective.design.weights @ entropy, rel=1e-12)
+
+
+def test_adding_a_constant_to_all_margins_of_a_row_changes_nothing(data):
+    X, codes, weights = data
+    objective = make_objective(X, codes, 0.7, 0.0, weights)  # no penalty: exactly invariant
+    coef = np.random.default_rng(0).normal(size=objective.shape)
+    shift = np.random.default_rng(1).normal(size=objective.shape[1])
+    assert objective.value(coef + shift) == pytest.approx(objective.value(coef), rel=1e-11)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+def test_value_at_zero_is_the_entropy_of_the_uniform_distribution(data, q):
+    for objective in problems_of(data, q, 0.0):
+        k = objective.n_classes
+        expected = np.log(k) if q == 0 else (1 - k**-q) / q
+        assert objective.value(np.zeros(objective.shape)) == pytest.approx(expected, rel=1e-12)

@@ -1,0 +1,158 @@
+"""Every solver against the conic program, its own certificate, and the design's numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
+
+from mgce_sklearn.solvers import LBFGS, SOLVERS, InteriorPoint, Status, choose_solver
+
+load_once = cache(load)
+
+
+@cache
+def conic(name, q):
+    pytest.importorskip("cvxpy")
+    return conic_optimum(*load_once(name), q, lam=0.3)
+
+
+@cache
+def certified(name, q, lam=0.3):
+    """A solution to 1e-8, for comparisons that need no outside oracle."""
+    return InteriorPoint(tol=1e-8).solve(make_objective(*load_once(name), q, lam))
+
+
+# Of design and paper: optimal values on standardised iris, lam = 0.3.
+PUBLISHED = {1.0: 0.156045294, 0.7: 0.188724203, 0.5: 0.218235667, 0.0: 0.327778038}
+
+
+@pytest.mark.parametrize("solver", [InteriorPoint(), InteriorPoint(tol=1e-6), LBFGS()])
+@pytest.mark.parametrize("q", PUBLISHED)
+def test_published_optimum_is_within_the_gap(solver, q):
+    result = solver.solve(make_objective(*load_once("iris"), q))
+    rounding = 1e-9  # of the nine digits published
+    assert result.value >= PUBLISHED[q] - 2e-8 - rounding  # the conic solver's own accuracy
+    assert result.dual_value <= PUBLISHED[q] + rounding
+    assert abs(result.value - PUBLISHED[q]) <= result.gap + 2e-8
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_interior_point_certifies_and_agrees_with_the_conic_program(name, q):
+    oracle, accuracy = conic(name, q)
+    for tol in (1e-4, 1e-6):
+        result = InteriorPoint(tol=tol).solve(make_objective(*load_once(name), q))
+        assert result.status is Status.CONVERGED
+        assert 0 <= result.relative_gap <= tol
+        assert result.dual_value - accuracy <= oracle <= result.value + accuracy
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_lbfgs_reaches_the_same_value(name, q):
+    result = LBFGS().solve(make_objective(*load_once(name), q))
+    assert result.value <= certified(name, q).value * (1 + 1e-4)
+    assert result.dual_value <= certified(name, q).value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("lam", [1e-3, 0.05, 3.0, 100.0])
+@pytest.mark.parametrize("name", ["iris", "breast_cancer"])
+def test_small_and_large_widths(name, lam, q):
+    objective = make_objective(*load_once(name), q, lam)
+    result = InteriorPoint(tol=1e-6).solve(objective)
+    assert result.status is Status.CONVERGED
+    if lam == 100.0:
+        assert not result.coef.any()
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_value_is_that_of_the_coefficients(name):
+    objective = make_objective(*load_once("wine"), 0.7)
+    result = SOLVERS[name](tol=1e-3).solve(objective)
+    assert result.value == pytest.approx(objective.value(result.coef), rel=1e-12)
+    values = [point.value for point in result.trace]
+    duals = [point.dual_value for point in result.trace]
+    assert values == sorted(values, reverse=True)
+    assert duals == sorted(duals)
+    assert all(a.seconds <= b.seconds for a, b in zip(result.trace, result.trace[1:]))
+    assert 0 < result.n_iter
+    assert result.gap == result.value - result.dual_value
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_iteration_limit_is_a_status_and_the_bounds_hold(name):
+    objective = make_objective(*load_once("wine"), 0.7)
+    result = SOLVERS[name](tol=1e-6, max_iter=3).solve(objective)
+    assert result.status is Status.MAX_ITER
+    assert result.n_iter == 3
+    optimum = certified("wine", 0.7).value
+    assert result.dual_value <= optimum <= result.value
+    assert result.relative_gap > 1e-6
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("q", [0.0, 0.7, 1.0])
+def test_warm_start_at_the_solution_is_short(name, q):
+    objective = make_objective(*load_once("breast_cancer"), q)
+    cold = SOLVERS[name](tol=1e-4).solve(objective)
+    warm = SOLVERS[name](tol=1e-4).solve(objective, start=cold.coef)
+    assert warm.value <= cold.value * (1 + 1e-4)
+    assert warm.n_iter <= cold.n_iter
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+def test_hard_columns(q):
+    """Constant, duplicated and zero columns, more features than rows, separable classes."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 40))
+    X[:, 3] = 0.0
+    X[:, 4] = 5.0
+    X[:, 5] = X[:, 6]
+    y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)
+    objective = make_objective(X, y, q, lam=0.2)
+    result = InteriorPoint(tol=1e-6).solve(objective)
+    assert result.status is Status.CONVERGED
+    assert not result.coef[:, 3].any()
+
+
+def test_units_of_the_features_do_not_matter():
+    X, y = load_once("wine")
+    units = 10.0 ** np.linspace(-6, 6, X.shape[1])
+    result = InteriorPoint(tol=1e-6).solve(make_objective(X, y))
+    scaled = InteriorPoint(tol=1e-6).solve(make_objective(X * units, y))
+    assert scaled.n_iter == result.n_iter
+    assert scaled.value == pytest.approx(result.value, rel=1e-9)
+    np.testing.assert_allclose(scaled.coef[:, :-1] * units, result.coef[:, :-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+def test_one_vector_for_two_classes_equals_two_rows(q):
+    X, y = load_once("breast_cancer")
+    one = InteriorPoint(tol=1e-7).solve(make_objective(X, y, q))
+    two = InteriorPoint(tol=1e-7).solve(make_objective(X, y, q, reduce=False))
+    assert one.coef.shape == (1, 31)
+    assert two.coef.shape == (2, 31)
+    assert abs(one.value - two.value) <= one.gap + two.gap + 1e-12
+
+
+def test_auto_chooses_by_the_number_of_coefficients():
+    assert choose_solver(make_objective(*load_once("iris"))) == "interior_point"
+    wide = np.random.default_rng(0).normal(size=(20, 3000))
+    assert choose_solver(make_objective(wide, np.arange(20) % 3)) == "lbfgs"
+
+
+def test_threads_give_the_same_solution():
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60_000, 3))
+    y = (X @ [1.0, -1.0, 0.5] + rng.normal(size=len(X)) > 0).astype(int)
+    values = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            values.append(InteriorPoint(tol=1e-6).solve(make_objective(X, y)).value)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
