@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.kernels import reference
 
-TIGHT = {"tol": 1e-8}
+TIGHT = {"tol": 1e-7}
 
 
 @parametrize_with_checks([MGCEClassifier(), MGCEClassifier(q=0.0), MGCEClassifier(q=1.0)])
@@ -40,7 +40,7 @@ def cancer():
 
 
 def assert_same_fit(a, b, X):
-    np.testing.assert_allclose(a.minimax_risk_, b.minimax_risk_, rtol=1e-7)
+    np.testing.assert_allclose(a.minimax_risk_, b.minimax_risk_, rtol=2e-7)
     np.testing.assert_allclose(a.predict_proba(X), b.predict_proba(X), atol=1e-4)
 
 
@@ -122,7 +122,7 @@ def test_units_of_the_features_do_not_matter(data, request):
     units = 10.0 ** np.linspace(-4, 4, X.shape[1])
     clf = MGCEClassifier(**TIGHT).fit(X, y)
     scaled = MGCEClassifier(**TIGHT).fit(X * units, y)
-    np.testing.assert_allclose(scaled.minimax_risk_, clf.minimax_risk_, rtol=1e-7)
+    np.testing.assert_allclose(scaled.minimax_risk_, clf.minimax_risk_, rtol=2e-7)
     np.testing.assert_allclose(scaled.predict_proba(X * units), clf.predict_proba(X), atol=1e-4)
 
 
@@ -145,7 +145,7 @@ def test_relabelling_permutes_the_result(wine, labels):
     np.testing.assert_array_equal(renamed.classes_, labels[order])
     np.testing.assert_array_equal(renamed.predict(X), labels[plain.predict(X)])
     np.testing.assert_allclose(renamed.predict_proba(X), plain.predict_proba(X)[:, order], atol=1e-4)
-    assert renamed.minimax_risk_ == pytest.approx(plain.minimax_risk_, rel=1e-7)
+    assert renamed.minimax_risk_ == pytest.approx(plain.minimax_risk_, rel=2e-7)
 
 
 def test_boolean_labels(cancer):
@@ -228,7 +228,7 @@ def test_pickle_and_clone(wine):
 
 def test_warm_start(cancer):
     X, y = cancer
-    clf = MGCEClassifier(lam=0.3, solver="lbfgs", q=0.3, warm_start=True).fit(X, y)
+    clf = MGCEClassifier(lam=0.3, solver="lbfgs", q=0.3, tol=1e-3, warm_start=True).fit(X, y)
     cold = clf.n_iter_
     clf.set_params(lam=0.29).fit(X, y)
     assert clf.n_iter_ < cold
@@ -360,4 +360,4 @@ def test_always_zero_feature_has_zero_coefficient(wine):
     clf = MGCEClassifier(**TIGHT).fit(X, y)
     assert not clf.coef_[:, -1].any()
     without = MGCEClassifier(**TIGHT).fit(*wine)
-    assert clf.minimax_risk_ == pytest.approx(without.minimax_risk_, rel=1e-7)
+    assert clf.minimax_risk_ == pytest.approx(without.minimax_risk_, rel=2e-7)

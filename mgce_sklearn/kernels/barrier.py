@@ -17,13 +17,19 @@ where g = dh/dt = h^{1-q} and dg/dt = (1-q) g/c. At q = 0 the constraint on c is
 (c = 1, e = 0), at q = 1 the program is linear (g = 1): nothing below tells them apart.
 
 A Newton step for these equations and a change dm of the margins can be eliminated row by
-row. With a = y (1-q) g/c + q e/c + p/s, beta = (p/s) g/a, E = sum g²/a + zeta/y,
-delta = (p/s)(a - p/s)/a, gamma = delta + beta (sum beta)/E and Gamma = sum gamma,
+row. With b = (y (1-q) g + q e)/c, a = b + p/s, beta = (p/s) g/a, delta = (p/s) b/a and
+E = sum g²/a + zeta/y,
 
-    dp = C dm + kappa,    C = diag(delta) + beta betaᵀ/E - gamma gammaᵀ/Gamma,
+    dp = C dm + kappa,    C = B - B 1 1ᵀ B / (1ᵀ B 1),    B = diag(delta) + beta betaᵀ/E,
 
 where C is positive semidefinite, C 1 = 0, and kappa carries the residuals. This is all
 that the equations of the coefficients need to know of a row.
+
+Near the optimum E tends to 0 and the two parts of C, each as large as 1/E, cancel. So every
+formula below is the result of cancelling them on paper: with S = sum beta, T = sum delta
+and Q = E T + S², no 1/E is left, and for example
+
+    Q C_kk = E delta_k (T - delta_k) + delta_k (S - beta_k)² + beta_k² (T - delta_k).
 
 The arrays are class-major, (K, n): rows lie side by side, and every loop runs over rows.
 """
@@ -69,9 +75,10 @@ class _Scratch(NamedTuple):
     c: Array
     g: Array
     ratio: Array  # p/s
+    rest: Array  # b: what of a is not p/s
     inverse: Array  # 1/a
     beta: Array
-    gamma: Array
+    delta: Array
     r_rule: Array  # residual of y g = p + e
     u_slack: Array  # residual of p s = nu, over s
     u_edge: Array  # residual of e c = q nu, over c
@@ -83,13 +90,15 @@ class _Scratch(NamedTuple):
     dp: Array
     de: Array
     E: Array
-    Gamma: Array
+    S: Array
+    T: Array
+    Q: Array
     r_proba: Array  # residual of sum p = 1
     r_rule_sum: Array  # residual of sum h + zeta = 1
     u_spare: Array  # residual of y zeta = nu, over y
     w_spare: Array
-    sum_rho: Array
-    sum_kappa: Array
+    sum_rho: Array  # of beta's equation: sum g rho/a, with the residuals
+    sum_kappa: Array  # sum of kappa, less the residual of sum p
     dy: Array
     dzeta: Array
     dpsi: Array
@@ -98,13 +107,13 @@ class _Scratch(NamedTuple):
 
 @jit
 def _scratch(n_classes, lanes):
-    wide = np.empty((16, n_classes, lanes))
-    flat = np.empty((12, lanes))
+    wide = np.empty((17, n_classes, lanes))
+    flat = np.empty((14, lanes))
     return _Scratch(
         wide[0], wide[1], wide[2], wide[3], wide[4], wide[5], wide[6], wide[7],
         wide[8], wide[9], wide[10], wide[11], wide[12], wide[13], wide[14], wide[15],
-        flat[0], flat[1], flat[2], flat[3], flat[4], flat[5], flat[6], flat[7],
-        flat[8], flat[9], flat[10], flat[11],
+        wide[16], flat[0], flat[1], flat[2], flat[3], flat[4], flat[5], flat[6], flat[7],
+        flat[8], flat[9], flat[10], flat[11], flat[12], flat[13],
     )  # fmt: skip
 
 
@@ -120,11 +129,11 @@ def _factor(w, state, start, lanes, q):
     y, zeta = state.multiplier, state.spare
     for i in range(lanes):
         w.E[i] = zeta[start + i] / y[start + i]
-        w.total[i] = 0.0
+        w.S[i] = 0.0
+        w.T[i] = 0.0
         w.r_proba[i] = 1.0
         w.r_rule_sum[i] = 1.0 - zeta[start + i]
         w.u_spare[i] = -zeta[start + i]
-        w.Gamma[i] = 0.0
     for k in range(state.proba.shape[0]):
         for i in range(lanes):
             j = start + i
@@ -132,55 +141,52 @@ def _factor(w, state, start, lanes, q):
             c = exp2(q * state.log_rule[k, j])
             g = exp2((1.0 - q) * state.log_rule[k, j])
             ratio = p / s
-            inverse = 1.0 / ((y[j] * (1.0 - q) * g + q * e) / c + ratio)
-            w.c[k, i], w.g[k, i], w.ratio[k, i], w.inverse[k, i] = c, g, ratio, inverse
+            rest = (y[j] * (1.0 - q) * g + q * e) / c
+            inverse = 1.0 / (rest + ratio)
+            w.c[k, i], w.g[k, i], w.ratio[k, i] = c, g, ratio
+            w.rest[k, i], w.inverse[k, i] = rest, inverse
             beta = ratio * g * inverse
-            w.beta[k, i] = beta
-            w.total[i] += beta
+            delta = ratio * rest * inverse
+            w.beta[k, i], w.delta[k, i] = beta, delta
+            w.S[i] += beta
+            w.T[i] += delta
             w.E[i] += g * g * inverse
             w.r_proba[i] -= p
             w.r_rule_sum[i] -= c * g
             w.r_rule[k, i] = p + e - y[j] * g
             w.u_slack[k, i] = -p
             w.u_edge[k, i] = -e
-    for k in range(state.proba.shape[0]):
-        for i in range(lanes):
-            # delta = (p/s) (1 - (p/s)/a), with the difference taken without cancellation.
-            curvature = (
-                state.multiplier[start + i] * (1.0 - q) * w.g[k, i] + q * state.edge[k, start + i]
-            ) / w.c[k, i]
-            delta = w.ratio[k, i] * curvature * w.inverse[k, i]
-            gamma = delta + w.beta[k, i] * (w.total[i] / w.E[i])
-            w.gamma[k, i] = gamma
-            w.Gamma[i] += gamma
+    for i in range(lanes):
+        w.Q[i] = w.E[i] * w.T[i] + w.S[i] * w.S[i]
 
 
 @jit
 def _condense(w, u_slack, u_edge, u_spare, residual):
-    """Find kappa for given targets; ``residual`` is 1 for the whole, 0 for an increment."""
+    """Find kappa, before the row's own dy and dpsi, for given targets.
+
+    ``residual`` is 1 for the whole, 0 for an increment.
+    """
     n_classes, lanes = w.c.shape
     for i in range(lanes):
         w.sum_rho[i] = u_spare[i] - residual * w.r_rule_sum[i]
         w.sum_kappa[i] = -residual * w.r_proba[i]
     for k in range(n_classes):
         for i in range(lanes):
-            rho = u_slack[k, i] + u_edge[k, i] + residual * w.r_rule[k, i]
-            w.sum_rho[i] += w.g[k, i] * rho * w.inverse[k, i]
-            w.kappa[k, i] = u_slack[k, i] - w.ratio[k, i] * rho * w.inverse[k, i]
-    for k in range(n_classes):
-        for i in range(lanes):
-            w.kappa[k, i] += w.beta[k, i] * (w.sum_rho[i] / w.E[i])
-            w.sum_kappa[i] += w.kappa[k, i]
+            target = u_edge[k, i] + residual * w.r_rule[k, i]
+            w.sum_rho[i] += w.g[k, i] * (u_slack[k, i] + target) * w.inverse[k, i]
+            kappa = (u_slack[k, i] * w.rest[k, i] - w.ratio[k, i] * target) * w.inverse[k, i]
+            w.kappa[k, i] = kappa
+            w.sum_kappa[i] += kappa
 
 
 @jit
 def _write_kappa(w, lanes, out, offset):
-    """Store kappa with the threshold's own step eliminated, so that it sums to -residual."""
+    """Store kappa with dy and dpsi eliminated."""
     for k in range(w.c.shape[0]):
         for i in range(lanes):
-            out[k, offset + i] = (
-                w.kappa[k, i] - w.gamma[k, i] * (w.sum_kappa[i] / w.Gamma[i])
-            )
+            shared = w.beta[k, i] * (w.sum_rho[i] * w.T[i] - w.S[i] * w.sum_kappa[i])
+            shared -= w.delta[k, i] * (w.E[i] * w.sum_kappa[i] + w.S[i] * w.sum_rho[i])
+            out[k, offset + i] = w.kappa[k, i] + shared / w.Q[i]
 
 
 @jit
@@ -188,26 +194,22 @@ def _direction(w, state, start, lanes, q, margin_step, offset):
     """Recover the row's step from the step of its margins (targets in u_*)."""
     _condense(w, w.u_slack, w.u_edge, w.u_spare, 1.0)
     n_classes = w.c.shape[0]
-    for i in range(lanes):
-        w.dpsi[i] = w.sum_kappa[i]
-        w.dy[i] = w.sum_rho[i]
     for k in range(n_classes):
         for i in range(lanes):
-            w.dpsi[i] += w.gamma[k, i] * margin_step[k, offset + i]
+            w.sum_kappa[i] += w.delta[k, i] * margin_step[k, offset + i]
+            w.sum_rho[i] += w.beta[k, i] * margin_step[k, offset + i]
     for i in range(lanes):
-        w.dpsi[i] /= w.Gamma[i]
-    for k in range(n_classes):
-        for i in range(lanes):
-            w.dy[i] += w.beta[k, i] * (margin_step[k, offset + i] - w.dpsi[i])
-    for i in range(lanes):
-        w.dy[i] /= w.E[i]
-        w.dzeta[i] = w.u_spare[i] - state.spare[start + i] * w.dy[i] / state.multiplier[start + i]
+        y, zeta = state.multiplier[start + i], state.spare[start + i]
+        w.dpsi[i] = (w.E[i] * w.sum_kappa[i] + w.S[i] * w.sum_rho[i]) / w.Q[i]
+        w.dy[i] = (w.T[i] * w.sum_rho[i] - w.S[i] * w.sum_kappa[i]) / w.Q[i]
+        w.dzeta[i] = w.u_spare[i] - zeta * w.dy[i] / y
     for k in range(n_classes):
         for i in range(lanes):
             shift = margin_step[k, offset + i] - w.dpsi[i]
-            rho = w.u_slack[k, i] + w.u_edge[k, i] + w.r_rule[k, i]
-            dt = (w.ratio[k, i] * shift + rho - w.g[k, i] * w.dy[i]) * w.inverse[k, i]
-            ds = dt - shift
+            rho = w.u_slack[k, i] + w.u_edge[k, i] + w.r_rule[k, i] - w.g[k, i] * w.dy[i]
+            # ds = dt - shift, without the cancellation where p/s dominates a.
+            dt = (w.ratio[k, i] * shift + rho) * w.inverse[k, i]
+            ds = (rho - w.rest[k, i] * shift) * w.inverse[k, i]
             w.dt[k, i] = dt
             w.ds[k, i] = ds
             w.dp[k, i] = w.u_slack[k, i] - w.ratio[k, i] * ds
@@ -342,6 +344,29 @@ def _complementarity(w, state, start, lanes, q, weights, sums):
 
 
 @jit
+def _curvature(w, lanes, first, out, offset):
+    """Store C_kl, first <= k <= l: products of what is positive wherever that is possible."""
+    n_classes = w.c.shape[0]
+    pair = 0
+    for k in range(first, n_classes):
+        for i in range(lanes):
+            beta, delta, others = w.beta[k, i], w.delta[k, i], w.T[i] - w.delta[k, i]
+            without = w.S[i] - beta
+            diagonal = delta * (w.E[i] * others + without * without) + beta * beta * others
+            out[pair, offset + i] = diagonal / w.Q[i]
+        pair += 1
+        for m in range(k + 1, n_classes):
+            for i in range(lanes):
+                beta_k, delta_k = w.beta[k, i], w.delta[k, i]
+                beta_m, delta_m = w.beta[m, i], w.delta[m, i]
+                cross = beta_k * beta_m * (w.T[i] - delta_k - delta_m)
+                cross -= delta_k * beta_m * (w.S[i] - beta_k)
+                cross -= delta_m * beta_k * (w.S[i] - beta_m)
+                out[pair, offset + i] = (cross - w.E[i] * delta_k * delta_m) / w.Q[i]
+            pair += 1
+
+
+@jit
 def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
     """Eliminate rows ``start`` to ``stop`` at the present point.
 
@@ -365,23 +390,7 @@ def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
         w = scratch if size == lanes else _scratch(n_classes, size)
         offset = begin - start
         _factor(w, state, begin, size, q)
-        pair = 0
-        for k in range(first, n_classes):
-            for i in range(size):
-                delta = w.gamma[k, i] - w.beta[k, i] * (w.total[i] / w.E[i])
-                curvature[pair, offset + i] = (
-                    (delta if delta > 0.0 else 0.0)
-                    + w.beta[k, i] * w.beta[k, i] / w.E[i]
-                    - w.gamma[k, i] * w.gamma[k, i] / w.Gamma[i]
-                )
-            pair += 1
-            for m in range(k + 1, n_classes):
-                for i in range(size):
-                    curvature[pair, offset + i] = (
-                        w.beta[k, i] * w.beta[m, i] / w.E[i]
-                        - w.gamma[k, i] * w.gamma[m, i] / w.Gamma[i]
-                    )
-                pair += 1
+        _curvature(w, size, first, curvature, offset)
         _condense(w, w.u_slack, w.u_edge, w.u_spare, 1.0)
         _write_kappa(w, size, kappa, offset)
         for i in range(size):

@@ -86,10 +86,10 @@ def _powers(x, t, q, u):
 
 @jit
 def _powers_single(x, t, q, u):
-    exponent = np.float32((1.0 - q) / q)
+    exponent, q_single = np.float32((1.0 - q) / q), np.float32(q)
     for k in range(x.shape[0]):
         for lane in range(x.shape[1]):
-            u[k, lane] = exponent * log2_1p_single(np.float32(q * (x[k, lane] - t[lane])))
+            u[k, lane] = exponent * log2_1p_single(q_single * (x[k, lane] - t[lane]))
     for k in range(x.shape[0]):
         for lane in range(x.shape[1]):
             u[k, lane] = exp2_single(u[k, lane])
@@ -176,18 +176,34 @@ def _advance(t, step, q, high, S, D, T):
 
 
 @jit
-def _solve(x, u, u_single, t, step, q, high, S, D, T):
+def _approach(x, x_single, u_single, t, t_single, step, q, high, S, D, T):
+    """Bring t to single precision, from the left end of the bracket.
+
+    Powers, the expensive part, are single throughout: one double among its operands would
+    halve the numbers in a vector.
+    """
+    for k in range(x.shape[0]):
+        for lane in range(x.shape[1]):
+            x_single[k, lane] = x[k, lane]
+    # The error after a step is of the order of its square, or of its cube for q < 1/2.
+    tolerance = 1e-2 if q < 0.5 else 1e-3
+    longest = np.inf
+    while longest > tolerance:
+        for lane in range(x.shape[1]):
+            t_single[lane] = t[lane]
+        _powers_single(x_single, t_single, q, u_single)
+        _moments(x, t, q, u_single, S, D, T)
+        longest = _advance(t, step, q, high, S, D, T)
+
+
+@jit
+def _solve(x, x_single, u, u_single, t, t_single, step, q, high, S, D, T):
     """Find t, and u and D as they are there (up to a common factor where q = 0)."""
     for lane in range(t.shape[0]):
         t[lane] = 0.0
     special = q == 0.0 or q == 0.5 or q == 1.0
-    # The error after a step is of the order of its square, or of its cube for q < 1/2.
-    tolerance = 1e-2 if q < 0.5 else 1e-3
-    longest = 0.0 if special else np.inf
-    while longest > tolerance:
-        _powers_single(x, t, q, u_single)
-        _moments(x, t, q, u_single, S, D, T)
-        longest = _advance(t, step, q, high, S, D, T)
+    if not special:
+        _approach(x, x_single, u_single, t, t_single, step, q, high, S, D, T)
     tolerance = 3e-6 if q <= SMOOTH_Q else 1e-13
     for _ in range(100):
         if special:
@@ -257,18 +273,21 @@ def _pass(margins, q, quantity, psi, first, second):
     cut = -1.0 / q if q > 0.0 else -np.inf
     all_x = np.empty((n_classes, n_lanes))
     all_u = np.empty((n_classes, n_lanes))
+    all_x_single = np.empty((n_classes, n_lanes), np.float32)
     all_u_single = np.empty((n_classes, n_lanes), np.float32)
     index = np.empty((n_classes, n_lanes), np.int32)
     count = np.empty(n_lanes, np.int64)
     top, t, step = np.empty(n_lanes), np.empty(n_lanes), np.empty(n_lanes)
+    t_single = np.empty(n_lanes, np.float32)
     S, D, T = np.empty(n_lanes), np.empty(n_lanes), np.empty(n_lanes)
     for start in range(0, n_rows, n_lanes):
         load(margins, start, all_x)
         subtract_maxima(all_x, top)
         n_kept = gather(all_x, cut, index, count)
         n_groups = n_kept if n_kept > 0 else n_classes
-        x, u, u_single = all_x[:n_groups], all_u[:n_groups], all_u_single[:n_groups]
-        _solve(x, u, u_single, t, step, q, high, S, D, T)
+        x, x_single = all_x[:n_groups], all_x_single[:n_groups]
+        u, u_single = all_u[:n_groups], all_u_single[:n_groups]
+        _solve(x, x_single, u, u_single, t, t_single, step, q, high, S, D, T)
         for lane in range(min(n_lanes, n_rows - start)):
             psi[start + lane] = top[lane] + t[lane]
         if quantity == CURVATURE:

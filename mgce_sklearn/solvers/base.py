@@ -121,6 +121,11 @@ class Progress:
             )
         return bool(self.value - self.dual_value <= self.tol * self.value)
 
+    def iterations_since_better(self) -> int:
+        """Return how many points of the trace, at its end, have the same gap."""
+        gaps = [point.value - point.dual_value for point in self.trace]
+        return len(gaps) - 1 - gaps.index(gaps[-1])
+
     def result(self, status: Status, n_iter: int) -> SolverResult:
         """Bundle what is known now."""
         return SolverResult(

@@ -38,8 +38,15 @@ START_SIZE = 0.3
 # target for all, the penalty would be far closer to its boundary than the rows to theirs.
 COEF_SHARE = 0.1
 
+# The target is not taken further below the gap allowed than this: it would gain nothing,
+# and the system's condition worsens with it.
+LOWEST_TARGET = 0.02
+
 # How far beyond the predictor's step the centrality corrector looks.
 REACH = 0.3
+
+# Iterations without a better gap after which rounding has won.
+PATIENCE = 15
 
 ROWS_PER_BLOCK = 1024
 
@@ -315,8 +322,12 @@ class InteriorPoint:
                 break
             if iteration == self.max_iter:
                 break
+            if progress.iterations_since_better() >= PATIENCE:
+                status = Status.STALLED
+                break
             try:
-                point = _iterate(rows, point, half_width, share, n_products)
+                lowest = LOWEST_TARGET * self.tol * progress.value / n_products
+                point = _iterate(rows, point, half_width, share, n_products, lowest)
             except (LinAlgError, ValueError):
                 status = Status.STALLED
                 break
@@ -325,7 +336,12 @@ class InteriorPoint:
 
 
 def _iterate(
-    rows: _Rows, point: _Coefficients, half_width: Array, share: float, n_products: float
+    rows: _Rows,
+    point: _Coefficients,
+    half_width: Array,
+    share: float,
+    n_products: float,
+    lowest_nu: float,
 ) -> _Coefficients:
     gram, excess, kappa, kappa_center = rows.assemble()
     system = _System(point, gram, excess, kappa, half_width)
@@ -342,7 +358,7 @@ def _iterate(
     primal, dual = predictor.lengths(1.0)
     now = predictor.sums[0]
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
-    rows.nu = (ahead / now) ** 3 * now / n_products
+    rows.nu = max((ahead / now) ** 3 * now / n_products, lowest_nu)
     rows.reach = np.minimum(1.0, predictor.lengths(1.0) + REACH)
     system.correct(predictor.step, share * rows.nu, predictor.correction + rows.nu * kappa_center)
     corrector = look(2)

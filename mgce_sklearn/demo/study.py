@@ -1,0 +1,205 @@
+"""What is done with a problem: fits, searches, and measurements on the rows held out."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.demo.problem import Problem
+
+Array = np.ndarray[Any, Any]
+
+QS = (0.0, 0.3, 0.5, 0.7, 1.0)
+LAMS = (0.03, 0.1, 0.3, 1.0)
+CS = (0.001, 0.01, 0.1, 1.0, 10.0)
+N_FOLDS = 3
+N_BINS = 15
+
+# Rows that searches and the path over lam use: enough to choose by, and soon done.
+SEARCH_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence against accuracy in bins of confidence, for the class predicted.
+
+    Attributes
+    ----------
+    confidence, accuracy, share : ndarray of shape (n_bins,)
+        Means within each bin that has rows, and the share of rows in it; all in [0, 1].
+    """
+
+    confidence: Array
+    accuracy: Array
+    share: Array
+
+    @classmethod
+    def measure(cls, confidence: Array, correct: Array) -> Calibration:
+        """Cut [0, 1] into equal bins and average within each."""
+        bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+        used, bins, counts = np.unique(bins, return_inverse=True, return_counts=True)
+        return cls(
+            np.bincount(bins, confidence, len(used)) / counts,
+            np.bincount(bins, correct, len(used)) / counts,
+            counts / len(bins),
+        )
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean distance of the two, weighted by rows."""
+        return float(self.share @ np.abs(self.confidence - self.accuracy))
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A fitted model and how it does on held-out rows.
+
+    Attributes
+    ----------
+    choice : str
+        How its parameters were chosen, "default" or "searched".
+    model : Pipeline
+    seconds : float
+        Of the fit, preprocessing included.
+    accuracy : float
+    brier : float
+        Mean squared distance of the probabilities from the label's indicator, in [0, 2].
+    drawn_error : float
+        Probability that a label drawn from ``predict_proba`` is wrong.
+    calibration : Calibration
+    """
+
+    choice: str
+    model: Pipeline
+    seconds: float
+    accuracy: float
+    brier: float
+    drawn_error: float
+    calibration: Calibration
+
+    @property
+    def classifier(self) -> Any:
+        """The last step of the pipeline."""
+        return self.model[-1]
+
+    @property
+    def name(self) -> str:
+        """The classifier with the parameters that a search chooses."""
+        shown = [name for name in ("C", "q", "lam") if hasattr(self.classifier, name)]
+        values = ", ".join(f"{name}={getattr(self.classifier, name):g}" for name in shown)
+        return f"{type(self.classifier).__name__}({values})"
+
+
+def assess(choice: str, classifier: Any, problem: Problem) -> Assessment:
+    """Fit to the training rows, and measure on the rows held out."""
+    model = make_pipeline(clone(problem.preprocessing), classifier)
+    start = time.perf_counter()
+    model.fit(problem.X_train, problem.y_train)
+    seconds = time.perf_counter() - start
+    proba = model.predict_proba(problem.X_test)
+    is_label = problem.y_test[:, np.newaxis] == model.classes_
+    correct = is_label[np.arange(len(proba)), proba.argmax(axis=1)]
+    return Assessment(
+        choice=choice,
+        model=model,
+        seconds=seconds,
+        accuracy=float(correct.mean()),
+        brier=float(np.mean(np.sum((proba - is_label) ** 2, axis=1))),
+        drawn_error=float(1.0 - np.mean(np.sum(proba, axis=1, where=is_label))),
+        calibration=Calibration.measure(proba.max(axis=1), correct),
+    )
+
+
+def search(classifier: Any, grid: dict[str, Sequence[float]], problem: Problem) -> GridSearchCV:
+    """Cross-validate the accuracy of a classifier over a grid of its parameters."""
+    pipeline = Pipeline([("columns", clone(problem.preprocessing)), ("model", classifier)])
+    prefixed = {f"model__{name}": values for name, values in grid.items()}
+    rows = problem.at_most(SEARCH_ROWS)
+    with warnings.catch_warnings():
+        # A class with a single row among those drawn for the search spoils no comparison.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return GridSearchCV(pipeline, prefixed, cv=N_FOLDS, refit=False).fit(
+            rows.X_train, rows.y_train
+        )
+
+
+def best(found: GridSearchCV) -> dict[str, float]:
+    """Return the parameters of highest cross-validated accuracy."""
+    return {name.removeprefix("model__"): value for name, value in found.best_params_.items()}
+
+
+def logistic_regression(problem: Problem) -> Assessment:
+    """Assess logistic regression at the C that the same kind of search prefers."""
+    model = LogisticRegression(max_iter=2000)
+    c = best(search(model, {"C": CS}, problem))["C"]
+    return assess("searched", model.set_params(C=c), problem)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Cross-validated accuracy over q × lam.
+
+    Attributes
+    ----------
+    accuracy : ndarray of shape (len(QS), len(LAMS))
+    q, lam : float
+        Where it is highest.
+    seconds : float
+    """
+
+    accuracy: Array
+    q: float
+    lam: float
+    seconds: float
+
+
+def search_q_and_lam(problem: Problem) -> Search:
+    """Run scikit-learn's own search over the two parameters that matter."""
+    start = time.perf_counter()
+    found = search(MGCEClassifier(), {"lam": LAMS, "q": QS}, problem)
+    # scikit-learn runs through grids in the order of names, the last name fastest.
+    accuracy = found.cv_results_["mean_test_score"].reshape(len(LAMS), len(QS)).T
+    return Search(accuracy, **best(found), seconds=time.perf_counter() - start)
+
+
+def path_over_lam(problem: Problem) -> tuple[Array, list[Assessment]]:
+    """Fit over a range of half-widths, at the default q."""
+    lams = np.geomspace(0.01, 3.0, 9)
+    rows = problem.at_most(SEARCH_ROWS)
+    return lams, [assess("path", MGCEClassifier(lam=lam), rows) for lam in lams]
+
+
+def warm_up() -> float:
+    """Fit toy problems, so that no measured fit waits for a kernel; return the seconds."""
+    start = time.perf_counter()
+    X, y = load_iris(return_X_y=True)
+    for rows in (y < 2, y < 3):
+        for q in QS:
+            model = MGCEClassifier(q=q).fit(X[rows], y[rows])
+            model.predict_proba(X)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Print each kind of warning once, as a note, in place of a line per occurrence."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    for category in dict.fromkeys(warning.category for warning in caught):
+        messages = [str(warning.message) for warning in caught if warning.category is category]
+        more = f" (and {len(messages) - 1} more such)" if len(messages) > 1 else ""
+        print(f"note: {messages[0]}{more}")
