@@ -40,9 +40,7 @@ def test_log2(low, high):
     assert relative_error(evaluate(elementary.log2, x), np.log2(x.astype(np.longdouble))) < 5e-16
 
 
-@pytest.mark.parametrize(
-    "y", [uniform(-1, 0), -np.exp(uniform(-100, 0)), np.exp(uniform(-30, 30))]
-)
+@pytest.mark.parametrize("y", [uniform(-1, 0), -np.exp(uniform(-100, 0)), np.exp(uniform(-30, 30))])
 def test_log2_1p(y):
     exact = np.log1p(y.astype(np.longdouble)) / np.log(np.longdouble(2))
     assert relative_error(evaluate(elementary.log2_1p, y), exact) < 5e-16

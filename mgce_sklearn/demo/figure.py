@@ -10,7 +10,7 @@ import numpy as np
 
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.demo import UserMistake
-from mgce_sklearn.demo.study import LAMS, QS, Assessment, Search
+from mgce_sklearn.demo.study import Assessment, Search
 
 Array = np.ndarray[Any, Any]
 
@@ -62,16 +62,17 @@ class DemoFigure:
 
         axes = self.left
         axes.set_title(f"Cross-validated accuracy\n{title}", loc="left")
-        edges = np.arange(len(LAMS) + 1) - 0.5, np.arange(len(QS) + 1) - 0.5
+        # Cell (i, j) has its centre at (j, i).
+        edges = [np.arange(size + 1) - 0.5 for size in search.accuracy.T.shape]
         axes.pcolormesh(*edges, search.accuracy, cmap="Blues", edgecolor="white", linewidth=2)
         middle = (search.accuracy.min() + search.accuracy.max()) / 2
         for (i, j), value in np.ndenumerate(search.accuracy):
             color = "white" if value > middle else "black"
             axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=color)
-        best = LAMS.index(search.lam) - 0.5, QS.index(search.q) - 0.5
-        axes.add_patch(Rectangle(best, 1, 1, fill=False, edgecolor=ORANGE, linewidth=3))
-        axes.set_xticks(range(len(LAMS)), [f"{lam:g}" for lam in LAMS])
-        axes.set_yticks(range(len(QS)), [f"{q:g}" for q in QS])
+        corner = search.lams.index(search.lam) - 0.5, search.qs.index(search.q) - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=3))
+        axes.set_xticks(range(len(search.lams)), [f"{lam:g}" for lam in search.lams])
+        axes.set_yticks(range(len(search.qs)), [f"{q:g}" for q in search.qs])
         axes.set(xlabel=LAM_LABEL, ylabel="q, from cross-entropy (0) to 0-1 loss (1)")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)

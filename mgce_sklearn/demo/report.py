@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgce_sklearn.demo.problem import Problem
-from mgce_sklearn.demo.study import LAMS, N_BINS, QS, Assessment, Search
+from mgce_sklearn.demo.study import N_BINS, Assessment, Search
 
 
 def print_preamble(seconds: float) -> None:
@@ -33,8 +33,8 @@ def print_problem(problem: Problem) -> None:
 def print_search(search: Search) -> None:
     """Print the table of cross-validated accuracies."""
     print(f"\ncross-validated accuracy, GridSearchCV in {search.seconds:.1f} s")
-    print("   q \\ lam" + "".join(f"{lam:>8g}" for lam in LAMS))
-    for q, row in zip(QS, search.accuracy, strict=True):
+    print("   q \\ lam" + "".join(f"{lam:>8g}" for lam in search.lams))
+    for q, row in zip(search.qs, search.accuracy, strict=True):
         print(f"{q:>10g}" + "".join(f"{value:>8.3f}" for value in row))
     print(f"best: q={search.q:g}, lam={search.lam:g}")
 

@@ -154,12 +154,15 @@ class Search:
 
     Attributes
     ----------
-    accuracy : ndarray of shape (len(QS), len(LAMS))
+    qs, lams : tuple of float
+    accuracy : ndarray of shape (len(qs), len(lams))
     q, lam : float
         Where it is highest.
     seconds : float
     """
 
+    qs: tuple[float, ...]
+    lams: tuple[float, ...]
     accuracy: Array
     q: float
     lam: float
@@ -172,7 +175,7 @@ def search_q_and_lam(problem: Problem) -> Search:
     found = search(MGCEClassifier(), {"lam": LAMS, "q": QS}, problem)
     # scikit-learn runs through grids in the order of names, the last name fastest.
     accuracy = found.cv_results_["mean_test_score"].reshape(len(LAMS), len(QS)).T
-    return Search(accuracy, **best(found), seconds=time.perf_counter() - start)
+    return Search(QS, LAMS, accuracy, **best(found), seconds=time.perf_counter() - start)
 
 
 def path_over_lam(problem: Problem) -> tuple[Array, list[Assessment]]:

@@ -66,6 +66,7 @@ def read_csv(path: Path) -> pd.DataFrame:
             encoding="utf-8-sig",
             na_values="?",
             skipinitialspace=True,
+            low_memory=False,  # one type for a whole column, however long
         )
     except OSError as error:
         raise UserMistake(f"cannot read '{path}': {error.strerror}") from error

@@ -70,51 +70,59 @@ class RowState(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """What one group of rows (lanes) needs: arrays (K, lanes), then arrays (lanes,)."""
+    """What one group of rows (lanes) needs.
 
-    c: Array
-    g: Array
-    ratio: Array  # p/s
-    rest: Array  # b: what of a is not p/s
-    inverse: Array  # 1/a
-    beta: Array
-    delta: Array
-    r_rule: Array  # residual of y g = p + e
-    u_slack: Array  # residual of p s = nu, over s
-    u_edge: Array  # residual of e c = q nu, over c
-    w_slack: Array  # what the next corrector adds to u_slack
-    w_edge: Array
-    kappa: Array
-    dt: Array
-    ds: Array
-    dp: Array
-    de: Array
-    E: Array
-    S: Array
-    T: Array
-    Q: Array
-    r_proba: Array  # residual of sum p = 1
-    r_rule_sum: Array  # residual of sum h + zeta = 1
-    u_spare: Array  # residual of y zeta = nu, over y
-    w_spare: Array
-    sum_rho: Array  # of beta's equation: sum g rho/a, with the residuals
-    sum_kappa: Array  # sum of kappa, less the residual of sum p
-    dy: Array
-    dzeta: Array
-    dpsi: Array
-    total: Array
+    Two arrays with a named index each, not an array a quantity: a tuple of thirty arrays
+    doubles the time that the kernels take to compile.
+    """
+
+    wide: Array  # (17, K, lanes)
+    flat: Array  # (14, lanes)
+
+
+# First index of `wide`.
+(
+    C,
+    G,
+    RATIO,  # p/s
+    REST,  # b: what of a is not p/s
+    INVERSE,  # 1/a
+    BETA,
+    DELTA,
+    R_RULE,  # residual of y g = p + e
+    U_SLACK,  # residual of p s = nu, over s
+    U_EDGE,  # residual of e c = q nu, over c
+    NEXT_SLACK,  # what the next corrector adds to U_SLACK
+    NEXT_EDGE,
+    KAPPA,
+    DT,
+    DS,
+    DP,
+    DE,
+) = range(17)
+
+# First index of `flat`.
+(
+    E,
+    S,
+    T,
+    Q,
+    R_PROBA,  # residual of sum p = 1
+    R_RULE_SUM,  # residual of sum h + zeta = 1
+    U_SPARE,  # residual of y zeta = nu, over y
+    NEXT_SPARE,
+    SUM_RHO,  # sum g rho/a, with its residuals
+    SUM_KAPPA,  # sum of kappa, less the residual of sum p
+    DY,
+    DZETA,
+    DPSI,
+    BOTH,
+) = range(14)
 
 
 @jit
 def _scratch(n_classes, lanes):
-    wide = np.empty((17, n_classes, lanes))
-    flat = np.empty((14, lanes))
-    return _Scratch(
-        wide[0], wide[1], wide[2], wide[3], wide[4], wide[5], wide[6], wide[7],
-        wide[8], wide[9], wide[10], wide[11], wide[12], wide[13], wide[14], wide[15],
-        wide[16], flat[0], flat[1], flat[2], flat[3], flat[4], flat[5], flat[6], flat[7],
-        flat[8], flat[9], flat[10], flat[11], flat[12], flat[13],
-    )  # fmt: skip
+    return _Scratch(np.empty((17, n_classes, lanes)), np.empty((14, lanes)))
 
 
 @jit
@@ -126,14 +134,24 @@ def _lanes(n_classes):
 @jit
 def _factor(w, state, start, lanes, q):
     """Fill in the elimination's coefficients, the residuals, and the affine targets nu = 0."""
+    w_c, w_g, w_ratio, w_rest = w.wide[C], w.wide[G], w.wide[RATIO], w.wide[REST]
+    w_inverse, w_beta, w_delta, w_r_rule = (
+        w.wide[INVERSE],
+        w.wide[BETA],
+        w.wide[DELTA],
+        w.wide[R_RULE],
+    )
+    w_u_slack, w_u_edge = w.wide[U_SLACK], w.wide[U_EDGE]
+    w_E, w_S, w_T, w_Q = w.flat[E], w.flat[S], w.flat[T], w.flat[Q]
+    w_r_proba, w_r_rule_sum, w_u_spare = w.flat[R_PROBA], w.flat[R_RULE_SUM], w.flat[U_SPARE]
     y, zeta = state.multiplier, state.spare
     for i in range(lanes):
-        w.E[i] = zeta[start + i] / y[start + i]
-        w.S[i] = 0.0
-        w.T[i] = 0.0
-        w.r_proba[i] = 1.0
-        w.r_rule_sum[i] = 1.0 - zeta[start + i]
-        w.u_spare[i] = -zeta[start + i]
+        w_E[i] = zeta[start + i] / y[start + i]
+        w_S[i] = 0.0
+        w_T[i] = 0.0
+        w_r_proba[i] = 1.0
+        w_r_rule_sum[i] = 1.0 - zeta[start + i]
+        w_u_spare[i] = -zeta[start + i]
     for k in range(state.proba.shape[0]):
         for i in range(lanes):
             j = start + i
@@ -143,21 +161,21 @@ def _factor(w, state, start, lanes, q):
             ratio = p / s
             rest = (y[j] * (1.0 - q) * g + q * e) / c
             inverse = 1.0 / (rest + ratio)
-            w.c[k, i], w.g[k, i], w.ratio[k, i] = c, g, ratio
-            w.rest[k, i], w.inverse[k, i] = rest, inverse
+            w_c[k, i], w_g[k, i], w_ratio[k, i] = c, g, ratio
+            w_rest[k, i], w_inverse[k, i] = rest, inverse
             beta = ratio * g * inverse
             delta = ratio * rest * inverse
-            w.beta[k, i], w.delta[k, i] = beta, delta
-            w.S[i] += beta
-            w.T[i] += delta
-            w.E[i] += g * g * inverse
-            w.r_proba[i] -= p
-            w.r_rule_sum[i] -= c * g
-            w.r_rule[k, i] = p + e - y[j] * g
-            w.u_slack[k, i] = -p
-            w.u_edge[k, i] = -e
+            w_beta[k, i], w_delta[k, i] = beta, delta
+            w_S[i] += beta
+            w_T[i] += delta
+            w_E[i] += g * g * inverse
+            w_r_proba[i] -= p
+            w_r_rule_sum[i] -= c * g
+            w_r_rule[k, i] = p + e - y[j] * g
+            w_u_slack[k, i] = -p
+            w_u_edge[k, i] = -e
     for i in range(lanes):
-        w.Q[i] = w.E[i] * w.T[i] + w.S[i] * w.S[i]
+        w_Q[i] = w_E[i] * w_T[i] + w_S[i] * w_S[i]
 
 
 @jit
@@ -166,65 +184,128 @@ def _condense(w, u_slack, u_edge, u_spare, residual):
 
     ``residual`` is 1 for the whole, 0 for an increment.
     """
-    n_classes, lanes = w.c.shape
+    w_c, w_g, w_ratio, w_rest = w.wide[C], w.wide[G], w.wide[RATIO], w.wide[REST]
+    w_inverse, w_r_rule, w_kappa = w.wide[INVERSE], w.wide[R_RULE], w.wide[KAPPA]
+    w_r_proba, w_r_rule_sum, w_sum_rho, w_sum_kappa = (
+        w.flat[R_PROBA],
+        w.flat[R_RULE_SUM],
+        w.flat[SUM_RHO],
+        w.flat[SUM_KAPPA],
+    )
+    n_classes, lanes = w.wide.shape[1:]
     for i in range(lanes):
-        w.sum_rho[i] = u_spare[i] - residual * w.r_rule_sum[i]
-        w.sum_kappa[i] = -residual * w.r_proba[i]
+        w_sum_rho[i] = u_spare[i] - residual * w_r_rule_sum[i]
+        w_sum_kappa[i] = -residual * w_r_proba[i]
     for k in range(n_classes):
         for i in range(lanes):
-            target = u_edge[k, i] + residual * w.r_rule[k, i]
-            w.sum_rho[i] += w.g[k, i] * (u_slack[k, i] + target) * w.inverse[k, i]
-            kappa = (u_slack[k, i] * w.rest[k, i] - w.ratio[k, i] * target) * w.inverse[k, i]
-            w.kappa[k, i] = kappa
-            w.sum_kappa[i] += kappa
+            target = u_edge[k, i] + residual * w_r_rule[k, i]
+            w_sum_rho[i] += w_g[k, i] * (u_slack[k, i] + target) * w_inverse[k, i]
+            kappa = (u_slack[k, i] * w_rest[k, i] - w_ratio[k, i] * target) * w_inverse[k, i]
+            w_kappa[k, i] = kappa
+            w_sum_kappa[i] += kappa
+
+
+@jit
+def _condense_whole(w):
+    w_u_slack, w_u_edge = w.wide[U_SLACK], w.wide[U_EDGE]
+    w_u_spare = w.flat[U_SPARE]
+    _condense(w, w_u_slack, w_u_edge, w_u_spare, 1.0)
+
+
+@jit
+def _condense_increment(w):
+    w_next_slack, w_next_edge = w.wide[NEXT_SLACK], w.wide[NEXT_EDGE]
+    w_next_spare = w.flat[NEXT_SPARE]
+    _condense(w, w_next_slack, w_next_edge, w_next_spare, 0.0)
 
 
 @jit
 def _write_kappa(w, lanes, out, offset):
     """Store kappa with dy and dpsi eliminated."""
-    for k in range(w.c.shape[0]):
+    w_beta, w_delta, w_kappa = w.wide[BETA], w.wide[DELTA], w.wide[KAPPA]
+    w_E, w_S, w_T, w_Q = w.flat[E], w.flat[S], w.flat[T], w.flat[Q]
+    w_sum_rho, w_sum_kappa = w.flat[SUM_RHO], w.flat[SUM_KAPPA]
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            shared = w.beta[k, i] * (w.sum_rho[i] * w.T[i] - w.S[i] * w.sum_kappa[i])
-            shared -= w.delta[k, i] * (w.E[i] * w.sum_kappa[i] + w.S[i] * w.sum_rho[i])
-            out[k, offset + i] = w.kappa[k, i] + shared / w.Q[i]
+            shared = w_beta[k, i] * (w_sum_rho[i] * w_T[i] - w_S[i] * w_sum_kappa[i])
+            shared -= w_delta[k, i] * (w_E[i] * w_sum_kappa[i] + w_S[i] * w_sum_rho[i])
+            out[k, offset + i] = w_kappa[k, i] + shared / w_Q[i]
 
 
 @jit
 def _direction(w, state, start, lanes, q, margin_step, offset):
     """Recover the row's step from the step of its margins (targets in u_*)."""
-    _condense(w, w.u_slack, w.u_edge, w.u_spare, 1.0)
-    n_classes = w.c.shape[0]
+    w_c, w_g, w_ratio, w_rest = w.wide[C], w.wide[G], w.wide[RATIO], w.wide[REST]
+    w_inverse, w_beta, w_delta, w_r_rule = (
+        w.wide[INVERSE],
+        w.wide[BETA],
+        w.wide[DELTA],
+        w.wide[R_RULE],
+    )
+    w_u_slack, w_u_edge, w_dt, w_ds = w.wide[U_SLACK], w.wide[U_EDGE], w.wide[DT], w.wide[DS]
+    w_dp, w_de = w.wide[DP], w.wide[DE]
+    w_E, w_S, w_T, w_Q = w.flat[E], w.flat[S], w.flat[T], w.flat[Q]
+    w_u_spare, w_sum_rho, w_sum_kappa, w_dy = (
+        w.flat[U_SPARE],
+        w.flat[SUM_RHO],
+        w.flat[SUM_KAPPA],
+        w.flat[DY],
+    )
+    w_dzeta, w_dpsi = w.flat[DZETA], w.flat[DPSI]
+    _condense_whole(w)
+    n_classes = w.wide.shape[1]
     for k in range(n_classes):
         for i in range(lanes):
-            w.sum_kappa[i] += w.delta[k, i] * margin_step[k, offset + i]
-            w.sum_rho[i] += w.beta[k, i] * margin_step[k, offset + i]
+            w_sum_kappa[i] += w_delta[k, i] * margin_step[k, offset + i]
+            w_sum_rho[i] += w_beta[k, i] * margin_step[k, offset + i]
     for i in range(lanes):
         y, zeta = state.multiplier[start + i], state.spare[start + i]
-        w.dpsi[i] = (w.E[i] * w.sum_kappa[i] + w.S[i] * w.sum_rho[i]) / w.Q[i]
-        w.dy[i] = (w.T[i] * w.sum_rho[i] - w.S[i] * w.sum_kappa[i]) / w.Q[i]
-        w.dzeta[i] = w.u_spare[i] - zeta * w.dy[i] / y
+        w_dpsi[i] = (w_E[i] * w_sum_kappa[i] + w_S[i] * w_sum_rho[i]) / w_Q[i]
+        w_dy[i] = (w_T[i] * w_sum_rho[i] - w_S[i] * w_sum_kappa[i]) / w_Q[i]
+        w_dzeta[i] = w_u_spare[i] - zeta * w_dy[i] / y
     for k in range(n_classes):
         for i in range(lanes):
-            shift = margin_step[k, offset + i] - w.dpsi[i]
-            rho = w.u_slack[k, i] + w.u_edge[k, i] + w.r_rule[k, i] - w.g[k, i] * w.dy[i]
+            shift = margin_step[k, offset + i] - w_dpsi[i]
+            rho = w_u_slack[k, i] + w_u_edge[k, i] + w_r_rule[k, i] - w_g[k, i] * w_dy[i]
             # ds = dt - shift, without the cancellation where p/s dominates a.
-            dt = (w.ratio[k, i] * shift + rho) * w.inverse[k, i]
-            ds = (rho - w.rest[k, i] * shift) * w.inverse[k, i]
-            w.dt[k, i] = dt
-            w.ds[k, i] = ds
-            w.dp[k, i] = w.u_slack[k, i] - w.ratio[k, i] * ds
-            w.de[k, i] = w.u_edge[k, i] - q * state.edge[k, start + i] * dt / w.c[k, i]
+            dt = (w_ratio[k, i] * shift + rho) * w_inverse[k, i]
+            ds = (rho - w_rest[k, i] * shift) * w_inverse[k, i]
+            w_dt[k, i] = dt
+            w_ds[k, i] = ds
+            w_dp[k, i] = w_u_slack[k, i] - w_ratio[k, i] * ds
+            w_de[k, i] = w_u_edge[k, i] - q * state.edge[k, start + i] * dt / w_c[k, i]
 
 
 @jit
 def _second_order(w, state, start, lanes, q):
     """Mehrotra's correction: the products that the linearisation dropped."""
+    w_c, w_next_slack, w_next_edge, w_dt = (
+        w.wide[C],
+        w.wide[NEXT_SLACK],
+        w.wide[NEXT_EDGE],
+        w.wide[DT],
+    )
+    w_ds, w_dp, w_de = w.wide[DS], w.wide[DP], w.wide[DE]
+    w_next_spare, w_dy, w_dzeta = w.flat[NEXT_SPARE], w.flat[DY], w.flat[DZETA]
     for i in range(lanes):
-        w.w_spare[i] = -w.dy[i] * w.dzeta[i] / state.multiplier[start + i]
-    for k in range(w.c.shape[0]):
+        w_next_spare[i] = -w_dy[i] * w_dzeta[i] / state.multiplier[start + i]
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            w.w_slack[k, i] = -w.dp[k, i] * w.ds[k, i] / state.slack[k, start + i]
-            w.w_edge[k, i] = -w.de[k, i] * q * w.dt[k, i] / w.c[k, i]
+            w_next_slack[k, i] = -w_dp[k, i] * w_ds[k, i] / state.slack[k, start + i]
+            w_next_edge[k, i] = -w_de[k, i] * q * w_dt[k, i] / w_c[k, i]
+
+
+@jit
+def _unit_targets(w, state, start, lanes, q):
+    """What one unit of nu adds to the targets."""
+    w_c, w_next_slack, w_next_edge = w.wide[C], w.wide[NEXT_SLACK], w.wide[NEXT_EDGE]
+    w_next_spare = w.flat[NEXT_SPARE]
+    for i in range(lanes):
+        w_next_spare[i] = 1.0 / state.multiplier[start + i]
+    for k in range(w.wide.shape[1]):
+        for i in range(lanes):
+            w_next_slack[k, i] = 1.0 / state.slack[k, start + i]
+            w_next_edge[k, i] = q / w_c[k, i]
 
 
 @jit
@@ -239,28 +320,44 @@ def _pull(product, target):
 @jit
 def _centrality(w, state, start, lanes, q, nu, primal, dual):
     """Gondzio's correction: pull in the products that a longer step would throw far off."""
+    w_c, w_next_slack, w_next_edge, w_dt = (
+        w.wide[C],
+        w.wide[NEXT_SLACK],
+        w.wide[NEXT_EDGE],
+        w.wide[DT],
+    )
+    w_ds, w_dp, w_de = w.wide[DS], w.wide[DP], w.wide[DE]
+    w_next_spare, w_dy, w_dzeta = w.flat[NEXT_SPARE], w.flat[DY], w.flat[DZETA]
     for i in range(lanes):
         y, zeta = state.multiplier[start + i], state.spare[start + i]
-        product = (y + dual * w.dy[i]) * (zeta + primal * w.dzeta[i])
-        w.w_spare[i] = _pull(product, nu) / y
-    for k in range(w.c.shape[0]):
+        product = (y + dual * w_dy[i]) * (zeta + primal * w_dzeta[i])
+        w_next_spare[i] = _pull(product, nu) / y
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
             p, s, e = state.proba[k, start + i], state.slack[k, start + i], state.edge[k, start + i]
-            product = (p + dual * w.dp[k, i]) * (s + primal * w.ds[k, i])
-            w.w_slack[k, i] = _pull(product, nu) / s
-            product = (e + dual * w.de[k, i]) * (w.c[k, i] + primal * q * w.dt[k, i])
-            w.w_edge[k, i] = _pull(product, q * nu) / w.c[k, i]
+            product = (p + dual * w_dp[k, i]) * (s + primal * w_ds[k, i])
+            w_next_slack[k, i] = _pull(product, nu) / s
+            product = (e + dual * w_de[k, i]) * (w_c[k, i] + primal * q * w_dt[k, i])
+            w_next_edge[k, i] = _pull(product, q * nu) / w_c[k, i]
 
 
 @jit
 def _add_targets(w, state, start, lanes, q, nu):
     """Add the pending corrector, and nu for every product, to the targets."""
+    w_c, w_u_slack, w_u_edge, w_next_slack = (
+        w.wide[C],
+        w.wide[U_SLACK],
+        w.wide[U_EDGE],
+        w.wide[NEXT_SLACK],
+    )
+    w_next_edge = w.wide[NEXT_EDGE]
+    w_u_spare, w_next_spare = w.flat[U_SPARE], w.flat[NEXT_SPARE]
     for i in range(lanes):
-        w.u_spare[i] += w.w_spare[i] + nu / state.multiplier[start + i]
-    for k in range(w.c.shape[0]):
+        w_u_spare[i] += w_next_spare[i] + nu / state.multiplier[start + i]
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            w.u_slack[k, i] += w.w_slack[k, i] + nu / state.slack[k, start + i]
-            w.u_edge[k, i] += w.w_edge[k, i] + q * nu / w.c[k, i]
+            w_u_slack[k, i] += w_next_slack[k, i] + nu / state.slack[k, start + i]
+            w_u_edge[k, i] += w_next_edge[k, i] + q * nu / w_c[k, i]
 
 
 @jit
@@ -271,15 +368,14 @@ def _staged_direction(w, state, start, lanes, q, stages, margin_steps, offset, n
     four arrays (K, n) less, for about the same time as writing and reading them.
     """
     _factor(w, state, start, lanes, q)
-    _direction(w, state, start, lanes, q, margin_steps[0], offset)
-    if stages > 1:
-        _second_order(w, state, start, lanes, q)
-        _add_targets(w, state, start, lanes, q, nu)
-        _direction(w, state, start, lanes, q, margin_steps[1], offset)
-    if stages > 2:
-        _centrality(w, state, start, lanes, q, nu, reach[0], reach[1])
-        _add_targets(w, state, start, lanes, q, 0.0)
-        _direction(w, state, start, lanes, q, margin_steps[2], offset)
+    for stage in range(stages):
+        if stage == 1:
+            _second_order(w, state, start, lanes, q)
+        elif stage == 2:
+            _centrality(w, state, start, lanes, q, nu, reach[0], reach[1])
+        if stage > 0:
+            _add_targets(w, state, start, lanes, q, nu if stage == 1 else 0.0)
+        _direction(w, state, start, lanes, q, margin_steps[stage], offset)
 
 
 @jit
@@ -288,24 +384,32 @@ def _step_rates(w, state, start, lanes, q, rates):
 
     The primal rate also keeps h below e: Newton on an exponential (q near 0) overshoots.
     """
-    primal, dual = w.sum_rho, w.sum_kappa  # free after a direction
+    w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
+    w_de = w.wide[DE]
+    w_sum_rho, w_sum_kappa, w_dy, w_dzeta = (
+        w.flat[SUM_RHO],
+        w.flat[SUM_KAPPA],
+        w.flat[DY],
+        w.flat[DZETA],
+    )
+    primal, dual = w_sum_rho, w_sum_kappa  # free after a direction
     for i in range(lanes):
-        primal[i] = -w.dzeta[i] / state.spare[start + i]
-        dual[i] = -w.dy[i] / state.multiplier[start + i]
-    for k in range(w.c.shape[0]):
+        primal[i] = -w_dzeta[i] / state.spare[start + i]
+        dual[i] = -w_dy[i] / state.multiplier[start + i]
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
             j = start + i
-            growth = w.dt[k, i] / w.c[k, i]
-            rate = -w.ds[k, i] / state.slack[k, j]
+            growth = w_dt[k, i] / w_c[k, i]
+            rate = -w_ds[k, i] / state.slack[k, j]
             primal[i] = rate if rate > primal[i] else primal[i]
             rate = -q * growth
             primal[i] = rate if rate > primal[i] else primal[i]
             room = 1.0 - LN2 * state.log_rule[k, j]
             rate = growth / (room if room > 0.5 else 0.5)
             primal[i] = rate if rate > primal[i] else primal[i]
-            rate = -w.dp[k, i] / state.proba[k, j]
+            rate = -w_dp[k, i] / state.proba[k, j]
             dual[i] = rate if rate > dual[i] else dual[i]
-            rate = -w.de[k, i] / state.edge[k, j]  # 0/0 at q = 0 compares as false
+            rate = -w_de[k, i] / state.edge[k, j]  # 0/0 at q = 0 compares as false
             dual[i] = rate if rate > dual[i] else dual[i]
     for i in range(lanes):
         rates[0] = max(rates[0], primal[i])
@@ -318,23 +422,32 @@ def _complementarity(w, state, start, lanes, q, weights, sums):
 
     The products e c count 1/q times, as they enter the duality gap.
     """
-    now, along_dual, along_primal, both = w.sum_rho, w.sum_kappa, w.dpsi, w.total
+    w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
+    w_de = w.wide[DE]
+    w_sum_rho, w_sum_kappa, w_dy, w_dzeta = (
+        w.flat[SUM_RHO],
+        w.flat[SUM_KAPPA],
+        w.flat[DY],
+        w.flat[DZETA],
+    )
+    w_dpsi, w_both = w.flat[DPSI], w.flat[BOTH]
+    now, along_dual, along_primal, both = w_sum_rho, w_sum_kappa, w_dpsi, w_both
     for i in range(lanes):
         y, zeta = state.multiplier[start + i], state.spare[start + i]
         now[i] = y * zeta
-        along_dual[i] = w.dy[i] * zeta
-        along_primal[i] = y * w.dzeta[i]
-        both[i] = w.dy[i] * w.dzeta[i]
+        along_dual[i] = w_dy[i] * zeta
+        along_primal[i] = y * w_dzeta[i]
+        both[i] = w_dy[i] * w_dzeta[i]
     scale = 1.0 / q if q > 0.0 else 0.0
-    for k in range(w.c.shape[0]):
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
             p, s, e = state.proba[k, start + i], state.slack[k, start + i], state.edge[k, start + i]
-            e, de = scale * e, scale * w.de[k, i]
-            dc = q * w.dt[k, i]
-            now[i] += p * s + e * w.c[k, i]
-            along_dual[i] += w.dp[k, i] * s + de * w.c[k, i]
-            along_primal[i] += p * w.ds[k, i] + e * dc
-            both[i] += w.dp[k, i] * w.ds[k, i] + de * dc
+            e, de = scale * e, scale * w_de[k, i]
+            dc = q * w_dt[k, i]
+            now[i] += p * s + e * w_c[k, i]
+            along_dual[i] += w_dp[k, i] * s + de * w_c[k, i]
+            along_primal[i] += p * w_ds[k, i] + e * dc
+            both[i] += w_dp[k, i] * w_ds[k, i] + de * dc
     for i in range(lanes):
         weight = weights[start + i]
         sums[0] += weight * now[i]
@@ -346,23 +459,25 @@ def _complementarity(w, state, start, lanes, q, weights, sums):
 @jit
 def _curvature(w, lanes, first, out, offset):
     """Store C_kl, first <= k <= l: products of what is positive wherever that is possible."""
-    n_classes = w.c.shape[0]
+    w_c, w_beta, w_delta = w.wide[C], w.wide[BETA], w.wide[DELTA]
+    w_E, w_S, w_T, w_Q = w.flat[E], w.flat[S], w.flat[T], w.flat[Q]
+    n_classes = w.wide.shape[1]
     pair = 0
     for k in range(first, n_classes):
         for i in range(lanes):
-            beta, delta, others = w.beta[k, i], w.delta[k, i], w.T[i] - w.delta[k, i]
-            without = w.S[i] - beta
-            diagonal = delta * (w.E[i] * others + without * without) + beta * beta * others
-            out[pair, offset + i] = diagonal / w.Q[i]
+            beta, delta, others = w_beta[k, i], w_delta[k, i], w_T[i] - w_delta[k, i]
+            without = w_S[i] - beta
+            diagonal = delta * (w_E[i] * others + without * without) + beta * beta * others
+            out[pair, offset + i] = diagonal / w_Q[i]
         pair += 1
         for m in range(k + 1, n_classes):
             for i in range(lanes):
-                beta_k, delta_k = w.beta[k, i], w.delta[k, i]
-                beta_m, delta_m = w.beta[m, i], w.delta[m, i]
-                cross = beta_k * beta_m * (w.T[i] - delta_k - delta_m)
-                cross -= delta_k * beta_m * (w.S[i] - beta_k)
-                cross -= delta_m * beta_k * (w.S[i] - beta_m)
-                out[pair, offset + i] = (cross - w.E[i] * delta_k * delta_m) / w.Q[i]
+                beta_k, delta_k = w_beta[k, i], w_delta[k, i]
+                beta_m, delta_m = w_beta[m, i], w_delta[m, i]
+                cross = beta_k * beta_m * (w_T[i] - delta_k - delta_m)
+                cross -= delta_k * beta_m * (w_S[i] - beta_k)
+                cross -= delta_m * beta_k * (w_S[i] - beta_m)
+                out[pair, offset + i] = (cross - w_E[i] * delta_k * delta_m) / w_Q[i]
             pair += 1
 
 
@@ -391,32 +506,30 @@ def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
         offset = begin - start
         _factor(w, state, begin, size, q)
         _curvature(w, size, first, curvature, offset)
-        _condense(w, w.u_slack, w.u_edge, w.u_spare, 1.0)
+        _condense_whole(w)
         _write_kappa(w, size, kappa, offset)
-        for i in range(size):
-            w.w_spare[i] = 1.0 / state.multiplier[begin + i]
-        for k in range(n_classes):
-            for i in range(size):
-                w.w_slack[k, i] = 1.0 / state.slack[k, begin + i]
-                w.w_edge[k, i] = q / w.c[k, i]
-        _condense(w, w.w_slack, w.w_edge, w.w_spare, 0.0)
+        _unit_targets(w, state, begin, size, q)
+        _condense_increment(w)
         _write_kappa(w, size, kappa_center, offset)
 
 
 @jit
 def _move(w, state, start, lanes, q, primal, dual):
+    w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
+    w_de = w.wide[DE]
+    w_dy, w_dzeta = w.flat[DY], w.flat[DZETA]
     for i in range(lanes):
-        state.multiplier[start + i] += dual * w.dy[i]
-        state.spare[start + i] += primal * w.dzeta[i]
-    for k in range(w.c.shape[0]):
+        state.multiplier[start + i] += dual * w_dy[i]
+        state.spare[start + i] += primal * w_dzeta[i]
+    for k in range(w.wide.shape[1]):
         for i in range(lanes):
             j = start + i
-            growth = primal * w.dt[k, i] / w.c[k, i]
+            growth = primal * w_dt[k, i] / w_c[k, i]
             # h = c^{1/q}: log2 h grows by log2(1 + q dt/c)/q, which tends to dt log2(e).
             state.log_rule[k, j] += log2_1p(q * growth) / q if q > 0.0 else LOG2E * growth
-            state.slack[k, j] += primal * w.ds[k, i]
-            state.proba[k, j] += dual * w.dp[k, i]
-            state.edge[k, j] += dual * w.de[k, i]
+            state.slack[k, j] += primal * w_ds[k, i]
+            state.proba[k, j] += dual * w_dp[k, i]
+            state.edge[k, j] += dual * w_de[k, i]
 
 
 @jit
@@ -467,5 +580,5 @@ def follow(
             _second_order(w, state, begin, size, q)
         else:
             _centrality(w, state, begin, size, q, nu, reach[0], reach[1])
-        _condense(w, w.w_slack, w.w_edge, w.w_spare, 0.0)
+        _condense_increment(w)
         _write_kappa(w, size, kappa, offset)

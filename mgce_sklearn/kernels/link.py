@@ -187,13 +187,13 @@ def _approach(x, x_single, u_single, t, t_single, step, q, high, S, D, T):
             x_single[k, lane] = x[k, lane]
     # The error after a step is of the order of its square, or of its cube for q < 1/2.
     tolerance = 1e-2 if q < 0.5 else 1e-3
-    longest = np.inf
-    while longest > tolerance:
+    for _ in range(20):
         for lane in range(x.shape[1]):
             t_single[lane] = t[lane]
         _powers_single(x_single, t_single, q, u_single)
         _moments(x, t, q, u_single, S, D, T)
-        longest = _advance(t, step, q, high, S, D, T)
+        if not _advance(t, step, q, high, S, D, T) > tolerance:
+            break
 
 
 @jit
@@ -237,8 +237,8 @@ def _correct(x, t, step, q, u, D):
             before = x[k, lane] - (t[lane] - step[lane])
             r = step[lane] / (1.0 + q * before)
             changed = u[k, lane] * (1.0 - r * (first - second * r))
-            outside = 1.0 + q * (x[k, lane] - t[lane]) <= 0.0
-            u[k, lane] = 0.0 if outside else changed
+            left = 1.0 + q * (x[k, lane] - t[lane]) <= 0.0
+            u[k, lane] = 0.0 if (u[k, lane] == 0.0) | left else changed
             D[lane] += u[k, lane]
 
 

@@ -34,7 +34,7 @@ def _power(base: Array, exponent: float) -> Array:
 def rule_at(psi: Array, margins: Array, q: float) -> Array:
     """Compute h_k = (1 + q (m_k - psi))_+^{1/q}, for any psi."""
     difference = margins - psi[:, None]
-    if q == 0:
+    if q < 1e-100:  # the limit; products with a subnormal q would have lost their digits
         return np.exp(difference)
     support = q * difference > -1
     inside = np.where(support, difference, 0.0)

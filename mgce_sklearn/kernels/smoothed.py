@@ -120,7 +120,7 @@ def smoothed_curvature(margins: ArrayLike, q: float, eps: float) -> tuple[Array,
     q : float in (0, 1]
         The rounding of z costs psi a relative error of some 1e-16/q.
     eps : float, positive
-        Width of the smoothing, in units of z. psi_eps exceeds psi by at most eps K ln(2) / q.
+        Width of the smoothing, in units of z. psi_eps exceeds psi by at most eps ln(2) K^q / q.
 
     Returns
     -------

@@ -36,7 +36,7 @@ START_SIZE = 0.3
 
 # The products W⁺u and W⁻v aim at COEF_SHARE/d of the rows' target. With n rows and one
 # target for all, the penalty would be far closer to its boundary than the rows to theirs.
-COEF_SHARE = 0.1
+COEF_SHARE = 0.03
 
 # The target is not taken further below the gap allowed than this: it would gain nothing,
 # and the system's condition worsens with it.

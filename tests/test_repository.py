@@ -1,0 +1,95 @@
+"""Promises of the repository: import directions, a lean import, and documents that are true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OPTIONAL = ("cvxpy", "dask", "matplotlib", "pandas", "skorch", "torch")
+
+
+def test_arrows_point_down_only(capsys):
+    cli = pytest.importorskip("importlinter.cli")
+    failed = cli.lint_imports(config_filename=str(ROOT / "setup.cfg"), no_cache=True)
+    assert not failed, capsys.readouterr().out
+
+
+WITHOUT_OPTIONAL = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {OPTIONAL}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from mgce_sklearn import MGCEClassifier
+MGCEClassifier().fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+"""
+
+# scikit-learn itself imports pandas where it is installed.
+ADDED_TO_SKLEARN = f"""
+import sys, sklearn.base
+before = set(sys.modules)
+import mgce_sklearn
+print(*(sys.modules.keys() - before) & set({OPTIONAL}))
+"""
+
+
+def run(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_core_works_without_optional_packages():
+    run(WITHOUT_OPTIONAL)
+
+
+def test_import_loads_nothing_optional():
+    assert run(ADDED_TO_SKLEARN).split() == []
+
+
+def python_blocks(name: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text("utf-8"), re.M | re.S)
+
+
+def test_examples_of_the_readme_run():
+    blocks = python_blocks("README.md")
+    assert blocks
+    namespace: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    fitted = namespace["model"][-1]
+    assert 0.0 < fitted.minimax_risk_ - fitted.dual_gap_ <= fitted.minimax_risk_ < 1.0
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_files_named_in_documents_exist(name):
+    text = (ROOT / name).read_text("utf-8")
+    named = re.findall(r"`((?:mgce_sklearn|tests|benchmarks)/[\w/.]*)`", text)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_reading_order_names_every_module():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    modules = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("mgce_sklearn/**/*.py")]
+    assert [module for module in modules if f"`{module}`" not in text] == []
+
+
+def text_files() -> list[Path]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git repository")
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_no_path_of_a_particular_machine():
+    machine = re.compile(rb"(?<![\w.>])/(?:home|root|work|Users|mnt|tmp)/\w")
+    found = [path for path in text_files() if machine.search(path.read_bytes())]
+    assert found == []
