@@ -203,9 +203,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"y must have at least 2 classes among the rows with positive weight; got 1 "
                 f"class ({classes[0]!r}). Add rows of another class."
             )
-        sample_weight = sample_weight * _class_factors(
-            self.class_weight, classes, codes, sample_weight
-        )[codes]
+        sample_weight = (
+            sample_weight * _class_factors(self.class_weight, classes, codes, sample_weight)[codes]
+        )
         design = Design(X, sample_weight, bool(self.fit_intercept))
         uncertainty = UncertaintySet.from_sample(design, codes, len(classes), float(self.lam))
         objective = Objective(
@@ -265,9 +265,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             risk = objective.value(coef.astype(np.float64))
         n_features = objective.design.X.shape[1]
         self.coef_ = np.ascontiguousarray(coef[:, :n_features])
-        self.intercept_ = (
-            coef[:, -1].copy() if objective.design.fit_intercept else np.zeros(len(coef), coef.dtype)
-        )
+        self.intercept_ = np.zeros(len(coef), coef.dtype)
+        if objective.design.fit_intercept:
+            self.intercept_[:] = coef[:, -1]
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - result.dual_value)
         self.n_iter_ = result.n_iter
@@ -275,9 +275,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     def _margins(self, X: Any) -> Array:
         """Return margins (n, K), in column order, which the kernels read without a copy."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-        )
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         # ndarray on the left keeps sparse products dense and of shape (C, n).
         scores = (X @ self.coef_.T).T + self.intercept_[:, np.newaxis]
         if len(self.classes_) == 2:

@@ -80,7 +80,8 @@ class Design:
         out = np.empty((len(coef), self.n_rows))
         slopes = coef[:, : self.X.shape[1]]
         for rows, block in self._blocks():
-            out[:, rows] = slopes @ block.T if isinstance(block, np.ndarray) else (block @ slopes.T).T
+            # A sparse block must stand on the left for the product to be an ndarray.
+            out[:, rows] = (block @ slopes.T).T if sp.issparse(block) else slopes @ block.T
         if self.fit_intercept:
             out += coef[:, -1:]
         return out
@@ -125,10 +126,10 @@ class Design:
             one_hot = sp.csr_array(
                 (self.weights[rows], codes[rows], np.arange(size + 1)), shape=(size, n_classes)
             ).T
-            square = block**2 if isinstance(block, np.ndarray) else block.power(2)
+            square = block.power(2) if sp.issparse(block) else block**2
             for moment, power in zip(slopes, (block, square, block != 0), strict=True):
                 product = one_hot @ power
-                moment += product if isinstance(product, np.ndarray) else product.toarray()
+                moment += product.toarray() if sp.issparse(product) else product
         if self.fit_intercept:
             moments[:, :, -1] = np.bincount(codes, self.weights, n_classes)
         return moments[0], moments[1], moments[2]
@@ -145,7 +146,7 @@ class Design:
         """Root mean square of each feature (d,), 1 for a feature that is always zero."""
         square = np.zeros(self.n_features)
         for rows, block in self._blocks():
-            power = block**2 if isinstance(block, np.ndarray) else block.power(2)
+            power = block.power(2) if sp.issparse(block) else block**2
             square[: self.X.shape[1]] += self.weights[rows] @ power
         if self.fit_intercept:
             square[-1] = 1.0

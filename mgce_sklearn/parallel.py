@@ -6,6 +6,7 @@ they run, BLAS itself is held to one thread: two pools on the same cores wait fo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class RowTeam:
         worthwhile = max(1, n_rows * width // SMALLEST_SHARE)
         self.n_threads = max(1, min(n_threads, worthwhile))
         bounds = [n_rows * i // self.n_threads for i in range(self.n_threads + 1)]
-        self.shares = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self.shares = list(itertools.pairwise(bounds))
         self._pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
 
     def run(self, work: Callable[[int, int], Result]) -> list[Result]:

@@ -144,7 +144,9 @@ def test_relabelling_permutes_the_result(wine, labels):
     order = np.argsort(labels)
     np.testing.assert_array_equal(renamed.classes_, labels[order])
     np.testing.assert_array_equal(renamed.predict(X), labels[plain.predict(X)])
-    np.testing.assert_allclose(renamed.predict_proba(X), plain.predict_proba(X)[:, order], atol=1e-4)
+    np.testing.assert_allclose(
+        renamed.predict_proba(X), plain.predict_proba(X)[:, order], atol=1e-4
+    )
     assert renamed.minimax_risk_ == pytest.approx(plain.minimax_risk_, rel=2e-7)
 
 

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.__main__ import main
 from mgce_sklearn.demo import study, table
-from mgce_sklearn.demo.problem import Problem, digits
+from mgce_sklearn.demo.problem import Problem, breast_cancer, digits
 
 N_ROWS = 240
 
@@ -229,6 +232,18 @@ def test_calibration_of_known_rows():
     np.testing.assert_allclose(calibration.accuracy, [0.5, 0.5])
     np.testing.assert_allclose(calibration.share, [0.5, 0.5])
     assert calibration.error == pytest.approx((0.055 + 0.475) / 2)
+
+
+@pytest.mark.usefixtures("small_searches")
+def test_search_is_a_table_of_q_by_lam():
+    problem = breast_cancer().with_wrong_labels(0.3)
+    search = study.search_q_and_lam(problem)
+    model = make_pipeline(StandardScaler(), MGCEClassifier(q=0.0, lam=1.0))
+    folds = cross_val_score(model, problem.X_train, problem.y_train, cv=study.N_FOLDS)
+    assert search.accuracy.shape == (2, 3)
+    assert search.accuracy[0, 2] == pytest.approx(folds.mean())
+    best = search.qs.index(search.q), search.lams.index(search.lam)
+    assert search.accuracy[best] == search.accuracy.max()
 
 
 class Fixed(LogisticRegression):

@@ -140,12 +140,13 @@ def test_gram_against_einsum(shape):
     n_classes, d = shape
     features, rows = rng.normal(size=(d, 60)), rng.normal(size=(60, n_classes, n_classes))
     curvature = np.einsum("iab,icb->iac", rows, rows)
-    upper = np.triu_indices(n_classes)
+    k, other_k = np.triu_indices(n_classes)
+    pairs = np.ascontiguousarray(curvature[:, k, other_k].T)
     gram = GramSum(n_classes, d)
     other = GramSum(n_classes, d)
-    gram.add(np.ascontiguousarray(curvature[:20, *upper].T), features[:, :20])
-    gram.add(np.ascontiguousarray(curvature[20:35, *upper].T), features[:, 20:35])
-    other.add(np.ascontiguousarray(curvature[35:, *upper].T), features[:, 35:])
+    gram.add(pairs[:, :20], features[:, :20])
+    gram.add(pairs[:, 20:35], features[:, 20:35])
+    other.add(pairs[:, 35:], features[:, 35:])
     gram += other
     expected = np.einsum("ikl,ai,bi->kalb", curvature, features, features)
     np.testing.assert_allclose(gram.matrix(), expected.reshape(n_classes * d, -1), atol=1e-10)

@@ -184,7 +184,7 @@ def _condense(w, u_slack, u_edge, u_spare, residual):
 
     ``residual`` is 1 for the whole, 0 for an increment.
     """
-    w_c, w_g, w_ratio, w_rest = w.wide[C], w.wide[G], w.wide[RATIO], w.wide[REST]
+    w_g, w_ratio, w_rest = w.wide[G], w.wide[RATIO], w.wide[REST]
     w_inverse, w_r_rule, w_kappa = w.wide[INVERSE], w.wide[R_RULE], w.wide[KAPPA]
     w_r_proba, w_r_rule_sum, w_sum_rho, w_sum_kappa = (
         w.flat[R_PROBA],
@@ -297,7 +297,7 @@ def _second_order(w, state, start, lanes, q):
 
 @jit
 def _unit_targets(w, state, start, lanes, q):
-    """What one unit of nu adds to the targets."""
+    """Write what one unit of nu adds to the targets."""
     w_c, w_next_slack, w_next_edge = w.wide[C], w.wide[NEXT_SLACK], w.wide[NEXT_EDGE]
     w_next_spare = w.flat[NEXT_SPARE]
     for i in range(lanes):
@@ -459,7 +459,7 @@ def _complementarity(w, state, start, lanes, q, weights, sums):
 @jit
 def _curvature(w, lanes, first, out, offset):
     """Store C_kl, first <= k <= l: products of what is positive wherever that is possible."""
-    w_c, w_beta, w_delta = w.wide[C], w.wide[BETA], w.wide[DELTA]
+    w_beta, w_delta = w.wide[BETA], w.wide[DELTA]
     w_E, w_S, w_T, w_Q = w.flat[E], w.flat[S], w.flat[T], w.flat[Q]
     n_classes = w.wide.shape[1]
     pair = 0

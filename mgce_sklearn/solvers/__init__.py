@@ -29,9 +29,9 @@ def choose_solver(objective: Objective) -> str:
 
 
 __all__ = [
+    "LBFGS",
     "SOLVERS",
     "InteriorPoint",
-    "LBFGS",
     "Solver",
     "SolverResult",
     "Status",
