@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
+from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.solvers import LBFGS, SOLVERS, InteriorPoint, Status, choose_solver
+from mgce_sklearn.solvers.repair import repair
 
 load_once = cache(load)
 
@@ -63,7 +65,8 @@ def test_lbfgs_reaches_the_same_value(name, q):
 @pytest.mark.parametrize("name", ["iris", "breast_cancer"])
 def test_small_and_large_widths(name, lam, q):
     objective = make_objective(*load_once(name), q, lam)
-    result = InteriorPoint(tol=1e-6).solve(objective)
+    # At lam = 1e-3 widths are 1e-5: in double precision q = 1 ends at gaps of about 1e-6.
+    result = InteriorPoint(tol=1e-6 if lam > 1e-3 else 1e-5).solve(objective)
     assert result.status is Status.CONVERGED
     if lam == 100.0:
         assert not result.coef.any()
@@ -156,3 +159,33 @@ def test_threads_give_the_same_solution():
         with threadpool_limits(n_threads):
             values.append(InteriorPoint(tol=1e-6).solve(make_objective(X, y)).value)
     assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.7])
+def test_a_neighbouring_problem_is_solved_from_the_last_one(name, q):
+    X, y = load_once("breast_cancer")
+    solver = SOLVERS[name](tol=1e-3)
+    first = solver.solve(make_objective(X, y, q, 0.3), restartable=True)
+    objective = make_objective(X, y, q, 0.25)
+    cold, warm = solver.solve(objective), solver.solve(objective, start=first)
+    assert warm.value <= cold.value * (1 + 1e-3)
+    assert warm.n_iter < cold.n_iter
+    again = solver.solve(objective, start=first)  # the first result was not used up
+    assert again.value == warm.value
+    fewer_rows = make_objective(X[:400], y[:400], q, 0.25)  # only the coefficients fit
+    assert solver.solve(fewer_rows, start=first).relative_gap <= 1e-2
+
+
+@pytest.mark.parametrize("name", ["iris", "breast_cancer"])
+def test_repair_moves_a_violating_point_back_at_little_cost(name):
+    objective = make_objective(*load_once(name), 0.7, 0.3)
+    team = RowTeam(objective.design.n_rows, objective.n_classes, 1)
+    near = InteriorPoint(tol=1e-2).solve(objective)
+    _, proba, _ = objective.potential.smoothed(0.1).curvature(objective.margins(near.coef))
+    shrunk = objective.dual_point(proba.copy())
+    repaired = objective.dual_point(repair(objective, proba, team))
+    assert shrunk.shrink < 0.9
+    assert repaired.shrink > 0.999
+    assert repaired.value > shrunk.value
+    assert repaired.value <= certified(name, 0.7).value

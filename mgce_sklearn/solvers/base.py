@@ -48,6 +48,8 @@ class SolverResult:
     n_iter : int
     trace : tuple of TracePoint
         Best values so far against seconds, a point per iteration.
+    restart : object or None
+        What the same solver can start a neighbouring problem from, if it was asked to keep it.
     """
 
     coef: Array
@@ -56,6 +58,7 @@ class SolverResult:
     status: Status
     n_iter: int
     trace: tuple[TracePoint, ...]
+    restart: Any = None
 
     @property
     def gap(self) -> float:
@@ -75,8 +78,23 @@ class Solver(Protocol):
     max_iter: int
     verbose: int
 
-    def solve(self, objective: Objective, start: Array | None = None) -> SolverResult:
-        """Minimise ``objective``, from the coefficients ``start`` (C, d) if given."""
+    def solve(
+        self,
+        objective: Objective,
+        start: Array | SolverResult | None = None,
+        restartable: bool = False,
+    ) -> SolverResult:
+        """Minimise an objective.
+
+        Parameters
+        ----------
+        objective : Objective
+        start : ndarray of shape (C, d), SolverResult or None
+            Coefficients to start from, or the result of a neighbouring problem: the same rows
+            and potential, other half-widths.
+        restartable : bool, default=False
+            Whether to keep in the result what a neighbouring problem can start from.
+        """
 
 
 @dataclass
@@ -114,20 +132,24 @@ class Progress:
         seconds = time.perf_counter() - self._begin
         self.trace.append(TracePoint(seconds, self.value, self.dual_value))
         if self.verbose:
-            gap = self.value - self.dual_value
             print(
                 f"{self.name} {len(self.trace) - 1:4d}  value {self.value:.9f}  "
-                f"gap {gap:.2e}  {seconds:.3f} s"
+                f"gap {self.gap:.2e}  {seconds:.3f} s"
             )
-        return bool(self.value - self.dual_value <= self.tol * self.value)
+        return bool(self.gap <= self.tol * self.value)
 
     def iterations_since_better(self) -> int:
         """Return how many points of the trace, at its end, have the same gap."""
         gaps = [point.value - point.dual_value for point in self.trace]
         return len(gaps) - 1 - gaps.index(gaps[-1])
 
-    def result(self, status: Status, n_iter: int) -> SolverResult:
+    @property
+    def gap(self) -> float:
+        """Return the best value less the best dual value."""
+        return self.value - self.dual_value
+
+    def result(self, status: Status, n_iter: int, restart: Any = None) -> SolverResult:
         """Bundle what is known now."""
         return SolverResult(
-            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace)
+            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), restart
         )

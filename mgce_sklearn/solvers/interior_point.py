@@ -25,6 +25,7 @@ from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, row_team
 from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.repair import repair
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +45,11 @@ LOWEST_TARGET = 0.02
 
 # How far beyond the predictor's step the centrality corrector looks.
 REACH = 0.3
+
+# The relative gap at which a point is kept for neighbouring problems, and the smallest
+# multiplier, in half-widths, that they start with.
+RESTART_GAP = 0.2
+LEAST_MULTIPLIER = 0.3
 
 # Iterations without a better gap after which rounding has won.
 PATIENCE = 15
@@ -86,6 +92,21 @@ class _Coefficients(NamedTuple):
         )
 
 
+class _Restart(NamedTuple):
+    """An interior point of middling accuracy: central enough to serve neighbouring problems."""
+
+    rows: barrier.RowState
+    point: _Coefficients
+    q: float
+
+    def fits(self, objective: Objective) -> bool:
+        """Tell whether the rows and the potential are those of ``objective``."""
+        shapes = (objective.n_classes, objective.design.n_rows), objective.shape
+        return (self.rows.proba.shape, self.point.plus.shape) == shapes and (
+            self.q == objective.potential.q
+        )
+
+
 class _Probe(NamedTuple):
     """What lies along a direction."""
 
@@ -102,9 +123,10 @@ class _Probe(NamedTuple):
 class _Rows:
     """The rows' part of the method: sums over rows of what `kernels.barrier` computes."""
 
-    def __init__(self, objective: Objective, team: RowTeam, q: float, margins: Array | None):
-        self.objective, self.team, self.q = objective, team, q
-        self.state = _start_rows(objective, q, margins)
+    def __init__(
+        self, objective: Objective, team: RowTeam, q: float, state: barrier.RowState
+    ) -> None:
+        self.objective, self.team, self.q, self.state = objective, team, q, state
         self.stages = 0
         self.coef_steps = np.zeros((3, *objective.shape))
         self.nu = 0.0
@@ -294,29 +316,39 @@ class InteriorPoint:
     max_iter: int = 100
     verbose: int = 0
 
-    def solve(self, objective: Objective, start: Array | None = None) -> SolverResult:
-        """Minimise ``objective``, from the coefficients ``start`` (C, d) if given."""
+    def solve(
+        self,
+        objective: Objective,
+        start: Array | SolverResult | None = None,
+        restartable: bool = False,
+    ) -> SolverResult:
+        """Minimise ``objective``; see `Solver.solve`."""
         progress = Progress("interior point", objective, self.tol, self.verbose)
         with row_team(objective.design.n_rows, objective.n_classes) as team:
-            return self._solve(objective, start, team, progress)
+            return self._solve(objective, start, restartable, team, progress)
 
     def _solve(
-        self, objective: Objective, start: Array | None, team: RowTeam, progress: Progress
+        self,
+        objective: Objective,
+        start: Array | SolverResult | None,
+        restartable: bool,
+        team: RowTeam,
+        progress: Progress,
     ) -> SolverResult:
         q = float(objective.potential.q)
         n_coef = objective.shape[0] * objective.shape[1]
         share = max(COEF_SHARE / objective.shape[1], 1.0 / objective.design.total_weight)
         n_products = objective.n_classes * (2 if q > 0.0 else 1) + 1 + 2 * share * n_coef
-        rows = _Rows(objective, team, q, None if start is None else objective.margins(start))
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = np.where(half_width > 0.0, half_width, 1.0)
-        point = _start_coefficients(objective, rows.state.proba, half_width, start)
-        status = Status.MAX_ITER
+        state, point = _start(objective, q, half_width, start)
+        rows = _Rows(objective, team, q, state)
+        restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):
             coef = point.plus - point.minus
             progress.offer_coef(coef, objective.value(coef))
-            progress.offer_proba(rows.state.proba)
+            _offer_proba(progress, rows.state.proba, team)
             if progress.record():
                 status = Status.CONVERGED
                 break
@@ -325,6 +357,9 @@ class InteriorPoint:
             if progress.iterations_since_better() >= PATIENCE:
                 status = Status.STALLED
                 break
+            if restartable and restart is None and progress.gap <= RESTART_GAP * progress.value:
+                kept = barrier.RowState(*(array.copy() for array in rows.state))
+                restart = _Restart(kept, point, q)
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
                 point = _iterate(rows, point, half_width, share, n_products, lowest)
@@ -332,7 +367,20 @@ class InteriorPoint:
                 status = Status.STALLED
                 break
         _drop_small(objective, point, half_width, progress)
-        return progress.result(status, iteration)
+        if restartable and restart is None:
+            restart = _Restart(rows.state, point, q)
+        return progress.result(status, iteration, restart)
+
+
+def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
+    """Offer a dual point, and repair it if its violations are all that keeps the gap open."""
+    objective = progress.objective
+    progress.offer_proba(proba)
+    if progress.gap <= progress.tol * progress.value:
+        return
+    entropy = float(objective.design.weights @ objective.potential.entropy(proba))
+    if progress.value - entropy <= progress.tol * progress.value:
+        progress.offer_proba(repair(objective, proba, team))
 
 
 def _iterate(
@@ -371,16 +419,32 @@ def _iterate(
     return point.advanced(final.step, *lengths)
 
 
-def _start_coefficients(
-    objective: Objective, proba: Array, half_width: Array, start: Array | None
-) -> _Coefficients:
-    size = START_SIZE / objective.design.column_scale
-    excess = objective.excess(proba)
-    multiplier = np.maximum(half_width, np.abs(excess))
-    plus = minus = np.broadcast_to(size, objective.shape)
+def _start(
+    objective: Objective, q: float, half_width: Array, start: Array | SolverResult | None
+) -> tuple[barrier.RowState, _Coefficients]:
+    """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
+    if isinstance(start, SolverResult):
+        if isinstance(start.restart, _Restart) and start.restart.fits(objective):
+            return _start_from_neighbour(objective, half_width, start.restart)
+        start = start.coef
+    state = _start_rows(objective, q, None if start is None else objective.margins(start))
+    size = np.broadcast_to(START_SIZE / objective.design.column_scale, objective.shape)
+    multiplier = np.maximum(half_width, np.abs(objective.excess(state.proba)))
+    plus = minus = size
     if start is not None:
         plus, minus = np.maximum(start, 0.0) + 0.1 * size, np.maximum(-start, 0.0) + 0.1 * size
-    return _Coefficients(plus, minus, multiplier, multiplier.copy())
+    return state, _Coefficients(plus, minus, multiplier, multiplier.copy())
+
+
+def _start_from_neighbour(
+    objective: Objective, half_width: Array, neighbour: _Restart
+) -> tuple[barrier.RowState, _Coefficients]:
+    """Keep the rows, whose equations know nothing of the widths, and renew the multipliers."""
+    state = barrier.RowState(*(array.copy() for array in neighbour.rows))
+    excess = objective.excess(state.proba)
+    upper = np.maximum(half_width + excess, LEAST_MULTIPLIER * half_width)
+    lower = np.maximum(half_width - excess, LEAST_MULTIPLIER * half_width)
+    return state, neighbour.point._replace(upper=upper, lower=lower)
 
 
 def _drop_small(

@@ -95,12 +95,21 @@ class LBFGS:
     max_iter: int = 10_000
     verbose: int = 0
 
-    def solve(self, objective: Objective, start: Array | None = None) -> SolverResult:
-        """Minimise ``objective``, from the coefficients ``start`` (C, d) if given."""
+    def solve(
+        self,
+        objective: Objective,
+        start: Array | SolverResult | None = None,
+        restartable: bool = False,
+    ) -> SolverResult:
+        """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
         progress = Progress("lbfgs", objective, self.tol, self.verbose)
+        if isinstance(start, SolverResult):
+            start = start.coef
         coef = np.zeros(objective.shape) if start is None else start
         needs_smoothing = objective.potential.q > SMOOTHEST_Q
         smoothing = FIRST_SMOOTHING if needs_smoothing else 0.0
+        if start is not None:  # near the solution, strong smoothing would only lead away
+            smoothing *= SMOOTHING_FACTOR**2
         iteration = 0
         while True:
             stage = replace(objective, potential=objective.potential.smoothed(smoothing))

@@ -1,0 +1,83 @@
+"""Repair of a dual point that misses its constraints by little.
+
+A point close to the optimum of the dual violates a few constraints by what rounding, or an
+unfinished step, left. Shrinking the whole point toward the labels until the worst of them
+holds costs its value in proportion. A small change of p where there is room for it costs
+next to nothing:
+
+    minimise mean_i sum_k dp_ik² / p_ik²   subject to  sum_k dp_ik = 0,
+                                                       mean_i dp_i ⊗ x_i = r,
+
+with r what moves every violated constraint back to its bound and no other. The solution is
+dp_i = M_i (Lambda x_i) with M = diag(p²) - p² p²ᵀ / sum p², and Lambda solves one system of
+the size of the coefficients, [mean M_i ⊗ x_i x_iᵀ] Lambda = r.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam
+
+Array = np.ndarray[Any, Any]
+
+# Constraints are moved this share inside their bounds, so that rounding does not undo it.
+MARGIN = 1e-9
+
+# Relative to a unit diagonal: directions in which no row has room are left alone.
+RIDGE = 1e-10
+
+
+def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
+    """Return a distribution (K, n) near ``proba`` that violates the constraints less.
+
+    Parameters
+    ----------
+    objective : Objective
+    proba : ndarray of shape (K, n)
+        Positive, with rows that sum to 1.
+    team : RowTeam
+    """
+    width = (1.0 - MARGIN) * objective.uncertainty.half_width
+    excess = objective.excess(proba)
+    target = np.clip(excess, -width, width) - excess
+    gram = _gram(objective, proba, team)
+    scale = 1.0 / np.sqrt(np.maximum(gram.diagonal(), np.finfo(float).tiny))
+    gram *= scale
+    gram *= scale[:, None]
+    np.fill_diagonal(gram, 1.0 + RIDGE)
+    try:
+        factor = cho_factor(gram, overwrite_a=True)
+    except (LinAlgError, ValueError):
+        return proba
+    solution = (scale * cho_solve(factor, scale * target.ravel())).reshape(target.shape)
+    room = proba**2
+    pull = objective.margins(solution)
+    pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
+    return np.maximum(proba + room * pull, 0.0)
+
+
+def _gram(objective: Objective, proba: Array, team: RowTeam) -> Array:
+    upper_k, upper_l = np.triu_indices(objective.shape[0])
+    first, design = objective.first_class, objective.design
+
+    def share(start: int, stop: int) -> GramSum:
+        gram = GramSum(*objective.shape)
+        for begin in range(start, stop, gram.rows_per_block):
+            end = min(begin + gram.rows_per_block, stop)
+            room = proba[:, begin:end] ** 2
+            weighted = room[first:] * design.weights[begin:end]
+            curvature = -weighted[upper_k] * (room[first:] / room.sum(axis=0))[upper_l]
+            curvature[upper_k == upper_l] += weighted
+            gram.add(curvature, design.features(begin, end))
+        return gram
+
+    total, *others = team.run(share)
+    for other in others:
+        total += other
+    return total.matrix()
