@@ -10,7 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEClassifier, __version__
-from mgce_sklearn.demo import UserMistake, figure, problem, report, study, table
+from mgce_sklearn.demo import UserMistake, figure, sample, report, study, table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,17 +58,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.table is None:
-        plain = [problem.breast_cancer(), problem.digits()]
+        plain = [sample.breast_cancer(), sample.digits()]
         bounded, searched = plain[0], plain[1].with_wrong_labels(0.2)
     else:
         plain = []
-        bounded = searched = table.problem_from_csv(arguments.table, arguments.target)
+        bounded = searched = table.sample_from_csv(arguments.table, arguments.target)
     report.print_preamble(study.warm_up())
     for first_look in plain:
-        report.print_problem(first_look)
+        report.print_sample(first_look)
         report.print_comparison(_compare(first_look))
 
-    report.print_problem(searched)
+    report.print_sample(searched)
     search = study.search_q_and_lam(searched)
     report.print_search(search)
     compared = [
@@ -86,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"\nfigure: {arguments.figure}")
 
 
-def _compare(on: problem.Problem) -> list[study.Assessment]:
+def _compare(on: sample.Sample) -> list[study.Assessment]:
     """Assess logistic regression at its best, and ours as it comes."""
     return [
         study.logistic_regression(on),

@@ -8,16 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import kernels, validation
-from mgce_sklearn.design import Design
-from mgce_sklearn.objective import Objective
-from mgce_sklearn.potentials import MGCEPotential
-from mgce_sklearn.solvers import SOLVERS, SolverResult, Status, choose_solver
-from mgce_sklearn.uncertainty import UncertaintySet
+from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
+from mgce_sklearn.problem import Problem
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +45,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         values give sparser coefficients and a bound that holds for more distributions.
     fit_intercept : bool, default=True
         Whether to add a constant feature. It has a half-width like every other feature.
-    solver : {"auto", "interior_point", "lbfgs"}, default="auto"
+    solver : {"auto", "interior_point", "lbfgs", "cvxpy"}, default="auto"
         "interior_point" certifies every q in some ten to thirty steps, and solves a system of
         the size of the coefficients in each. "lbfgs" needs memory for the margins only.
         "auto" takes the first for up to 4,000 coefficients, else the second.
@@ -179,98 +174,60 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the gap exceeds ``tol``. ``minimax_risk_`` is a valid bound all the same.
         """
-        before = dict(vars(self))
-        try:
+        with validation.unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCEClassifier:
-        self._check_parameters()
+        rules = {
+            "q": validation.LOSS_PARAMETER,
+            "lam": validation.HALF_WIDTH,
+            "warm_start": validation.SWITCH,
+            **SETTING_RULES,
+        }
+        validation.check_all(vars(self), rules)
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], multi_output=False
         )
-        check_classification_targets(y)
-        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used = sample_weight > 0.0
-        if not used.all():
-            X, y, sample_weight = X[used], y[used], sample_weight[used]
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"y must have at least 2 classes among the rows with positive weight; got 1 "
-                f"class ({classes[0]!r}). Add rows of another class."
-            )
-        sample_weight = (
-            sample_weight * _class_factors(self.class_weight, classes, codes, sample_weight)[codes]
-        )
-        design = Design(X, sample_weight, bool(self.fit_intercept))
-        uncertainty = UncertaintySet.from_sample(design, codes, len(classes), float(self.lam))
-        objective = Objective(
-            potential=MGCEPotential(float(self.q)),
-            design=design,
-            codes=codes,
-            uncertainty=uncertainty.binary() if len(classes) == 2 else uncertainty,
-            n_classes=len(classes),
-        )
-        name = choose_solver(objective) if self.solver == "auto" else self.solver
-        settings = {"tol": self.tol, "verbose": int(self.verbose)}
-        if self.max_iter is not None:
-            settings["max_iter"] = self.max_iter
-        solver = SOLVERS[name](**settings)
-        result = solver.solve(objective, start=self._previous(classes, objective.shape))
-        self._store(objective, result)
-        self.classes_, self.uncertainty_set_, self.solver_ = classes, uncertainty, name
-        if result.status is not Status.CONVERGED:
+        problem = Problem.from_labels(X, y, sample_weight, self.class_weight, self.fit_intercept)
+        settings = Settings(self.solver, self.tol, self.max_iter, self.verbose)
+        # A fit is a path of one point.
+        (point,) = follow(problem, self.q, [self.lam], settings, self._previous(problem))
+        self._store(problem, point)
+        if not point.converged:
             warnings.warn(
-                f"solver={name!r} ended at a relative duality gap of {result.relative_gap:.1e} "
-                f"(tol={self.tol:g}). {result.status.value} minimax_risk_ is a valid bound all "
-                "the same.",
+                f"solver={point.solver!r} ended at a relative duality gap of "
+                f"{point.result.relative_gap:.1e} (tol={self.tol:g}). "
+                f"{point.result.status.value} minimax_risk_ is a valid bound all the same.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
         return self
 
-    def _check_parameters(self) -> None:
-        rules = {
-            "q": validation.LOSS_PARAMETER,
-            "lam": validation.HALF_WIDTH,
-            "fit_intercept": validation.SWITCH,
-            "solver": validation.one_of(["auto", *SOLVERS]),
-            "tol": validation.TOLERANCE,
-            "max_iter": validation.ITERATIONS,
-            "warm_start": validation.SWITCH,
-            "verbose": validation.VERBOSITY,
-        }
-        for name, rule in rules.items():
-            rule.check(name, getattr(self, name))
-
-    def _previous(self, classes: Array, shape: tuple[int, int]) -> Array | None:
+    def _previous(self, problem: Problem) -> Array | None:
         """Return the coefficients to start from, in the solver's shape, or None."""
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
         previous = np.asarray(self.coef_, dtype=np.float64)
         if self.fit_intercept:
             previous = np.column_stack([previous, self.intercept_])
-        fits = previous.shape == shape and np.array_equal(self.classes_, classes)
-        return previous if fits else None
+        n_rows = 1 if len(problem.classes) == 2 else len(problem.classes)
+        fits = previous.shape == (n_rows, problem.design.n_features)
+        return previous if fits and np.array_equal(self.classes_, problem.classes) else None
 
-    def _store(self, objective: Objective, result: SolverResult) -> None:
-        """Store coefficients in the precision of X, and the risk of what is stored."""
-        coef = result.coef.astype(objective.design.X.dtype)
-        risk = result.value
+    def _store(self, problem: Problem, point: PathPoint) -> MGCEClassifier:
+        """Take over a solution: coefficients in the precision of X, and the risk of these."""
+        coef = point.result.coef.astype(problem.design.X.dtype)
+        risk = point.result.value
         if coef.dtype != np.float64:
-            risk = objective.value(coef.astype(np.float64))
-        n_features = objective.design.X.shape[1]
-        self.coef_ = np.ascontiguousarray(coef[:, :n_features])
-        self.intercept_ = np.zeros(len(coef), coef.dtype)
-        if objective.design.fit_intercept:
-            self.intercept_[:] = coef[:, -1]
+            risk = point.objective.value(coef.astype(np.float64))
+        self.coef_, self.intercept_ = problem.design.split(coef)
         self.minimax_risk_ = risk
-        self.dual_gap_ = max(0.0, risk - result.dual_value)
-        self.n_iter_ = result.n_iter
+        self.dual_gap_ = max(0.0, risk - point.result.dual_value)
+        self.n_iter_ = point.result.n_iter
+        self.classes_, self.solver_ = problem.classes, point.solver
+        self.uncertainty_set_ = problem.uncertainty(point.lam)
+        self.n_features_in_ = problem.design.X.shape[1]
+        return self
 
     def _margins(self, X: Any) -> Array:
         """Return margins (n, K), in column order, which the kernels read without a copy."""
@@ -352,20 +309,3 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             Probabilities on the support of the rule; uniform there at q = 1.
         """
         return kernels.worst_case(self._margins(X), float(self.q))
-
-
-def _class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:
-    """Return a factor (K,) on the weights of each class.
-
-    "Balanced" counts weights rather than rows, so that a weight of 2 still equals two rows.
-    """
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        totals = np.bincount(codes, sample_weight, len(classes))
-        return sample_weight.sum() / (len(classes) * totals)
-    factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
-    if not (np.isfinite(factors).all() and (factors > 0.0).all()):
-        raise ValueError(
-            f"class_weight must be positive for every class; got {class_weight!r}. "
-            "Leave out the rows of a class that should not count."
-        )
-    return factors

@@ -106,6 +106,18 @@ class Design:
             out[:, -1] = weighted.sum(axis=1)
         return out
 
+    def split(self, coef: Array) -> tuple[Array, Array]:
+        """Return the coefficients (..., d) of X's columns and those of the intercept, or zeros.
+
+        Returns
+        -------
+        slopes : ndarray of shape (..., d - fit_intercept)
+        intercepts : ndarray of shape (...)
+        """
+        n_columns = self.X.shape[1]
+        intercepts = coef[..., -1] if self.fit_intercept else np.zeros(coef.shape[:-1], coef.dtype)
+        return np.ascontiguousarray(coef[..., :n_columns]), np.ascontiguousarray(intercepts)
+
     def class_moments(self, codes: Array, n_classes: int) -> tuple[Array, Array, Array]:
         """Compute means over rows of onehot(y) ⊗ x, ⊗ x² and ⊗ 1[x ≠ 0].
 

@@ -67,6 +67,14 @@ class UncertaintySet:
         half_width = lam / np.sqrt(n) * np.where(sigma > 0, sigma, pseudo)
         return cls(tau=mean, half_width=half_width)
 
+    def widened(self, factor: float) -> UncertaintySet:
+        """Return the set with every half-width multiplied by a factor.
+
+        The set of one standard error, widened by lam, is that of lam standard errors: a path
+        over lam reads the data once.
+        """
+        return UncertaintySet(self.tau, factor * self.half_width)
+
     def binary(self) -> UncertaintySet:
         """Reduce two classes to the coefficients of the second, the first held at zero.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -57,6 +58,42 @@ SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
 def one_of(names: Sequence[str]) -> Rule:
     """Return the rule of a parameter that chooses by name."""
     return Rule((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
+
+
+def check_all(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Check every parameter that has a rule."""
+    for name, rule in rules.items():
+        rule.check(name, values[name])
+
+
+def check_sequence(name: str, values: Any, rule: Rule) -> Array:
+    """Return numbers that each follow the rule as a float64 array (n,), n > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the first offending entry.
+    """
+    if isinstance(values, str) or not np.iterable(values):
+        raise TypeError(f"{name} must be a sequence of numbers; got {values!r}.")
+    values = list(values)
+    if not values:
+        raise ValueError(f"{name} must have at least one number; got none.")
+    for position, value in enumerate(values):
+        rule.check(f"{name}[{position}]", value)
+    return np.array(values, dtype=np.float64)
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Put an estimator's attributes back if what runs inside raises."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.__main__ import main
 from mgce_sklearn.demo import study, table
-from mgce_sklearn.demo.problem import Problem, breast_cancer, digits
+from mgce_sklearn.demo.sample import Sample, breast_cancer, digits
 
 N_ROWS = 240
 
@@ -120,6 +120,15 @@ def test_other_separators(separator, tmp_path, capsys):
     assert "240 rows, 7 columns" in capsys.readouterr().out
 
 
+def test_question_marks_and_spaces(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("size , colour\n1, red\n?, ?\n2,red\n")
+    frame = table.read_csv(path)
+    assert list(frame.columns) == ["size", "colour"]
+    np.testing.assert_array_equal(frame["size"], [1.0, np.nan, 2.0])
+    assert list(frame["colour"].dropna()) == ["red", "red"]
+
+
 def test_columns_become_finite_standardised_numbers():
     features = table.usable_columns(flowers().drop(columns="species"))
     numbers = table.preprocessing(features).fit_transform(features)
@@ -194,13 +203,13 @@ def test_a_folder_is_not_a_table(tmp_path, capsys):
 )
 def test_mistakes_in_the_figure(name, sentence, tmp_path, capsys):
     assert main(["--figure", str(tmp_path / name)]) == 2
-    check_one_sentence(capsys, sentence)
+    assert check_one_sentence(capsys, sentence) == ""
 
 
 def test_a_folder_named_like_a_figure(tmp_path, capsys):
     (tmp_path / "folder.png").mkdir()
     assert main(["--figure", str(tmp_path / "folder.png")]) == 2
-    check_one_sentence(capsys, "cannot write")
+    assert check_one_sentence(capsys, "cannot write") == ""
 
 
 @pytest.mark.parametrize("package", ["pandas", "matplotlib.figure"])
@@ -210,11 +219,13 @@ def test_a_package_that_is_not_installed(package, flowers_csv, capsys, monkeypat
     check_one_sentence(capsys, "pip install 'mgce_sklearn[demo]'")
 
 
-def check_one_sentence(capsys, expected: str) -> None:
+def check_one_sentence(capsys, expected: str) -> str:
+    """Check what stderr says, and return what was printed before it."""
     printed = capsys.readouterr()
     assert printed.err.startswith("mgce_sklearn: ")
     assert printed.err.count("\n") == 1
     assert expected in printed.err
+    return printed.out
 
 
 def test_help_in_a_new_process():
@@ -236,10 +247,10 @@ def test_calibration_of_known_rows():
 
 @pytest.mark.usefixtures("small_searches")
 def test_search_is_a_table_of_q_by_lam():
-    problem = breast_cancer().with_wrong_labels(0.3)
-    search = study.search_q_and_lam(problem)
+    sample = breast_cancer().with_wrong_labels(0.3)
+    search = study.search_q_and_lam(sample)
     model = make_pipeline(StandardScaler(), MGCEClassifier(q=0.0, lam=1.0))
-    folds = cross_val_score(model, problem.X_train, problem.y_train, cv=study.N_FOLDS)
+    folds = cross_val_score(model, sample.X_train, sample.y_train, cv=study.N_FOLDS)
     assert search.accuracy.shape == (2, 3)
     assert search.accuracy[0, 2] == pytest.approx(folds.mean())
     best = search.qs.index(search.q), search.lams.index(search.lam)
@@ -256,8 +267,8 @@ class Fixed(LogisticRegression):
 def test_scores_of_known_probabilities():
     X = np.arange(12.0)[:, np.newaxis]
     y = np.array(["a", "b", "c"] * 4)
-    problem = Problem("known", StandardScaler(), X, X[:4], y, np.array(["a", "a", "b", "d"]))
-    scores = study.assess("default", Fixed(), problem)
+    sample = Sample("known", StandardScaler(), X, X[:4], y, np.array(["a", "a", "b", "d"]))
+    scores = study.assess("default", Fixed(), sample)
     assert scores.accuracy == 0.5
     # squared distance from a: .09 + .04 + .01; from b: .49 + .64 + .01; from none: .54
     assert scores.brier == pytest.approx((2 * 0.14 + 1.14 + 0.54) / 4)
@@ -275,12 +286,12 @@ def test_wrong_labels_are_wrong_and_only_in_training():
 
 
 def test_at_most_keeps_the_proportions():
-    problem = digits()
-    few = problem.at_most(200)
+    sample = digits()
+    few = sample.at_most(200)
     assert len(few.y_train) == len(few.X_train) == 200
-    shares = [np.bincount(y, minlength=10) / len(y) for y in (few.y_train, problem.y_train)]
+    shares = [np.bincount(y, minlength=10) / len(y) for y in (few.y_train, sample.y_train)]
     np.testing.assert_allclose(*shares, atol=1 / 200)
-    assert problem.at_most(10_000) is problem
+    assert sample.at_most(10_000) is sample
 
 
 def test_warnings_become_notes(capsys):

@@ -1,6 +1,6 @@
 """The demonstration behind ``python -m mgce_sklearn``.
 
-`table` reads a user's file, `problem` splits rows, `study` fits, searches and measures,
+`table` reads a user's file, `sample` splits rows, `study` fits, searches and measures,
 `report` says it in words, `figure` draws it.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgce_sklearn.demo.problem import Problem
+from mgce_sklearn.demo.sample import Sample
 from mgce_sklearn.demo.study import N_BINS, Assessment, Search
 
 
@@ -19,14 +19,14 @@ def print_preamble(seconds: float) -> None:
     )
 
 
-def print_problem(problem: Problem) -> None:
+def print_sample(sample: Sample) -> None:
     """Say what is learnt from what."""
-    classes = np.unique(problem.y_train)
+    classes = np.unique(sample.y_train)
     names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-    print(f"\n{problem.title}\n{'-' * len(problem.title)}")
+    print(f"\n{sample.title}\n{'-' * len(sample.title)}")
     print(
-        f"{len(problem.y_train)} rows to learn from, {len(problem.y_test)} held out, "
-        f"{problem.X_train.shape[1]} columns, {len(classes)} classes: {names}"
+        f"{len(sample.y_train)} rows to learn from, {len(sample.y_test)} held out, "
+        f"{sample.X_train.shape[1]} columns, {len(classes)} classes: {names}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is done with a problem: fits, searches, and measurements on the rows held out."""
+"""What is done with a sample: fits, searches, and measurements on the rows held out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.demo.problem import Problem
+from mgce_sklearn.demo.sample import Sample
 
 Array = np.ndarray[Any, Any]
 
@@ -103,14 +103,14 @@ class Assessment:
         return f"{type(self.classifier).__name__}({values})"
 
 
-def assess(choice: str, classifier: Any, problem: Problem) -> Assessment:
+def assess(choice: str, classifier: Any, sample: Sample) -> Assessment:
     """Fit to the training rows, and measure on the rows held out."""
-    model = make_pipeline(clone(problem.preprocessing), classifier)
+    model = make_pipeline(clone(sample.preprocessing), classifier)
     start = time.perf_counter()
-    model.fit(problem.X_train, problem.y_train)
+    model.fit(sample.X_train, sample.y_train)
     seconds = time.perf_counter() - start
-    proba = model.predict_proba(problem.X_test)
-    is_label = problem.y_test[:, np.newaxis] == model.classes_
+    proba = model.predict_proba(sample.X_test)
+    is_label = sample.y_test[:, np.newaxis] == model.classes_
     correct = is_label[np.arange(len(proba)), proba.argmax(axis=1)]
     return Assessment(
         choice=choice,
@@ -123,11 +123,11 @@ def assess(choice: str, classifier: Any, problem: Problem) -> Assessment:
     )
 
 
-def search(classifier: Any, grid: dict[str, Sequence[float]], problem: Problem) -> GridSearchCV:
+def search(classifier: Any, grid: dict[str, Sequence[float]], sample: Sample) -> GridSearchCV:
     """Cross-validate the accuracy of a classifier over a grid of its parameters."""
-    pipeline = Pipeline([("columns", clone(problem.preprocessing)), ("model", classifier)])
+    pipeline = Pipeline([("columns", clone(sample.preprocessing)), ("model", classifier)])
     prefixed = {f"model__{name}": values for name, values in grid.items()}
-    rows = problem.at_most(SEARCH_ROWS)
+    rows = sample.at_most(SEARCH_ROWS)
     with warnings.catch_warnings():
         # A class with a single row among those drawn for the search spoils no comparison.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
@@ -141,11 +141,11 @@ def best(found: GridSearchCV) -> dict[str, float]:
     return {name.removeprefix("model__"): value for name, value in found.best_params_.items()}
 
 
-def logistic_regression(problem: Problem) -> Assessment:
+def logistic_regression(sample: Sample) -> Assessment:
     """Assess logistic regression at the C that the same kind of search prefers."""
     model = LogisticRegression(max_iter=2000)
-    c = best(search(model, {"C": CS}, problem))["C"]
-    return assess("searched", model.set_params(C=c), problem)
+    c = best(search(model, {"C": CS}, sample))["C"]
+    return assess("searched", model.set_params(C=c), sample)
 
 
 @dataclass(frozen=True)
@@ -169,19 +169,19 @@ class Search:
     seconds: float
 
 
-def search_q_and_lam(problem: Problem) -> Search:
+def search_q_and_lam(sample: Sample) -> Search:
     """Run scikit-learn's own search over the two parameters that matter."""
     start = time.perf_counter()
-    found = search(MGCEClassifier(), {"lam": LAMS, "q": QS}, problem)
+    found = search(MGCEClassifier(), {"lam": LAMS, "q": QS}, sample)
     # scikit-learn runs through grids in the order of names, the last name fastest.
     accuracy = found.cv_results_["mean_test_score"].reshape(len(LAMS), len(QS)).T
     return Search(QS, LAMS, accuracy, **best(found), seconds=time.perf_counter() - start)
 
 
-def path_over_lam(problem: Problem) -> tuple[Array, list[Assessment]]:
+def path_over_lam(sample: Sample) -> tuple[Array, list[Assessment]]:
     """Fit over a range of half-widths, at the default q."""
     lams = np.geomspace(0.01, 3.0, 9)
-    rows = problem.at_most(SEARCH_ROWS)
+    rows = sample.at_most(SEARCH_ROWS)
     return lams, [assess("path", MGCEClassifier(lam=lam), rows) for lam in lams]
 
 

@@ -1,4 +1,4 @@
-"""A user's own table: read it, say what was done to its columns, and make a problem of it."""
+"""A user's own table: read it, say what was done to its columns, and make a sample of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mgce_sklearn.demo import UserMistake
-from mgce_sklearn.demo.problem import Problem
+from mgce_sklearn.demo.sample import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ RAREST_CATEGORY = 0.01
 MISSING = "(missing)"
 
 
-def problem_from_csv(path: Path, target: str | None) -> Problem:
+def sample_from_csv(path: Path, target: str | None) -> Sample:
     """Read a table and hold out rows; what is done to it is printed.
 
     Raises
@@ -46,7 +46,7 @@ def problem_from_csv(path: Path, target: str | None) -> Problem:
     features = usable_columns(frame.drop(columns=target))
     labels = usable_labels(frame[target])
     features = features.loc[labels.index]
-    return Problem.split(path.name, preprocessing(features), features, labels.to_numpy())
+    return Sample.split(path.name, preprocessing(features), features, labels.to_numpy())
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -58,12 +58,11 @@ def read_csv(path: Path) -> pd.DataFrame:
             "reading a table needs pandas: pip install 'mgce_sklearn[demo]'"
         ) from missing
     try:
-        with path.open(encoding="utf-8-sig") as lines:
+        with path.open(encoding="utf-8") as lines:
             header = lines.readline()
         frame = pd.read_csv(
             path,
             sep=max(",;\t", key=header.count),
-            encoding="utf-8-sig",
             na_values="?",
             skipinitialspace=True,
             low_memory=False,  # one type for a whole column, however long

@@ -8,7 +8,9 @@ next to nothing:
     minimise mean_i sum_k dp_ik² / p_ik²   subject to  sum_k dp_ik = 0,
                                                        mean_i dp_i ⊗ x_i = r,
 
-with r what moves every violated constraint back to its bound and no other. The solution is
+with r what moves every violated constraint back to its bound. As the classes' means sum to a
+constant, other classes must give way by as much, and do so in proportion to their room. The
+solution is
 dp_i = M_i (Lambda x_i) with M = diag(p²) - p² p²ᵀ / sum p², and Lambda solves one system of
 the size of the coefficients, [mean M_i ⊗ x_i x_iᵀ] Lambda = r.
 """
@@ -43,9 +45,7 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
         Positive, with rows that sum to 1.
     team : RowTeam
     """
-    width = (1.0 - MARGIN) * objective.uncertainty.half_width
-    excess = objective.excess(proba)
-    target = np.clip(excess, -width, width) - excess
+    target = _target(objective, proba)
     gram = _gram(objective, proba, team)
     scale = 1.0 / np.sqrt(np.maximum(gram.diagonal(), np.finfo(float).tiny))
     gram *= scale
@@ -60,6 +60,18 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
     pull = objective.margins(solution)
     pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
     return np.maximum(proba + room * pull, 0.0)
+
+
+def _target(objective: Objective, proba: Array) -> Array:
+    """Return r (C, d), with columns that sum to 0 if every class has coefficients."""
+    width = (1.0 - MARGIN) * objective.uncertainty.half_width
+    excess = objective.excess(proba)
+    inside = np.clip(excess, -width, width)
+    if objective.first_class == 0:
+        surplus = inside.sum(axis=0)
+        room = np.where(surplus > 0.0, width + inside, width - inside)
+        inside -= room * (surplus / np.maximum(room.sum(axis=0), np.finfo(float).tiny))
+    return inside - excess
 
 
 def _gram(objective: Objective, proba: Array, team: RowTeam) -> Array:

@@ -1,4 +1,4 @@
-"""A classification problem cut in two: rows to learn from and rows held out."""
+"""A classification sample cut in two: rows to learn from and rows held out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD_OUT = 0.4
 
 
 @dataclass(frozen=True)
-class Problem:
+class Sample:
     """Training and held-out rows of one table.
 
     Parameters
@@ -38,12 +38,12 @@ class Problem:
     y_test: Array
 
     @classmethod
-    def split(cls, title: str, preprocessing: Any, X: Any, y: Array) -> Problem:
+    def split(cls, title: str, preprocessing: Any, X: Any, y: Array) -> Sample:
         """Hold out 40% of the rows, as many of each class in proportion."""
         parts = train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=SEED)
         return cls(title, preprocessing, *parts)
 
-    def with_wrong_labels(self, share: float) -> Problem:
+    def with_wrong_labels(self, share: float) -> Sample:
         """Replace that share of the training labels by another class; those held out stay."""
         random = np.random.default_rng(SEED)
         classes, codes = np.unique(self.y_train, return_inverse=True)
@@ -55,7 +55,7 @@ class Problem:
             y_train=classes[codes % len(classes)],
         )
 
-    def at_most(self, n_rows: int) -> Problem:
+    def at_most(self, n_rows: int) -> Sample:
         """Keep that many training rows at most, as many of each class in proportion."""
         if len(self.y_train) <= n_rows:
             return self
@@ -69,17 +69,17 @@ class Problem:
         return replace(self, X_train=X, y_train=y)
 
 
-def embedded(load: Callable[..., Any], title: str) -> Problem:
-    """Return one of scikit-learn's own data sets as a problem."""
+def embedded(load: Callable[..., Any], title: str) -> Sample:
+    """Return one of scikit-learn's own data sets as a sample."""
     data = load()
-    return Problem.split(title, StandardScaler(), data.data, data.target_names[data.target])
+    return Sample.split(title, StandardScaler(), data.data, data.target_names[data.target])
 
 
-def breast_cancer() -> Problem:
+def breast_cancer() -> Sample:
     """Return 569 tumours with 30 measurements each, benign or malignant."""
     return embedded(load_breast_cancer, "breast cancer")
 
 
-def digits() -> Problem:
+def digits() -> Sample:
     """Return 1,797 handwritten digits of 8 × 8 pixels."""
     return embedded(load_digits, "digits")

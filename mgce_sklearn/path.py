@@ -1,0 +1,270 @@
+r"""Paths: solutions over a grid of q and lam, each started from its neighbour.
+
+Neighbouring widths have neighbouring solutions, so from the largest lam down each solution
+is a good start for the next. The rows are read once for the whole grid: the uncertainty sets
+of all lam are multiples of one.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_X_y
+
+from mgce_sklearn import validation
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.problem import Problem
+from mgce_sklearn.solvers import SOLVERS, Solver, SolverResult, Status, choose_solver
+
+Array = np.ndarray[Any, Any]
+
+# What classifier, path and search ask of the parameters they share.
+SETTING_RULES = {
+    "fit_intercept": validation.SWITCH,
+    "solver": validation.one_of(["auto", *SOLVERS]),
+    "tol": validation.TOLERANCE,
+    "max_iter": validation.ITERATIONS,
+    "verbose": validation.VERBOSITY,
+}
+
+
+class Settings(NamedTuple):
+    """How to solve."""
+
+    solver: str = "auto"
+    tol: float = 1e-4
+    max_iter: int | None = None
+    verbose: int = 0
+
+    def solver_for(self, objective: Objective) -> tuple[str, Solver]:
+        """Return the solver's name and the solver."""
+        name = choose_solver(objective) if self.solver == "auto" else self.solver
+        limit = {} if self.max_iter is None else {"max_iter": self.max_iter}
+        return name, SOLVERS[name](tol=self.tol, verbose=int(self.verbose), **limit)
+
+
+class PathPoint(NamedTuple):
+    """One solution of a path."""
+
+    lam: float
+    objective: Objective
+    solver: str
+    result: SolverResult
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the relative duality gap is within the tolerance."""
+        return self.result.status is Status.CONVERGED
+
+
+def follow(
+    problem: Problem,
+    q: float,
+    lams: Sequence[float],
+    settings: Settings,
+    start: Array | None = None,
+) -> Iterator[PathPoint]:
+    """Solve for every lam in the order given, each from the solution before it.
+
+    Parameters
+    ----------
+    problem : Problem
+    q : float in [0, 1]
+    lams : sequence of float
+        From the largest down each start is close to its solution.
+    settings : Settings
+    start : ndarray of shape (C, d), default=None
+        Coefficients to start the first from.
+
+    Yields
+    ------
+    PathPoint
+    """
+    previous: Any = start
+    for position, lam in enumerate(lams, 1):
+        begin = time.perf_counter()
+        objective = problem.objective(float(q), float(lam))
+        name, solver = settings.solver_for(objective)
+        previous = solver.solve(objective, start=previous, restartable=position < len(lams))
+        seconds = time.perf_counter() - begin
+        yield PathPoint(float(lam), objective, name, previous, seconds)
+
+
+def from_the_largest(lams: Array) -> Array:
+    """Return the positions of the widths in the order in which a path takes them."""
+    return np.argsort(-lams, kind="stable")
+
+
+def warn_of_gaps(points: Iterable[tuple[float, float]], tol: float, stacklevel: int) -> None:
+    """Name the points (q, lam) whose gap stayed above tol in one warning, if there are any."""
+    named = ", ".join(f"(q={q:g}, lam={lam:g})" for q, lam in points)
+    if named:
+        warnings.warn(
+            f"The relative duality gap stayed above tol={tol:g} at {named}. Raise max_iter, "
+            "standardise the features, leave out small lams, or accept a larger tol. Every "
+            "minimax risk is a valid bound all the same.",
+            ConvergenceWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+@dataclass(frozen=True)
+class MGCEPath:
+    r"""Solutions over a grid of q and lam, in the order in which they were asked for.
+
+    Attributes
+    ----------
+    qs : ndarray of shape (n_q,)
+        Loss parameters.
+    lams : ndarray of shape (n_lam,)
+        Half-widths in standard errors.
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    coefs : ndarray of shape (n_q, n_lam, C, n_features)
+        Coefficients. C is n_classes, or 1 for two classes: then they are those of the second
+        class less those of the first, as in scikit-learn.
+    intercepts : ndarray of shape (n_q, n_lam, C)
+        Coefficients of the constant feature.
+    minimax_risks : ndarray of shape (n_q, n_lam)
+        Worst-case expected losses in units of :math:`\ell_q`, valid bounds at every point.
+    dual_gaps : ndarray of shape (n_q, n_lam)
+        ``minimax_risks - dual_gaps <= optimum <= minimax_risks``.
+    n_iters : ndarray of shape (n_q, n_lam)
+        Iterations.
+    converged : ndarray of shape (n_q, n_lam)
+        Whether the relative gap is within ``tol``.
+    seconds : ndarray of shape (n_q, n_lam)
+        Time each point took, from its neighbour on.
+    """
+
+    qs: Array
+    lams: Array
+    classes: Array
+    coefs: Array
+    intercepts: Array
+    minimax_risks: Array
+    dual_gaps: Array
+    n_iters: Array
+    converged: Array
+    seconds: Array
+
+
+def mgce_path(
+    X: Any,
+    y: Any,
+    qs: Sequence[float],
+    lams: Sequence[float],
+    *,
+    sample_weight: Any = None,
+    fit_intercept: bool = True,
+    solver: str = "auto",
+    tol: float = 1e-4,
+    max_iter: int | None = None,
+    class_weight: Any = None,
+    verbose: int = 0,
+) -> MGCEPath:
+    r"""Fit `MGCEClassifier`'s coefficients for every q and lam of a grid, and certify each.
+
+    .. math::
+
+        \min_W \; \operatorname{mean}_i \psi_q(W x_i) - \langle \tau, W \rangle
+        + \text{lam} \, \langle \sigma / \sqrt n, |W| \rangle
+
+    For each q the widths are taken from the largest to the smallest, each solution being the
+    start of the next.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Finite numbers. float32 is kept, and computed with in float64 by blocks.
+    y : array-like of shape (n_samples,)
+        Labels of any dtype, at least two different ones.
+    qs : sequence of float
+        Loss parameters in [0, 1].
+    lams : sequence of float
+        Half-widths of the uncertainty set, in standard errors of the feature means, in any
+        order.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative. A weight of 2 equals the row twice, 0 the row left out.
+    fit_intercept : bool, default=True
+        Whether to add a constant feature.
+    solver : {"auto", "interior_point", "lbfgs", "cvxpy"}, default="auto"
+        As in `MGCEClassifier`.
+    tol : float, default=1e-4
+        Relative duality gap at which a point is solved.
+    max_iter : int or None, default=None
+        Iteration limit for each point. None: the solver's own.
+    class_weight : dict, "balanced" or None, default=None
+        Factors on ``sample_weight`` by class.
+    verbose : int, default=0
+        Whether to print a line per iteration.
+
+    Returns
+    -------
+    MGCEPath
+        Coefficients, risks and gaps, in the order of ``qs`` and ``lams``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a parameter or data that cannot be used.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, naming the points whose gap exceeds ``tol``.
+
+    References
+    ----------
+    .. [1] "Minimax Generalized Cross-Entropy", 2026.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from mgce_sklearn import mgce_path
+    >>> X, y = load_iris(return_X_y=True)
+    >>> path = mgce_path(StandardScaler().fit_transform(X), y, qs=[0.5, 1.0], lams=[0.1, 0.3])
+    >>> path.coefs.shape
+    (2, 2, 3, 4)
+    >>> print(path.minimax_risks.round(3))
+    [[0.153 0.218]
+     [0.114 0.156]]
+    """
+    settings = Settings(solver, tol, max_iter, verbose)
+    validation.check_all({**settings._asdict(), "fit_intercept": fit_intercept}, SETTING_RULES)
+    qs = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
+    lams = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
+    X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+    problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept)
+    path = _collect(problem, qs, lams, settings)
+    missed = [(qs[i], lams[j]) for i, j in np.argwhere(~path.converged)]
+    warn_of_gaps(missed, tol, stacklevel=2)
+    return path
+
+
+def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MGCEPath:
+    """Solve the grid and put every number in its place."""
+    n_classes = len(problem.classes)
+    grid = (len(qs), len(lams))
+    coefs = np.empty((*grid, 1 if n_classes == 2 else n_classes, problem.design.n_features))
+    risks, gaps, seconds = np.empty((3, *grid))
+    n_iters, converged = np.empty(grid, int), np.empty(grid, bool)
+    order = from_the_largest(lams)
+    for i, q in enumerate(qs):
+        for j, point in zip(order, follow(problem, q, lams[order], settings), strict=True):
+            coefs[i, j] = point.result.coef
+            risks[i, j], gaps[i, j] = point.result.value, point.result.gap
+            n_iters[i, j], converged[i, j] = point.result.n_iter, point.converged
+            seconds[i, j] = point.seconds
+    slopes, intercepts = problem.design.split(coefs)
+    return MGCEPath(
+        qs, lams, problem.classes, slopes, intercepts, risks, gaps, n_iters, converged, seconds
+    )

@@ -1,0 +1,113 @@
+"""The problem: labelled rows, made ready once for every q and lam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from mgce_sklearn import validation
+from mgce_sklearn.design import Design
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.uncertainty import UncertaintySet
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a fit, a path and a search have in common: everything but q and lam.
+
+    Parameters
+    ----------
+    design : Design
+        Rows of positive weight.
+    codes : ndarray of shape (n,)
+        Class of each row, 0 to K - 1.
+    classes : ndarray of shape (K,)
+        Label of each class, sorted.
+    one_standard_error : UncertaintySet
+        The uncertainty set at lam = 1.
+    """
+
+    design: Design
+    codes: Array
+    classes: Array
+    one_standard_error: UncertaintySet
+
+    @classmethod
+    def from_labels(
+        cls,
+        X: Any,
+        y: Array,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        fit_intercept: bool = True,
+    ) -> Problem:
+        """Weigh the rows, encode the labels, and estimate means and standard errors.
+
+        Parameters
+        ----------
+        X : ndarray or scipy.sparse CSR of shape (n_samples, n_features), float64 or float32
+        y : ndarray of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative. Rows of weight 0 are left out.
+        class_weight : dict, "balanced" or None, default=None
+        fit_intercept : bool, default=True
+
+        Raises
+        ------
+        ValueError
+            If y has no classes or one only, or weights are invalid.
+        """
+        check_classification_targets(y)
+        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
+        used = sample_weight > 0.0
+        if not used.all():
+            X, y, sample_weight = X[used], y[used], sample_weight[used]
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y must have at least 2 classes among the rows with positive weight; got 1 "
+                f"class ({classes[0]!r}). Add rows of another class."
+            )
+        factors = _class_factors(class_weight, classes, codes, sample_weight)
+        design = Design(X, sample_weight * factors[codes], fit_intercept)
+        uncertainty = UncertaintySet.from_sample(design, codes, len(classes), lam=1.0)
+        return cls(design, codes, classes, uncertainty)
+
+    def uncertainty(self, lam: float) -> UncertaintySet:
+        """Return the uncertainty set of ``lam`` standard errors, all classes in it."""
+        return self.one_standard_error.widened(lam)
+
+    def objective(self, q: float, lam: float) -> Objective:
+        """Return what is to be minimised; of two classes only the second has coefficients."""
+        uncertainty = self.uncertainty(lam)
+        return Objective(
+            potential=MGCEPotential(q),
+            design=self.design,
+            codes=self.codes,
+            uncertainty=uncertainty.binary() if len(self.classes) == 2 else uncertainty,
+            n_classes=len(self.classes),
+        )
+
+
+def _class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:
+    """Return a factor (K,) on the weights of each class.
+
+    "Balanced" counts weights rather than rows, so that a weight of 2 still equals two rows.
+    """
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        totals = np.bincount(codes, sample_weight, len(classes))
+        return sample_weight.sum() / (len(classes) * totals)
+    factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+    if not (np.isfinite(factors).all() and (factors > 0.0).all()):
+        raise ValueError(
+            f"class_weight must be positive for every class; got {class_weight!r}. "
+            "Leave out the rows of a class that should not count."
+        )
+    return factors
