@@ -1,8 +1,17 @@
 """Minimax generalised cross-entropy classifiers for scikit-learn."""
 
 from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.path import MGCEPath, mgce_path
+from mgce_sklearn.search import MGCEClassifierCV
 from mgce_sklearn.uncertainty import UncertaintySet
 
 __version__ = "0.1.0"
 
-__all__ = ["MGCEClassifier", "UncertaintySet", "__version__"]
+__all__ = [
+    "MGCEClassifier",
+    "MGCEClassifierCV",
+    "MGCEPath",
+    "UncertaintySet",
+    "__version__",
+    "mgce_path",
+]

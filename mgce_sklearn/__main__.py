@@ -10,7 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEClassifier, __version__
-from mgce_sklearn.demo import UserMistake, figure, sample, report, study, table
+from mgce_sklearn.demo import UserMistake, figure, report, sample, study, table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -146,11 +146,14 @@ class Design:
             moments[:, :, -1] = np.bincount(codes, self.weights, n_classes)
         return moments[0], moments[1], moments[2]
 
-    def features(self, start: int, stop: int) -> Array:
+    def features(self, start: int, stop: int, out: Array | None = None) -> Array:
         """Return rows ``start`` to ``stop`` as a dense float64 array (d, stop - start)."""
+        if out is None:
+            out = np.empty((self.n_features, stop - start))
         block = self.X[start:stop]
-        out = np.ones((self.n_features, stop - start))
         out[: self.X.shape[1]] = (block.toarray() if sp.issparse(block) else block).T
+        if self.fit_intercept:
+            out[-1] = 1.0
         return out
 
     @cached_property

@@ -235,8 +235,8 @@ def mgce_path(
     >>> path.coefs.shape
     (2, 2, 3, 4)
     >>> print(path.minimax_risks.round(3))
-    [[0.153 0.218]
-     [0.114 0.156]]
+    [[0.115 0.218]
+     [0.083 0.156]]
     """
     settings = Settings(solver, tol, max_iter, verbose)
     validation.check_all({**settings._asdict(), "fit_intercept": fit_intercept}, SETTING_RULES)

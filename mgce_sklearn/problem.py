@@ -73,7 +73,7 @@ class Problem:
         if len(classes) < 2:
             raise ValueError(
                 f"y must have at least 2 classes among the rows with positive weight; got 1 "
-                f"class ({classes[0]!r}). Add rows of another class."
+                f"class ({classes.tolist()[0]!r}). Add rows of another class."
             )
         factors = _class_factors(class_weight, classes, codes, sample_weight)
         design = Design(X, sample_weight * factors[codes], fit_intercept)
@@ -104,6 +104,11 @@ def _class_factors(class_weight: Any, classes: Array, codes: Array, sample_weigh
     if isinstance(class_weight, str) and class_weight == "balanced":
         totals = np.bincount(codes, sample_weight, len(classes))
         return sample_weight.sum() / (len(classes) * totals)
+    if isinstance(class_weight, str):
+        raise ValueError(
+            f"class_weight must be a dict of positive factors by class, 'balanced' or None; "
+            f"got {class_weight!r}."
+        )
     factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     if not (np.isfinite(factors).all() and (factors > 0.0).all()):
         raise ValueError(

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import check_scoring
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
@@ -24,6 +24,7 @@ from mgce_sklearn.problem import Problem
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
+Params = Mapping[str, Any]
 
 SELECTIONS = ("best", "one_standard_error")
 
@@ -121,7 +122,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     >>> X = StandardScaler().fit_transform(X)
     >>> search = MGCEClassifierCV(qs=(0.0, 0.5), lams=(0.1, 1.0)).fit(X, y)
     >>> print(search.q_, search.lam_, round(search.best_score_, 3))
-    0.5 0.1 0.973
+    0.5 0.1 0.98
     """
 
     def __init__(
@@ -195,7 +196,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         with validation.unchanged_on_error(self):
             return self._fit(X, y, sample_weight, params)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, params: Mapping) -> MGCEClassifierCV:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, params: Params) -> MGCEClassifierCV:
         rules = {
             "refit": validation.SWITCH,
             "selection": validation.one_of(SELECTIONS),
@@ -210,40 +211,274 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         )
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(labels))
-        # What is wrong with the data is said before it is split.
-        Problem.from_labels(rows, labels, sample_weight, self.class_weight, self.fit_intercept)
-        split_params, score_params = self._route("fit", sample_weight=sample_weight, **params)
-        cv = check_cv(self.cv, labels, classifier=True)
-        folds = list(cv.split(rows, labels, **split_params))
-        self.n_splits_ = len(folds)
-        scored = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
-            delayed(_score_path)(
-                self._candidate(q, verbose=max(0, self.verbose - 1)),
-                lams, rows, labels, sample_weight, train, test, self.scorer_, score_params,
-            )
-            for train, test in folds
-            for q in qs
-        )  # fmt: skip
-        self.cv_results_ = _results(qs, lams, scored, self.n_splits_)
-        missed = self.cv_results_["params"][~self.cv_results_["converged"]]
-        warn_of_gaps([(pair["q"], pair["lam"]) for pair in missed], self.tol, stacklevel=3)
+        params = {"sample_weight": sample_weight, **params}
+        self.cv_results_ = self._evaluate(qs, lams, rows, labels, params)
+        columns = (self.cv_results_[name] for name in ("param_q", "param_lam", "converged"))
+        missed = [(q, lam) for q, lam, converged in zip(*columns, strict=True) if not converged]
+        warn_of_gaps(missed, self.tol, stacklevel=3)
         self._select()
         if self.refit:
-            self.best_estimator_ = self._candidate(self.q_, self.lam_)
+            self.best_estimator_ = self._candidate(**self.best_params_)
+            # X as it came: the names of its columns are the classifier's to remember.
             self.best_estimator_.fit(X, y, sample_weight)
         return self
 
-    def _candidate(self, q: float, lam: float = 1.0, verbose: int | None = None) -> MGCEClassifier:
-        """Return the classifier of a pair, not fitted."""
+    def _evaluate(self, qs: Array, lams: Array, X: Any, y: Array, params: Params) -> dict[str, Any]:
+        """Score the grid in every fold."""
+        split_params, score_params = self._route("fit", params, without_routing=["groups"])
+        folds = list(check_cv(self.cv, y, classifier=True).split(X, y, **split_params))
+        self.n_splits_ = len(folds)
+        data = (X, y, params["sample_weight"])
+        scored = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
+            delayed(_score_path)(
+                self._candidate(q=float(q)), lams, *data, *fold, self.scorer_, score_params
+            )
+            for fold in folds
+            for q in qs
+        )
+        return _results(qs, lams, scored, self.n_splits_)
+
+    def _candidate(self, **params: float) -> MGCEClassifier:
         return MGCEClassifier(
-            float(q),
-            lam,
+            **params,
             fit_intercept=self.fit_intercept,
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_iter,
             class_weight=self.class_weight,
             random_state=self.random_state,
-            verbose=self.verbose if verbose is None else verbose,
+            verbose=max(0, self.verbose - 1),
         )
 
+    def _scorer(self) -> Any:
+        if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
+            raise TypeError(
+                f"scoring must be a scorer's name, a callable or None; got {self.scoring!r}. "
+                "For several scores use GridSearchCV over MGCEClassifier."
+            )
+        if isinstance(self.scoring, str) and self.scoring not in get_scorer_names():
+            raise ValueError(
+                f"scoring must be a scorer's name; got {self.scoring!r}. "
+                "sklearn.metrics.get_scorer_names() lists them."
+            )
+        return check_scoring(MGCEClassifier(), scoring=self.scoring or "accuracy")
+
+    def _route(self, caller: str, params: Params, without_routing: list[str]) -> tuple[Any, Any]:
+        """Return the parameters for the splitter and those for the scorer.
+
+        ``sample_weight`` and those named ``without_routing`` are taken without routing too.
+        """
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, caller, **params)
+            return routed["splitter"].get("split", {}), routed["scorer"]["score"]
+        unknown = sorted(params.keys() - {"sample_weight", *without_routing})
+        if unknown:
+            raise TypeError(
+                f"{caller} takes {', '.join(unknown)} only with metadata routing: call "
+                "sklearn.set_config(enable_metadata_routing=True) and request it."
+            )
+        params = {name: value for name, value in params.items() if value is not None}
+        split_params = {"groups": params.pop("groups", None)}
+        return split_params, params
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Tell which metadata goes where.
+
+        Returns
+        -------
+        MetadataRouter
+            ``fit`` feeds itself, ``cv.split`` and the scorer; ``score`` feeds the scorer.
+        """
+        scoring = MethodMapping().add(caller="fit", callee="score")
+        scoring.add(caller="score", callee="score")
+        splitting = MethodMapping().add(caller="fit", callee="split")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(splitter=check_cv(self.cv), method_mapping=splitting)
+            .add(scorer=self._scorer(), method_mapping=scoring)
+        )
+
+    def _select(self) -> None:
+        """Choose a pair from the results."""
+        results = self.cv_results_
+        best = int(results["rank_test_score"].argmin())
+        if self.selection == "one_standard_error":
+            best = _widest_within_one_standard_error(results, best, self.n_splits_)
+        self.best_index_ = best
+        self.best_params_ = results["params"][best]
+        self.best_score_ = float(results["mean_test_score"][best])
+        self.q_, self.lam_ = self.best_params_["q"], self.best_params_["lam"]
+
+    def _best(self) -> MGCEClassifier:
+        check_is_fitted(self)
+        if not self.refit:
+            raise AttributeError(
+                "This MGCEClassifierCV was fitted with refit=False and has chosen q_ and lam_ "
+                "only. Set refit=True for coefficients and predictions."
+            )
+        return self.best_estimator_
+
+    def score(self, X: Any, y: Any, **params: Any) -> float:
+        """Score the chosen classifier by ``scoring``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        **params : dict
+            ``sample_weight`` for the scorer; with metadata routing whatever it asks for.
+
+        Returns
+        -------
+        float
+        """
+        _, score_params = self._route("score", params, without_routing=[])
+        return self._scorer()(self._best(), X, y, **score_params)
+
+    def decision_function(self, X: Any) -> Array:
+        """Compute margins; see `MGCEClassifier.decision_function`."""
+        return self._best().decision_function(X)
+
+    def predict(self, X: Any) -> Array:
+        """Predict the class of largest margin; see `MGCEClassifier.predict`."""
+        return self._best().predict(X)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Compute the minimax rule; see `MGCEClassifier.predict_proba`."""
+        return self._best().predict_proba(X)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Compute the rule's logarithm; see `MGCEClassifier.predict_log_proba`."""
+        return self._best().predict_log_proba(X)
+
+    def predict_worst_case_proba(self, X: Any) -> Array:
+        """Compute the worst case; see `MGCEClassifier.predict_worst_case_proba`."""
+        return self._best().predict_worst_case_proba(X)
+
+    @property
+    def coef_(self) -> Array:
+        """Coefficients of the chosen classifier, (1, n_features) or (n_classes, n_features)."""
+        return self._best().coef_
+
+    @property
+    def intercept_(self) -> Array:
+        """Coefficients of its constant feature, (1,) or (n_classes,)."""
+        return self._best().intercept_
+
+    @property
+    def classes_(self) -> Array:
+        """Class labels, (n_classes,)."""
+        return self._best().classes_
+
+    @property
+    def minimax_risk_(self) -> float:
+        """Worst-case expected loss of the chosen classifier, in units of its loss."""
+        return self._best().minimax_risk_
+
+    @property
+    def dual_gap_(self) -> float:
+        """At least the distance of ``minimax_risk_`` from the optimum."""
+        return self._best().dual_gap_
+
+    @property
+    def uncertainty_set_(self) -> UncertaintySet:
+        """Uncertainty set of the chosen classifier."""
+        return self._best().uncertainty_set_
+
+    @property
+    def n_iter_(self) -> int:
+        """Iterations of the chosen classifier's own fit."""
+        return self._best().n_iter_
+
+    @property
+    def solver_(self) -> str:
+        """Name of the solver used."""
+        return self._best().solver_
+
+
+class _Scores(NamedTuple):
+    """One fold at one q: arrays over lam, in the order the user gave."""
+
+    test_score: Array
+    fit_time: Array
+    score_time: Array
+    minimax_risk: Array
+    converged: Array
+
+
+def _score_path(
+    classifier: MGCEClassifier,
+    lams: Array,
+    X: Any,
+    y: Array,
+    sample_weight: Array | None,
+    train: Array,
+    test: Array,
+    scorer: Any,
+    score_params: Params,
+) -> _Scores:
+    """Fit a fold's training rows for every lam, and score on its test rows."""
+    weights = None if sample_weight is None else sample_weight[train]
+    problem = Problem.from_labels(
+        X[train], y[train], weights, classifier.class_weight, classifier.fit_intercept
+    )
+    settings = Settings(classifier.solver, classifier.tol, classifier.max_iter, classifier.verbose)
+    X_test, y_test, score_params = X[test], y[test], _rows_of(score_params, test, len(y))
+    scores = _Scores(*np.empty((5, len(lams))))
+    order = from_the_largest(lams)
+    for j, point in zip(order, follow(problem, classifier.q, lams[order], settings), strict=True):
+        fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
+        begin = time.perf_counter()
+        score = scorer(fitted, X_test, y_test, **score_params)
+        seconds = time.perf_counter() - begin
+        if not isinstance(score, Real):
+            raise TypeError(f"scoring must return a number; got {score!r}.")
+        numbers = (score, point.seconds, seconds, fitted.minimax_risk_, point.converged)
+        for column, number in zip(scores, numbers, strict=True):
+            column[j] = number
+    return scores
+
+
+def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
+    """Return the parameters with those that have an entry per row cut to the given rows."""
+    return {
+        name: np.asarray(value)[rows] if np.shape(value)[:1] == (n_rows,) else value
+        for name, value in params.items()
+    }
+
+
+def _results(qs: Array, lams: Array, scored: list[_Scores], n_folds: int) -> dict[str, Any]:
+    """Arrange scores as ``GridSearchCV`` does, one entry for each of its candidates."""
+    # ParameterGrid sorts names, so that lam varies slower than q.
+    candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
+    by_fold = np.array(scored).reshape(n_folds, len(qs), len(_Scores._fields), len(lams))
+    columns = by_fold.transpose(2, 0, 3, 1).reshape(len(_Scores._fields), n_folds, -1)
+    scores = _Scores(*columns)
+    mean = scores.test_score.mean(axis=0)
+    return {
+        "mean_fit_time": scores.fit_time.mean(axis=0),
+        "std_fit_time": scores.fit_time.std(axis=0),
+        "mean_score_time": scores.score_time.mean(axis=0),
+        "std_score_time": scores.score_time.std(axis=0),
+        **{f"param_{k}": np.ma.array([pair[k] for pair in candidates]) for k in ("lam", "q")},
+        "params": candidates,
+        **{f"split{i}_test_score": fold for i, fold in enumerate(scores.test_score)},
+        "mean_test_score": mean,
+        "std_test_score": scores.test_score.std(axis=0),
+        # A score that is not a number ranks last.
+        "rank_test_score": rankdata(-np.nan_to_num(mean, nan=-np.inf), "min").astype(np.int32),
+        "mean_minimax_risk": scores.minimax_risk.mean(axis=0),
+        "converged": scores.converged.all(axis=0),
+    }
+
+
+def _widest_within_one_standard_error(results: Mapping, best: int, n_folds: int) -> int:
+    """Return the position of the largest lam, then the best score, near the best score."""
+    mean = results["mean_test_score"]
+    # The stored deviation divides by n; the error of a mean has n (n - 1) under the root.
+    error = results["std_test_score"][best] / np.sqrt(max(n_folds - 1, 1))
+    near = mean >= mean[best] - error
+    lam = np.asarray(results["param_lam"])
+    widest = near & (lam == lam[near].max())
+    return int(np.where(widest, mean, -np.inf).argmax())

@@ -80,6 +80,12 @@ def test_risk_is_the_objective_written_out(wine):
     assert error_of_randomised_rule <= clf.minimax_risk_
 
 
+@pytest.mark.parametrize(("near", "end"), [(5e-324, 0.0), (1e-12, 0.0), (1 - 1e-16, 1.0)])
+def test_the_ends_of_q_are_approached_smoothly(wine, near, end):
+    clf, limit = (MGCEClassifier(q=q, tol=1e-6).fit(*wine) for q in (near, end))
+    assert clf.minimax_risk_ == pytest.approx(limit.minimax_risk_, rel=2e-6)
+
+
 def test_q_zero_is_softmax_and_near_logistic_regression(wine):
     X, y = wine
     clf = MGCEClassifier(q=0.0, lam=1e-2).fit(X, y)

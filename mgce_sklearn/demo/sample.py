@@ -1,4 +1,4 @@
-"""A classification sample cut in two: rows to learn from and rows held out."""
+"""A sample cut in two: rows to learn from and rows held out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELD_OUT = 0.4
 
 @dataclass(frozen=True)
 class Sample:
-    """Training and held-out rows of one table.
+    """Rows to learn from and rows held out, of one table.
 
     Parameters
     ----------

@@ -45,6 +45,7 @@ path, `lanes` its layout in memory, `elementary` its logarithm.
 """
 
 from mgce_sklearn.kernels.entropy import entropy
+from mgce_sklearn.kernels.lanes import loss_parameter
 from mgce_sklearn.kernels.link import (
     curvature,
     rule,
@@ -58,6 +59,7 @@ from mgce_sklearn.kernels.smoothed import smoothed_curvature
 __all__ = [
     "curvature",
     "entropy",
+    "loss_parameter",
     "rule",
     "smoothed_curvature",
     "soft_threshold",

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mgce_sklearn.kernels.compilation import jit
 from mgce_sklearn.kernels.elementary import LN2, exp2, exp2m1, log2, log2_1p
-from mgce_sklearn.kernels.lanes import call_by_rows, load, n_lanes_for
+from mgce_sklearn.kernels.lanes import call_by_rows, load, loss_parameter, n_lanes_for
 
 Array = NDArray[Any]
 
@@ -91,6 +91,4 @@ def entropy(p: ArrayLike, q: float) -> Array:
     -------
     ndarray of shape (n,)
     """
-    if not 0 <= q <= 1:
-        raise ValueError(f"q must be in [0, 1], got {q!r}.")
-    return call_by_rows(_pass, p, (float(q),), 0)[0]
+    return call_by_rows(_pass, p, (loss_parameter(q),), 0)[0]

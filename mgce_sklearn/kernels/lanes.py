@@ -27,6 +27,17 @@ TILE = 32
 SLAB = 1 << 16
 
 
+# Below, the limit q = 0 is exact to the last digit, and q itself loses digits or vanishes.
+SMALLEST_Q = 1e-22
+
+
+def loss_parameter(q: float) -> float:
+    """Check q, and take for 0 what cannot be told from it."""
+    if not 0 <= q <= 1:
+        raise ValueError(f"q must be in [0, 1], got {q!r}.")
+    return float(q) if q >= SMALLEST_Q else 0.0
+
+
 @jit
 def n_lanes_for(n_classes):
     """Choose the rows of a block: many, while its scratch stays in the second cache."""

@@ -42,6 +42,7 @@ from mgce_sklearn.kernels.lanes import (
     call_by_rows,
     gather,
     load,
+    loss_parameter,
     n_lanes_for,
     subtract_maxima,
     unload,
@@ -51,9 +52,6 @@ Array = NDArray[Any]
 
 # What a pass computes besides psi.
 NOTHING, WORST_CASE, RULE, CURVATURE = range(4)
-
-# Below, the limit q = 0 is exact to the last digit.
-SMALLEST_Q = 1e-22
 
 # Up to here (1 - q)/q >= 2, and u is smooth enough for `_correct`.
 SMOOTH_Q = 1.0 / 3.0
@@ -319,10 +317,7 @@ def _run(
     n_matrices: int,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
-    if not 0 <= q <= 1:
-        raise ValueError(f"q must be in [0, 1], got {q!r}.")
-    q = float(q) if q >= SMALLEST_Q else 0.0
-    return call_by_rows(_fill, margins, (q, quantity), n_matrices, out)
+    return call_by_rows(_fill, margins, (loss_parameter(q), quantity), n_matrices, out)
 
 
 def threshold(margins: ArrayLike, q: float) -> Array:

@@ -20,8 +20,8 @@ class Status(Enum):
     CONVERGED = "The relative duality gap is within tol."
     MAX_ITER = "The iteration limit was reached. Raise max_iter, or accept a larger tol."
     STALLED = (
-        "Progress stopped before the gap was closed. Standardise the features, raise lam, "
-        "try solver='interior_point', or accept a larger tol."
+        "Progress stopped before the gap was closed. Accept a larger tol, raise lam, or "
+        "standardise the features; solver='interior_point' closes the smallest gaps."
     )
 
 

@@ -13,6 +13,7 @@ the method is that of the problem itself and owes nothing to the method's own ac
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ class _Restart(NamedTuple):
         """Tell whether the rows and the potential are those of ``objective``."""
         shapes = (objective.n_classes, objective.design.n_rows), objective.shape
         return (self.rows.proba.shape, self.point.plus.shape) == shapes and (
-            self.q == objective.potential.q
+            self.q == kernels.loss_parameter(objective.potential.q)
         )
 
 
@@ -132,10 +133,14 @@ class _Rows:
         self.nu = 0.0
         self.reach = np.ones(2)
 
-    def _blocks(self, start: int, stop: int, size: int):
+    def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Array]]:
+        design = self.objective.design
+        # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
+        buffer = np.empty((design.n_features, min(size, stop - start)))
         for begin in range(start, stop, size):
             end = min(begin + size, stop)
-            yield begin, end, self.objective.design.features(begin, end)
+            whole = end - begin == buffer.shape[1]
+            yield begin, end, design.features(begin, end, buffer if whole else None)
 
     def assemble(self) -> tuple[Array, Array, Array, Array]:
         """Return mean C ⊗ x xᵀ, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
@@ -215,7 +220,9 @@ def _start_rows(objective: Objective, q: float, margins: Array | None) -> barrie
         margins = np.zeros((n_classes, n_rows))
     rule = kernels.rule(margins.T, q).T
     _, proba = objective.potential.value_and_gradient(margins)
-    rule = ((1.0 - spread) * rule + spread / n_classes) * (1.0 - spread / 2.0)
+    # In row order, whatever the kernels returned: another order would be compiled anew.
+    rule = np.ascontiguousarray((1.0 - spread) * rule + spread / n_classes)
+    rule *= 1.0 - spread / 2.0
     proba = np.ascontiguousarray((1.0 - spread) * proba + spread / n_classes)
     c, g = rule**q, rule ** (1.0 - q)
     slack = _q_logarithm(rule, q) - margins
@@ -335,7 +342,7 @@ class InteriorPoint:
         team: RowTeam,
         progress: Progress,
     ) -> SolverResult:
-        q = float(objective.potential.q)
+        q = kernels.loss_parameter(objective.potential.q)
         n_coef = objective.shape[0] * objective.shape[1]
         share = max(COEF_SHARE / objective.shape[1], 1.0 / objective.design.total_weight)
         n_products = objective.n_classes * (2 if q > 0.0 else 1) + 1 + 2 * share * n_coef

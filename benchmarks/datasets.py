@@ -1,0 +1,130 @@
+"""Real classification data for the benchmarks, ready for a linear model.
+
+Sets come through scikit-learn's own loaders, or from the folder that the environment variable
+MGCE_DATA_DIR names, where it is set: files NAME.npz of plain arrays. ``labelme``, whose
+training labels are those of human annotators, is there only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn import datasets
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+Array = np.ndarray[Any, Any]
+
+MOST_TEST_ROWS = 8000
+
+
+class Split(NamedTuple):
+    """Rows to learn from, and rows with true labels 0 to K - 1 to judge by."""
+
+    X: Any
+    y: Array
+    X_test: Any
+    y_test: Array
+
+
+def split(name: str, n_train: int, noise: float, seed: int) -> Split:
+    """Return a random split of a set, with a share of the training labels made wrong.
+
+    Parameters
+    ----------
+    name : {"adult", "letter", "covtype", "a9a", "digits", "labelme"}
+    n_train : int
+        Training rows, at most two thirds of the set. ``labelme`` has a split of its own.
+    noise : float
+        Probability that a training label is replaced by one of the others.
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    if name == "labelme":
+        rows = _labelme(rng)
+    else:
+        X, labels = LOADERS[name]()
+        y = np.unique(labels, return_inverse=True)[1]
+        order = rng.permutation(len(y))
+        n_train = min(n_train, 2 * len(y) // 3)
+        train, test = order[:n_train], order[n_train : n_train + MOST_TEST_ROWS]
+        rows = Split(X[train], y[train], X[test], y[test])
+    n_classes = 1 + rows.y_test.max()
+    wrong = rng.random(len(rows.y)) < noise
+    shift = rng.integers(1, n_classes, len(rows.y))
+    return _standardised(rows._replace(y=np.where(wrong, (rows.y + shift) % n_classes, rows.y)))
+
+
+def _standardised(rows: Split) -> Split:
+    scaler = StandardScaler(with_mean=not sp.issparse(rows.X)).fit(rows.X)
+    return rows._replace(X=scaler.transform(rows.X), X_test=scaler.transform(rows.X_test))
+
+
+def _from_folder(name: str) -> dict[str, Array] | None:
+    folder = os.environ.get("MGCE_DATA_DIR")
+    return dict(np.load(Path(folder, f"{name}.npz"))) if folder else None
+
+
+def _adult() -> tuple[Array, Array]:
+    arrays = _from_folder("adult")
+    if arrays is not None:
+        numbers, categories, y = arrays["X_num"], arrays["X_cat"], arrays["y"]
+    else:
+        frame, y = datasets.fetch_openml("adult", version=2, return_X_y=True)
+        numbers = frame.select_dtypes("number").to_numpy()
+        categories = frame.select_dtypes(exclude="number").astype(str).to_numpy()
+    one_hot = OneHotEncoder(sparse_output=False).fit_transform(categories)
+    return np.hstack([numbers, one_hot]), y
+
+
+def _letter() -> tuple[Array, Array]:
+    arrays = _from_folder("letter")
+    if arrays is not None:
+        return arrays["X"].astype(float), arrays["y"]
+    return datasets.fetch_openml("letter", version=1, return_X_y=True, as_frame=False)
+
+
+def _covtype() -> tuple[Array, Array]:
+    arrays = _from_folder("covtype_190k")
+    if arrays is None:
+        return datasets.fetch_covtype(return_X_y=True)
+    dummies = [np.eye(size)[arrays[name]] for name, size in (("wilderness", 4), ("soil", 40))]
+    return np.hstack([arrays["X_num"], *dummies]), arrays["y"]
+
+
+def _a9a() -> tuple[Any, Array]:
+    arrays = _from_folder("a9a")
+    if arrays is None:
+        return datasets.fetch_openml("a9a", version=1, return_X_y=True, as_frame=False)
+    parts = [
+        sp.csr_matrix(
+            (arrays[f"{part}_data"].astype(float),
+             arrays[f"{part}_indices"].astype(np.int32), arrays[f"{part}_indptr"]),
+            shape=(len(arrays[f"{part}_y"]), 123),
+        )
+        for part in ("train", "test")
+    ]  # fmt: skip
+    return sp.vstack(parts, format="csr"), np.hstack([arrays["train_y"], arrays["test_y"]])
+
+
+def _digits() -> tuple[Array, Array]:
+    return datasets.load_digits(return_X_y=True)
+
+
+def _labelme(rng: np.random.Generator) -> Split:
+    """Images of eight scenes, 64 principal components; labels by majority of annotators."""
+    arrays = _from_folder("labelme_crowd")
+    if arrays is None:
+        raise FileNotFoundError("labelme is in no public loader: set MGCE_DATA_DIR.")
+    votes = (arrays["answers"][:, :, np.newaxis] == np.arange(8)).sum(axis=1)
+    majority = (votes + 0.5 * rng.random(votes.shape)).argmax(axis=1)  # ties are drawn
+    components = PCA(64, random_state=0).fit(arrays["X_train"])
+    X, X_test = (components.transform(arrays[f"X_{part}"]) for part in ("train", "test"))
+    return Split(X.astype(float), majority, X_test.astype(float), arrays["y_test"])
+
+
+LOADERS = {"adult": _adult, "letter": _letter, "covtype": _covtype, "a9a": _a9a, "digits": _digits}

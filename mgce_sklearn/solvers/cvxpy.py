@@ -1,0 +1,139 @@
+"""The problem as written on paper, for small data: a conic program through cvxpy and Clarabel.
+
+    minimise   mean psi_i - <tau, W> + <half_width, |W|>
+    such that  sum_k h_ik <= 1,     h_ik^q >= 1 + q (m_ik - psi_i),     h >= 0
+
+Its cones depend on q: exponential at q = 0, where psi is a logsumexp, second-order at
+q = 1/2, linear at q = 1, and power cones else. The multipliers of the second constraint, in
+units of the row's weight, are the worst-case distribution, and give the dual value.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ConicProgram:
+    """State the conic program and hand it to Clarabel: slow, and independent of our solvers.
+
+    Clarabel stops at its own tolerances, near 1e-8. What is returned is certified like any
+    other result: the value is that of the coefficients, and the dual value that of a feasible
+    point, whatever the conic solver claims.
+
+    Parameters
+    ----------
+    tol : float, default=1e-4
+        Relative duality gap within which the result counts as converged.
+    max_iter : int, default=200
+    verbose : int, default=0
+    """
+
+    tol: float = 1e-4
+    max_iter: int = 200
+    verbose: int = 0
+
+    def solve(
+        self,
+        objective: Objective,
+        start: Array | SolverResult | None = None,
+        restartable: bool = False,
+    ) -> SolverResult:
+        """Minimise ``objective``; see `Solver.solve`. Clarabel has no use for a start.
+
+        Raises
+        ------
+        ImportError
+            If cvxpy is not installed.
+        """
+        cp = _import_cvxpy()
+        progress = Progress("cvxpy", objective, self.tol, self.verbose)
+        program = _Program(cp, objective)
+        n_iter, limited = program.run(self.max_iter)
+        coef, proba = program.solution()
+        progress.offer_coef(coef, objective.value(coef))
+        progress.offer_proba(proba)
+        status = Status.MAX_ITER if limited else Status.STALLED
+        return progress.result(Status.CONVERGED if progress.record() else status, n_iter)
+
+
+def _import_cvxpy() -> Any:
+    try:
+        import cvxpy
+    except ImportError:
+        raise ImportError(
+            "solver='cvxpy' needs cvxpy: pip install 'mgce_sklearn[cvxpy]'."
+        ) from None
+    return cvxpy
+
+
+class _Program:
+    """The conic program of an objective, with rows dense and features of unit size.
+
+    Attributes
+    ----------
+    problem : cvxpy.Problem
+    coef : cvxpy.Variable of shape (C, d)
+        Coefficients of the scaled features.
+    """
+
+    def __init__(self, cp: Any, objective: Objective) -> None:
+        self.cp, self.objective = cp, objective
+        design, uncertainty = objective.design, objective.uncertainty
+        scale = design.column_scale
+        self.coef = cp.Variable(objective.shape)
+        features = design.features(0, design.n_rows) / scale[:, np.newaxis]
+        reference = np.zeros((objective.first_class, design.n_rows))
+        margins = cp.vstack([reference, self.coef @ features])
+        psi, self.constraints = self._threshold(margins)
+        penalty = cp.sum(cp.multiply(uncertainty.half_width / scale, cp.abs(self.coef)))
+        fit = cp.sum(cp.multiply(uncertainty.tau / scale, self.coef))
+        self.problem = cp.Problem(
+            cp.Minimize(design.weights @ psi - fit + penalty), self.constraints
+        )
+
+    def _threshold(self, margins: Any) -> tuple[Any, list[Any]]:
+        """Return psi (n,) and the constraints that define it, with c = h^q."""
+        cp, q = self.cp, float(self.objective.potential.q)
+        if q == 0.0:
+            return cp.log_sum_exp(margins, axis=0), []
+        psi, c = cp.Variable(margins.shape[1]), cp.Variable(margins.shape, nonneg=True)
+        above = c >= 1 + q * (margins - cp.reshape(psi, (1, psi.size), order="C"))
+        if q == 1.0:
+            return psi, [above, cp.sum(c, axis=0) <= 1]
+        if q == 0.5:  # power cones would do; second-order cones are solved more accurately
+            return psi, [above, cp.norm(c, 2, axis=0) <= 1]
+        rule, ones = cp.Variable(margins.shape, nonneg=True), np.ones(c.size)
+        cone = cp.PowCone3D(cp.vec(rule, order="C"), ones, cp.vec(c, order="C"), q * ones)
+        return psi, [above, cone, cp.sum(rule, axis=0) <= 1]
+
+    def run(self, max_iter: int) -> tuple[int, bool]:
+        """Run Clarabel; return its iterations, and whether their limit ended it."""
+        with warnings.catch_warnings():
+            # How accurate the solution is, the duality gap tells.
+            warnings.filterwarnings("ignore", "Solution may be inaccurate")
+            try:
+                self.problem.solve(solver=self.cp.CLARABEL, max_iter=max_iter)
+            except self.cp.SolverError:
+                return 0, False
+        return self.problem.solver_stats.num_iters, self.problem.status == self.cp.USER_LIMIT
+
+    def solution(self) -> tuple[Array, Array]:
+        """Return coefficients (C, d), zero if Clarabel failed, and p (K, n) up to factors."""
+        if self.coef.value is None:
+            coef = np.zeros(self.coef.shape)
+        else:
+            coef = self.coef.value / self.objective.design.column_scale
+        multipliers = self.constraints[0].dual_value if self.constraints else None
+        if multipliers is None:
+            return coef, self.objective.value_and_gradient(coef)[2]
+        return coef, multipliers

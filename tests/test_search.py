@@ -1,0 +1,333 @@
+"""MGCEClassifierCV: GridSearchCV's results, scikit-learn's checks, selection, and routing."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from problems import load
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError, UnsetMetadataPassedError
+from sklearn.metrics import accuracy_score, get_scorer, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    LeaveOneGroupOut,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
+
+SMALL = {"qs": (0.0, 0.7), "lams": (0.3, 0.1), "cv": 3}
+FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
+
+
+@parametrize_with_checks([MGCEClassifierCV(qs=(0.0, 0.7), lams=(0.1, 1.0), cv=2)])
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return load("wine")
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    """A hard problem, where scores differ."""
+    return load("diabetes")
+
+
+@pytest.fixture(scope="module")
+def fitted(wine):
+    return MGCEClassifierCV(**SMALL).fit(*wine)
+
+
+@pytest.mark.parametrize(
+    ("qs", "scoring", "accuracy"),
+    [((0.0,), "neg_log_loss", 1e-5), ((0.3, 0.7), None, 0.005), ((0.3,), "neg_brier_score", 1e-3)],
+)
+def test_equals_grid_search_on_the_same_folds(diabetes, qs, scoring, accuracy):
+    X, y = diabetes
+    lams = (0.1, 1.0, 0.3)
+    ours = MGCEClassifierCV(qs, lams, cv=FOLDS, scoring=scoring, tol=1e-7).fit(X, y)
+    classifier = MGCEClassifier(tol=1e-7)
+    grid = {"q": list(qs), "lam": list(lams)}
+    theirs = GridSearchCV(classifier, grid, cv=FOLDS, scoring=scoring).fit(X, y)
+    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
+    assert theirs.cv_results_.keys() <= ours.cv_results_.keys()
+    for name, column in theirs.cv_results_.items():
+        if name.endswith("score"):
+            atol = {"rank_test_score": 1}.get(name, accuracy)
+            np.testing.assert_allclose(ours.cv_results_[name], column, atol=atol, err_msg=name)
+        elif name.startswith("param_"):
+            np.testing.assert_array_equal(ours.cv_results_[name], column)
+    assert ours.n_splits_ == theirs.n_splits_
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, abs=accuracy)
+
+
+def test_chosen_pair_is_refitted_to_all_rows(wine, fitted):
+    X, y = wine
+    results = fitted.cv_results_
+    assert results["rank_test_score"][fitted.best_index_] == 1
+    assert fitted.best_score_ == results["mean_test_score"].max()
+    assert fitted.best_params_ == results["params"][fitted.best_index_]
+    assert {"q": fitted.q_, "lam": fitted.lam_} == fitted.best_params_
+    alone = MGCEClassifier(fitted.q_, fitted.lam_).fit(X, y)
+    for name in ("coef_", "intercept_", "classes_", "minimax_risk_", "dual_gap_", "n_iter_"):
+        np.testing.assert_array_equal(getattr(fitted, name), getattr(alone, name))
+    assert fitted.solver_ == alone.solver_
+    np.testing.assert_array_equal(fitted.uncertainty_set_.tau, alone.uncertainty_set_.tau)
+    for method in (
+        "predict",
+        "predict_proba",
+        "predict_log_proba",
+        "predict_worst_case_proba",
+        "decision_function",
+    ):
+        np.testing.assert_array_equal(getattr(fitted, method)(X), getattr(alone, method)(X))
+
+
+def test_every_setting_reaches_the_fits(diabetes):
+    X, y = diabetes
+    settings = {
+        "fit_intercept": False,
+        "class_weight": {0: 3.0, 1: 1.0, 2: 1.0, 3: 1.0},
+        "solver": "lbfgs",
+        "tol": 1e-2,
+        "max_iter": 3000,
+        "random_state": 7,
+    }
+    ours = MGCEClassifierCV([0.3], [0.3], cv=FOLDS, **settings).fit(X, y)
+    theirs = GridSearchCV(MGCEClassifier(0.3, 0.3, **settings), {"q": [0.3]}, cv=FOLDS).fit(X, y)
+    np.testing.assert_array_equal(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
+    )
+    assert ours.best_estimator_.get_params() == theirs.best_estimator_.get_params()
+
+
+def test_mean_minimax_risk_is_that_of_the_folds(wine, fitted):
+    X, y = wine
+    folds = StratifiedKFold(3).split(X, y)
+    risks = [MGCEClassifier(0.7, 0.3).fit(X[rows], y[rows]).minimax_risk_ for rows, _ in folds]
+    position = fitted.cv_results_["params"].index({"q": 0.7, "lam": 0.3})
+    found = fitted.cv_results_["mean_minimax_risk"][position]
+    assert found == pytest.approx(np.mean(risks), rel=2e-4)
+    assert fitted.cv_results_["converged"].all()
+
+
+def test_processes_give_the_same(wine, fitted):
+    parallel = MGCEClassifierCV(**SMALL, n_jobs=2).fit(*wine)
+    for name in ("mean_test_score", "mean_minimax_risk", "param_q"):
+        np.testing.assert_allclose(parallel.cv_results_[name], fitted.cv_results_[name], rtol=1e-6)
+
+
+def test_without_refit_there_is_a_choice_and_nothing_else(wine):
+    search = MGCEClassifierCV(**SMALL, refit=False).fit(*wine)
+    assert search.best_params_ == {"q": search.q_, "lam": search.lam_}
+    assert not hasattr(search, "coef_")
+    with pytest.raises(AttributeError, match="Set refit=True"):
+        search.predict(wine[0])
+
+
+class Prescribed:
+    """A scorer that gives every pair and fold the score that a table has for it."""
+
+    def __init__(self, scores):
+        self.scores, self.calls = scores, {}
+
+    def __call__(self, estimator, X, y):
+        pair = estimator.q, estimator.lam
+        fold = self.calls[pair] = self.calls.get(pair, -1) + 1
+        return self.scores[pair][fold]
+
+
+def test_one_standard_error_takes_the_widest_then_the_better(wine):
+    scores = {
+        (0.0, 0.1): [0.8, 0.9, 1.0],  # best: mean 0.9, standard error 0.1 / sqrt(3) = 0.0577
+        (0.5, 0.1): [0.8, 0.8, 0.8],
+        (0.0, 0.5): [0.8, 0.85, 0.9],  # near: 0.85
+        (0.5, 0.5): [0.86, 0.86, 0.86],  # near, as wide, and better
+        (0.0, 2.0): [0.84, 0.84, 0.84],  # wider, and 0.0023 too low
+        (0.5, 2.0): [0.1, 0.1, 0.1],
+    }
+
+    def chosen(selection):
+        search = MGCEClassifierCV(
+            (0.0, 0.5), (0.1, 0.5, 2.0), cv=3, scoring=Prescribed(scores), selection=selection
+        ).fit(*wine)
+        return search.q_, search.lam_, search.best_score_
+
+    assert chosen("best") == (0.0, 0.1, pytest.approx(0.9))
+    assert chosen("one_standard_error") == (0.5, 0.5, pytest.approx(0.86))
+    scores[0.0, 2.0] = [0.85, 0.85, 0.84]
+    assert chosen("one_standard_error") == (0.0, 2.0, pytest.approx(2.54 / 3))
+
+
+def test_one_split_has_no_error_and_a_score_that_is_no_number_ranks_last(wine):
+    scores = {(0.0, 0.1): [np.nan], (0.5, 0.1): [0.2], (0.0, 1.0): [0.1], (0.5, 1.0): [0.2]}
+    search = MGCEClassifierCV(
+        (0.0, 0.5),
+        (0.1, 1.0),
+        cv=ShuffleSplit(1, random_state=0),
+        scoring=Prescribed(scores),
+        selection="one_standard_error",
+    ).fit(*wine)
+    assert search.cv_results_["rank_test_score"].tolist() == [4, 1, 3, 1]
+    assert (search.q_, search.lam_) == (0.5, 1.0)
+
+
+def test_groups_go_to_the_splitter(wine):
+    X, y = wine
+    groups = np.arange(len(y)) % 4
+    search = MGCEClassifierCV([0.5], [0.1, 0.3], cv=LeaveOneGroupOut()).fit(X, y, groups=groups)
+    assert search.n_splits_ == 4
+    position = search.cv_results_["params"].index({"q": 0.5, "lam": 0.1})
+    out = groups == 2
+    score = MGCEClassifier(0.5, 0.1).fit(X[~out], y[~out]).score(X[out], y[out])
+    assert search.cv_results_["split2_test_score"][position] == pytest.approx(score, abs=0.03)
+    with pytest.raises(ValueError, match="'groups' parameter should not be None"):
+        clone(search).fit(X, y)
+
+
+def test_weights_count_in_fits_and_scores(diabetes):
+    X, y = diabetes
+    weights = 1.0 + np.arange(len(y)) % 3
+    train, test = np.arange(0, 300), np.arange(300, len(y))
+    search = MGCEClassifierCV([0.0], [0.3], cv=[(train, test)], scoring="neg_log_loss", tol=1e-7)
+    search.fit(X, y, sample_weight=weights)
+    clf = MGCEClassifier(0.0, 0.3, tol=1e-7).fit(X[train], y[train], weights[train])
+    scorer = get_scorer("neg_log_loss")
+    expected = scorer(clf, X[test], y[test], sample_weight=weights[test])
+    assert search.best_score_ == pytest.approx(expected, abs=1e-5)
+    assert abs(expected - scorer(clf, X[test], y[test])) > 1e-3
+    final = search.score(X, y, sample_weight=weights)
+    best = search.best_estimator_
+    assert final == pytest.approx(scorer(best, X, y, sample_weight=weights), abs=1e-12)
+    alone = MGCEClassifier(0.0, 0.3, tol=1e-7).fit(X, y, weights)
+    np.testing.assert_array_equal(search.coef_, alone.coef_)
+
+
+def test_metadata_routing(diabetes):
+    X, y = diabetes
+    weights, groups = 1.0 + np.arange(len(y)) % 3, np.arange(len(y)) % 4
+    plain = MGCEClassifierCV([0.0], [0.3], cv=GroupKFold(3))
+    without = plain.fit(X, y, sample_weight=weights, groups=groups).best_score_
+    with config_context(enable_metadata_routing=True):
+        with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
+            plain.fit(X, y, sample_weight=weights, groups=groups)
+        scores = {}
+        for asks in (True, False):
+            scorer = get_scorer("accuracy").set_score_request(sample_weight=asks)
+            search = clone(plain).set_params(scoring=scorer)
+            scores[asks] = search.fit(X, y, sample_weight=weights, groups=groups).best_score_
+        assert scores[True] == without != scores[False]
+        with pytest.raises(TypeError, match="unexpected argument"):
+            plain.fit(X, y, colour=groups)
+        # In its turn it is routed to.
+        search = MGCEClassifierCV([0.0], [0.3], cv=3, scoring=scorer)
+        search.set_fit_request(sample_weight=True)
+        nested = cross_val_score(search, X, y, params={"sample_weight": weights}, cv=3)
+    assert nested.shape == (3,)
+
+
+def test_a_scorer_may_ask_for_metadata_of_its_own(wine):
+    X, y = wine
+
+    def mean_cost(y_true, y_pred, cost):
+        return np.mean(cost * (y_true != y_pred))
+
+    with config_context(enable_metadata_routing=True):
+        scorer = make_scorer(mean_cost, greater_is_better=False).set_score_request(cost=True)
+        search = MGCEClassifierCV([0.5], [3.0], cv=FOLDS, scoring=scorer)
+        ones = search.fit(X, y, cost=np.ones(len(y))).best_score_
+        tens = search.fit(X, y, cost=np.full(len(y), 10.0)).best_score_
+        assert tens == pytest.approx(10 * ones)
+        assert ones < 0
+        assert search.score(X, y, cost=np.zeros(len(y))) == 0
+
+
+def test_other_metadata_needs_routing(wine):
+    X, y = wine
+    with pytest.raises(TypeError, match=r"fit takes colour only with metadata routing"):
+        MGCEClassifierCV(**SMALL).fit(X, y, colour=y)
+
+
+def test_sparse_frames_strings_and_pickle(wine, fitted):
+    X, y = wine
+    pd = pytest.importorskip("pandas")
+    names = np.array(["c", "a", "b"])
+    sparse = MGCEClassifierCV(**SMALL).fit(sp.csc_array(X), y)
+    np.testing.assert_allclose(
+        sparse.cv_results_["mean_test_score"], fitted.cv_results_["mean_test_score"]
+    )
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    search = MGCEClassifierCV(**SMALL).fit(frame, pd.Series(names[y]))
+    assert search.feature_names_in_.tolist() == frame.columns.tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(search.predict(frame)) == {"a", "b", "c"}
+    again = pickle.loads(pickle.dumps(search))
+    np.testing.assert_array_equal(again.predict_proba(frame), search.predict_proba(frame))
+
+
+def test_one_warning_names_the_pairs_that_missed(wine):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search = MGCEClassifierCV([0.7], [0.1, 0.3], cv=3, max_iter=4, refit=False).fit(*wine)
+    assert not search.cv_results_["converged"].any()
+    (warning,) = caught
+    assert warning.category is ConvergenceWarning
+    assert warning.filename == __file__
+    assert "(q=0.7, lam=0.1), (q=0.7, lam=0.3)" in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"qs": ()}, ValueError, "qs must have at least one number"),
+        ({"qs": (0.5, -0.1)}, ValueError, r"qs\[1\] must be a number in \[0, 1\].*got -0.1"),
+        ({"lams": 0.1}, TypeError, "lams must be a sequence of numbers"),
+        ({"lams": (0,)}, ValueError, r"lams\[0\] must be a positive"),
+        ({"selection": "widest"}, ValueError, "selection must be one of 'best', 'one_st"),
+        ({"refit": "accuracy"}, TypeError, "refit must be True or False"),
+        ({"solver": "newton"}, ValueError, "solver must be one of"),
+        ({"scoring": "goodness"}, ValueError, "scorer's name; got 'goodness'.*lists them"),
+        ({"scoring": accuracy_score}, ValueError, "metric function rather than a scorer"),
+        ({"scoring": ["accuracy"]}, TypeError, "scoring must be a scorer's name"),
+        ({"scoring": lambda e, X, y: None}, TypeError, "scoring must return a number; got None"),
+        ({"cv": 1}, ValueError, "n_splits=1"),
+        ({"cv": "five"}, ValueError, "cv"),
+    ],
+)
+def test_bad_parameters(wine, parameters, error, message):
+    search = MGCEClassifierCV(**{**SMALL, **parameters})
+    before = dict(vars(search))
+    with pytest.raises(error, match=message):
+        search.fit(*wine)
+    assert vars(search) == before
+
+
+def test_bad_data(wine, fitted):
+    X, y = wine
+    search = MGCEClassifierCV(**SMALL)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        search.fit(X, np.zeros(len(y)))
+    with pytest.raises(ValueError, match=r"non-negative; row 0 has -1\.0"):
+        search.fit(X, y, sample_weight=-np.ones(len(y)))
+    with pytest.raises(ValueError, match="n_splits=3 cannot be greater than the number of members"):
+        search.fit(X[[0, 1, 60, 61]], y[[0, 1, 60, 61]])
+    few = np.r_[0:20, 60:80, 130:132]
+    with pytest.warns(UserWarning, match="least populated class in y has only 2 members"):
+        search.fit(X[few], y[few])
+    with pytest.raises(NotFittedError):
+        MGCEClassifierCV().predict(X)
+    with pytest.raises(ValueError, match="X has 5 features"):
+        fitted.predict(X[:, :5])
