@@ -105,6 +105,14 @@ def print_grid(title: str, table: Array) -> None:
         print(f"| {q:g} | " + " | ".join(f"{number:.3f}" for number in row) + " |")
 
 
+def print_grids(cases: list[Measured]) -> None:
+    """Print the means over cases."""
+    mean = Measured(*np.mean(cases, axis=0))
+    print_grid("Accuracy", mean.accuracy)
+    print_grid("Log loss of the worst case", mean.log_loss)
+    print_grid("ECE of the rule", mean.calibration_error)
+
+
 def print_choices(cases: dict[tuple[str, float], list[Measured]]) -> None:
     """Print what the search chooses from each grid, and what that is worth."""
     print("\nWhat cross-validation on noisy rows chooses: accuracy / ECE on clean rows\n")
@@ -142,10 +150,10 @@ def main() -> None:
             rows = (split(name, n_train, noise, seed) for seed in range(seeds))
             cases[name, noise] = [measure(each) for each in rows]
             print(f"\n### {name}, {noise:.0%} of training labels wrong", flush=True)
-            mean = Measured(*np.mean(cases[name, noise], axis=0))
-            print_grid("Accuracy", mean.accuracy)
-            print_grid("Log loss of the worst case", mean.log_loss)
-            print_grid("ECE of the rule", mean.calibration_error)
+            print_grids(cases[name, noise])
+    for noise in shares:
+        print(f"\n### Mean over the sets, {noise:.0%} of training labels wrong")
+        print_grids([case for name in sets for case in cases[name, noise]])
     print_choices(cases)
 
 

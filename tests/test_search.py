@@ -123,6 +123,21 @@ def test_mean_minimax_risk_is_that_of_the_folds(wine, fitted):
     assert fitted.cv_results_["converged"].all()
 
 
+def test_scorers_get_a_complete_classifier(wine):
+    X, y = wine
+    seen = []
+
+    def keep(estimator, X, y):
+        seen.append(estimator)
+        return 0.0
+
+    MGCEClassifierCV([0.5], [0.1, 0.3], cv=FOLDS, scoring=keep, refit=False).fit(X, y)
+    alone = MGCEClassifier(0.5, 0.3).fit(X, y)
+    assert len(seen) == 6
+    assert [estimator.lam for estimator in seen] == 3 * [0.3, 0.1]
+    assert all(vars(estimator).keys() == vars(alone).keys() for estimator in seen)
+
+
 def test_processes_give_the_same(wine, fitted):
     parallel = MGCEClassifierCV(**SMALL, n_jobs=2).fit(*wine)
     for name in ("mean_test_score", "mean_minimax_risk", "param_q"):

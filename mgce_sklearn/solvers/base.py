@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mgce_sklearn.objective import Objective
+from mgce_sklearn.objective import DualPoint, Objective
 
 Array = np.ndarray[Any, Any]
 
@@ -123,9 +123,11 @@ class Progress:
         if value < self.value:
             self.coef, self.value = coef, value
 
-    def offer_proba(self, proba: Array) -> None:
-        """Keep a dual point (K, n) if it is the best so far."""
-        self.dual_value = max(self.dual_value, self.objective.dual_point(proba).value)
+    def offer_proba(self, proba: Array) -> DualPoint:
+        """Keep the value of a dual point (K, n) if it is the best so far; return the point."""
+        point = self.objective.dual_point(proba)
+        self.dual_value = max(self.dual_value, point.value)
+        return point
 
     def record(self) -> bool:
         """Add a point to the trace; tell whether the gap is within tol."""

@@ -55,6 +55,10 @@ LEAST_MULTIPLIER = 0.3
 # Iterations without a better gap after which rounding has won.
 PATIENCE = 15
 
+# A dual point is repaired, at the price of one assembly, if it would otherwise be shrunk by
+# no more than this many times tol. Larger violations the next iterations mend as well.
+REPAIRABLE = 10.0
+
 ROWS_PER_BLOCK = 1024
 
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
@@ -380,14 +384,14 @@ class InteriorPoint:
 
 
 def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
-    """Offer a dual point, and repair it if its violations are all that keeps the gap open."""
+    """Offer a dual point, and repair it if small violations are all that keeps the gap open."""
     objective = progress.objective
-    progress.offer_proba(proba)
-    if progress.gap <= progress.tol * progress.value:
-        return
-    entropy = float(objective.design.weights @ objective.potential.entropy(proba))
-    if progress.value - entropy <= progress.tol * progress.value:
-        progress.offer_proba(repair(objective, proba, team))
+    shrink = progress.offer_proba(proba).shrink
+    allowed = progress.tol * progress.value
+    if progress.gap > allowed and 1.0 - shrink <= REPAIRABLE * progress.tol:
+        entropy = float(objective.design.weights @ objective.potential.entropy(proba))
+        if progress.value - entropy <= allowed:
+            progress.offer_proba(repair(objective, proba, team))
 
 
 def _iterate(
