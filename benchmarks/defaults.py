@@ -28,7 +28,7 @@ LAMS = (0.01, 0.03, 0.1, 0.3, 1.0)
 NOISE = (0.0, 0.2, 0.4)
 SETS = ("adult", "a9a", "digits", "covtype", "letter", "labelme")
 FOLDS = 3
-TOL = 1e-3  # enough: accuracies at 1e-3 and 1e-5 differ by less than 0.001
+TOL = 1e-3  # enough: at 1e-5 accuracies differ by at most 0.002, log loss and ECE by 0.007
 
 
 GRIDS = {

@@ -48,11 +48,13 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     solver : {"auto", "interior_point", "lbfgs", "cvxpy"}, default="auto"
         "interior_point" certifies every q in some ten to thirty steps, and solves a system of
         the size of the coefficients in each. "lbfgs" needs memory for the margins only.
-        "auto" takes the first for up to 4,000 coefficients, else the second.
+        "cvxpy" states small problems to a conic solver, as an outside check, and needs the
+        extra of that name. "auto" takes the first for up to 4,000 coefficients, else the second.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None
-        Iteration limit. None: the solver's own (100 for "interior_point", 10,000 for "lbfgs").
+        Iteration limit. None: the solver's own (100 for "interior_point", 10,000 for "lbfgs",
+        200 for "cvxpy").
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced": inverse to class frequencies.
     warm_start : bool, default=False

@@ -162,7 +162,7 @@ def test_threads_give_the_same_solution():
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"cvxpy"}))  # which cannot be given a start
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.7])
 def test_a_neighbouring_problem_is_solved_from_the_last_one(name, q):
     X, y = load_once("breast_cancer")

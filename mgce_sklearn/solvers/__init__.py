@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import Solver, SolverResult, Status, TracePoint
+from mgce_sklearn.solvers.cvxpy import ConicProgram
 from mgce_sklearn.solvers.interior_point import InteriorPoint
 from mgce_sklearn.solvers.lbfgs import LBFGS
 
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "interior_point": InteriorPoint,
     "lbfgs": LBFGS,
+    "cvxpy": ConicProgram,
 }
 
 # The interior point method factors a (C d, C d) matrix: about 1 s a step at this size.
@@ -31,6 +33,7 @@ def choose_solver(objective: Objective) -> str:
 __all__ = [
     "LBFGS",
     "SOLVERS",
+    "ConicProgram",
     "InteriorPoint",
     "Solver",
     "SolverResult",
