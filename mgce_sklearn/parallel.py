@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -52,6 +53,40 @@ class RowTeam:
             self._pool.shutdown()
 
 
+class _BlasHold:
+    """Holds BLAS to one thread while anybody asks for it, from whichever thread.
+
+    Nested or overlapping limits of threadpoolctl would each restore what they found, in the
+    order in which they end: with two fits in two threads, one thread for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._holders = 0
+        self._limiter: Any = None
+        self._n_threads = 1
+
+    def enter(self) -> int:
+        """Hold BLAS, and return the number of threads that it had."""
+        with self._lock:
+            if self._holders == 0:
+                blas = _controller().select(user_api="blas")
+                self._n_threads = max((pool["num_threads"] for pool in blas.info()), default=1)
+                self._limiter = blas.limit(limits=1)
+            self._holders += 1
+            return self._n_threads
+
+    def leave(self) -> None:
+        """Let go; the last to do so gives BLAS its threads back."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._limiter.restore_original_limits()
+
+
+_hold = _BlasHold()
+
+
 @lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
@@ -64,11 +99,12 @@ def row_team(n_rows: int, width: int) -> Iterator[RowTeam]:
     The number is thus set as for any numerical library: ``OPENBLAS_NUM_THREADS``,
     ``threadpoolctl.threadpool_limits``, or joblib, which limits its workers the same way.
     """
-    blas = _controller().select(user_api="blas")
-    n_threads = max((library["num_threads"] for library in blas.info()), default=1)
-    with blas.limit(limits=1):
+    n_threads = _hold.enter()
+    try:
         team = RowTeam(n_rows, width, n_threads)
         try:
             yield team
         finally:
             team.close()
+    finally:
+        _hold.leave()

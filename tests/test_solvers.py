@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.parallel import RowTeam, row_team
 from mgce_sklearn.solvers import LBFGS, SOLVERS, InteriorPoint, Status, choose_solver
 from mgce_sklearn.solvers.repair import repair
 
@@ -193,3 +193,18 @@ def test_repair_moves_a_point_back_that_misses_its_constraints_by_little(n_class
     assert shrunk.shrink < 1 - 1e-3
     assert repaired.shrink > 1 - 1e-8
     assert shrunk.value < repaired.value <= optimum.value
+
+
+def test_fits_in_several_threads_leave_blas_its_threads():
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    with blas.limit(limits=2):
+        first, second = row_team(10, 2), row_team(10, 2)
+        first.__enter__()
+        second.__enter__()
+        assert {pool["num_threads"] for pool in blas.info()} == {1}
+        first.__exit__(None, None, None)
+        assert {pool["num_threads"] for pool in blas.info()} == {1}
+        second.__exit__(None, None, None)
+        assert {pool["num_threads"] for pool in blas.info()} == {2}
