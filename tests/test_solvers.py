@@ -199,12 +199,18 @@ def test_fits_in_several_threads_leave_blas_its_threads():
     from threadpoolctl import ThreadpoolController
 
     blas = ThreadpoolController().select(user_api="blas")
+
+    def threads():
+        return [pool["num_threads"] for pool in blas.info()]
+
     with blas.limit(limits=2):
+        before, single = threads(), [1] * len(blas.info())
+        assert before != single
         first, second = row_team(10, 2), row_team(10, 2)
         first.__enter__()
         second.__enter__()
-        assert {pool["num_threads"] for pool in blas.info()} == {1}
+        assert threads() == single
         first.__exit__(None, None, None)
-        assert {pool["num_threads"] for pool in blas.info()} == {1}
+        assert threads() == single
         second.__exit__(None, None, None)
-        assert {pool["num_threads"] for pool in blas.info()} == {2}
+        assert threads() == before
