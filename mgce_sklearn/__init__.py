@@ -1,7 +1,7 @@
 """Minimax generalised cross-entropy classifiers for scikit-learn."""
 
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.path import MGCEPath, mgce_path
+from mgce_sklearn.path import MGCEPath, lam_max, mgce_path
 from mgce_sklearn.search import MGCEClassifierCV
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -13,5 +13,6 @@ __all__ = [
     "MGCEPath",
     "UncertaintySet",
     "__version__",
+    "lam_max",
     "mgce_path",
 ]

@@ -250,6 +250,53 @@ def mgce_path(
     return path
 
 
+def lam_max(
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    fit_intercept: bool = True,
+    class_weight: Any = None,
+) -> float:
+    r"""Compute the smallest lam at which every coefficient is zero: where a path may begin.
+
+    .. math:: \text{lam}_{\max} = \sqrt n \max_{k, j}
+              \frac{|\operatorname{mean}_i (1/K - 1[y_i = k]) x_{ij}|}{\sigma_{kj}}
+
+    It is the same for every q. For two classes the smaller of the two widths counts.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+        Labels of any dtype, at least two different ones.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative. A weight of 2 equals the row twice, 0 the row left out.
+    fit_intercept : bool, default=True
+        Whether there is a constant feature. It often decides where classes are imbalanced.
+    class_weight : dict, "balanced" or None, default=None
+
+    Returns
+    -------
+    float
+        In standard errors, as ``lam``.
+
+    Raises
+    ------
+    ValueError
+        For data that cannot be used.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn import lam_max
+    >>> print(f"{lam_max(*load_iris(return_X_y=True)):.1f}")
+    29.8
+    """
+    X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+    return Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept).lam_max()
+
+
 def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MGCEPath:
     """Solve the grid and put every number in its place."""
     n_classes = len(problem.classes)

@@ -95,6 +95,18 @@ class Problem:
             n_classes=len(self.classes),
         )
 
+    def lam_max(self) -> float:
+        """Return the smallest lam at which all coefficients are zero, whatever q.
+
+        At W = 0 the worst case of every row is uniform for every q, and the gradient of the
+        smooth part is what the uniform distribution exceeds the labels by.
+        """
+        objective = self.objective(q=0.0, lam=1.0)
+        n_classes = objective.n_classes
+        uniform = np.full((n_classes, self.design.n_rows), 1.0 / n_classes)
+        excess, width = np.abs(objective.excess(uniform)), objective.uncertainty.half_width
+        return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
+
 
 def _class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:
     """Return a factor (K,) on the weights of each class.

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from problems import load, make_objective
 from sklearn.exceptions import ConvergenceWarning
 
-from mgce_sklearn import MGCEClassifier, mgce_path
+from mgce_sklearn import MGCEClassifier, lam_max, mgce_path
 from mgce_sklearn.uncertainty import UncertaintySet
 
 QS, LAMS = (0.7, 0.0, 1.0), (0.1, 1.0, 0.03, 0.3)
@@ -147,3 +147,23 @@ def test_bad_input(wine, arguments, error, message):
     X, y = wine
     with pytest.raises(error, match=message):
         mgce_path(**{"X": X, "y": y, "qs": [0.5], "lams": [0.1], **arguments})
+
+
+@pytest.mark.parametrize("data", ["wine", "cancer"])
+@pytest.mark.parametrize("q", [0.0, 0.7, 1.0])
+def test_lam_max_is_where_the_last_coefficient_leaves(data, q, request):
+    X, y = request.getfixturevalue(data)
+    weights = 1.0 + np.arange(len(y)) % 3
+    largest = lam_max(X, y, sample_weight=weights)
+    at = [
+        MGCEClassifier(q, largest * factor, tol=1e-7).fit(X, y, weights)
+        for factor in (0.98, 1.0 + 1e-9)
+    ]
+    assert at[0].coef_.any() or at[0].intercept_.any()
+    assert not at[1].coef_.any()
+    assert not at[1].intercept_.any()
+
+
+def test_lam_max_of_features_that_say_nothing():
+    X = np.zeros((10, 2))
+    assert lam_max(X, np.arange(10) % 2, fit_intercept=False) == 0.0
