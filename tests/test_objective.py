@@ -40,7 +40,8 @@ STORAGES = {
 def test_design_against_plain_matrices(data, storage, fit_intercept, monkeypatch):
     monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)  # several blocks, a short last
     X, codes, weights = data
-    X = X.astype(np.float32).astype(float)
+    if storage == "float32":
+        X = X.astype(np.float32).astype(float)
     design = Design(STORAGES[storage](X), weights, fit_intercept)
     full = np.column_stack([X, np.ones(N)]) if fit_intercept else X
     rng = np.random.default_rng(0)
@@ -49,7 +50,7 @@ def test_design_against_plain_matrices(data, storage, fit_intercept, monkeypatch
     assert (design.n_rows, design.n_features) == full.shape
     np.testing.assert_allclose(design.margins(coef), coef @ full.T, rtol=1e-12)
     np.testing.assert_allclose(design.adjoint(rows), (rows * mean) @ full, atol=1e-12)
-    np.testing.assert_allclose(design.features(3, 9), full[3:9].T)
+    np.testing.assert_array_equal(design.features(3, 9), full[3:9].T)
     np.testing.assert_allclose(design.column_scale, np.sqrt(mean @ full**2))
     one_hot = np.eye(K)[codes].T * mean
     for moment, power in zip(
@@ -80,6 +81,14 @@ def test_a_feature_never_seen_with_a_class_gets_one_pseudo_observation(data):
     root_mean_square = np.sqrt(np.average(X[seen, 2] ** 2, weights=weights[seen]))
     assert uncertainty.half_width[1, 2] == pytest.approx(0.5 * root_mean_square / n)
     assert not uncertainty.half_width[:, 3].any()
+
+
+def test_a_class_of_nearly_all_the_weight_has_finite_widths():
+    """Its variance is a difference that rounding takes below zero."""
+    X = np.array([[0.1], [0.1], [0.1], [0.1]])
+    weights = np.array([0.1, 0.2, 0.3, 1e-20])
+    uncertainty = UncertaintySet.from_sample(Design(X, weights), np.array([1, 1, 1, 0]), 2, 0.3)
+    assert np.isfinite(uncertainty.half_width).all()
 
 
 def test_binary_reduction_keeps_the_smaller_width():
@@ -187,6 +196,22 @@ def test_dual_point_is_feasible_and_as_large_as_can_be(data):
     assert worst(point.shrink) == pytest.approx(1.0, rel=1e-9)
     entropy = objective.potential.entropy(labels + point.shrink * (proba - labels))
     assert point.value == pytest.approx(objective.design.weights @ entropy, rel=1e-12)
+    for size in (0.5, 0.99, 1.01, 1.5):  # of the largest that is feasible
+        near = objective.dual_point(labels + size * point.shrink * (proba - labels))
+        assert near.shrink == pytest.approx(min(1.0, 1.0 / size), rel=1e-9)
+
+
+def test_a_dual_point_need_not_be_a_distribution(data):
+    """Solvers leave entries below 0 and rows that do not quite sum to 1."""
+    X, codes, weights = data
+    objective = make_objective(X, codes, 0.3, 30.0, weights)
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet(np.full(K, 20.0), N).T
+    proba[0, ::2] = 0.0
+    rough = rng.uniform(0.9, 1.1, N) * proba
+    rough[0, ::2] = -1e-2
+    exact = objective.dual_point(proba / proba.sum(axis=0))
+    assert objective.dual_point(rough) == pytest.approx(exact, rel=1e-12)
 
 
 def test_adding_a_constant_to_all_margins_of_a_row_changes_nothing(data):

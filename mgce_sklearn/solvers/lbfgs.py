@@ -29,7 +29,8 @@ SMOOTHEST_Q = 0.5  # up to here the curvature is bounded without smoothing
 
 MEMORY = 20
 ITERATIONS_PER_CHECK = 10
-# A stage ends when a check finds less progress than this share of the gap allowed.
+# A smoothed stage ends when a check finds less progress than this share of the gap allowed.
+# Without smoothing the gap itself decides: it closes long after the value has settled.
 STALLED_PROGRESS = 0.003
 SUFFICIENT_DECREASE = 1e-4
 SHORTEST_STEP = 1e-10
@@ -145,7 +146,8 @@ class LBFGS:
                 coef = now.coef / scale
                 if _check(progress, coef, now):
                     return coef, iteration + count, Status.CONVERGED
-                if stalled or checked_value - now.value < STALLED_PROGRESS * self.tol * now.value:
+                settled = checked_value - now.value < STALLED_PROGRESS * self.tol * now.value
+                if stalled or (settled and stage.potential.eps > 0.0):
                     return coef, iteration + count, Status.STALLED
                 checked_value = now.value
         coef = now.coef / scale
