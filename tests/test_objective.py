@@ -85,9 +85,11 @@ def test_a_feature_never_seen_with_a_class_gets_one_pseudo_observation(data):
 
 def test_a_class_of_nearly_all_the_weight_has_finite_widths():
     """Its variance is a difference that rounding takes below zero."""
-    X = np.array([[0.1], [0.1], [0.1], [0.1]])
-    weights = np.array([0.1, 0.2, 0.3, 1e-20])
-    uncertainty = UncertaintySet.from_sample(Design(X, weights), np.array([1, 1, 1, 0]), 2, 0.3)
+    design = Design(np.full((4, 1), 0.7), np.array([1e-20, 1.0, 1.0, 1.0]))
+    codes = np.array([0, 1, 1, 1])
+    mean, mean_square, _ = design.class_moments(codes, 2)
+    assert (mean_square < mean**2).any()
+    uncertainty = UncertaintySet.from_sample(design, codes, 2, lam=0.3)
     assert np.isfinite(uncertainty.half_width).all()
 
 

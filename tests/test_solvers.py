@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
-from mgce_sklearn.parallel import RowTeam, row_team
+from mgce_sklearn.parallel import SMALLEST_SHARE, RowTeam, row_team
 from mgce_sklearn.solvers import LBFGS, SOLVERS, InteriorPoint, Status, choose_solver
 from mgce_sklearn.solvers.repair import repair
 
@@ -162,6 +162,21 @@ def test_threads_give_the_same_solution():
         with threadpool_limits(n_threads):
             values.append(InteriorPoint(tol=1e-6).solve(make_objective(X, y)).value)
     assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_a_team_has_as_many_threads_as_are_allowed_and_worthwhile():
+    from threadpoolctl import ThreadpoolController
+
+    rows = 4 * SMALLEST_SHARE
+    with ThreadpoolController().select(user_api="blas").limit(limits=2):
+        with row_team(rows, 1) as team:
+            assert team.n_threads == 2
+            assert team.run(lambda start, stop: (start, stop)) == [
+                (0, rows // 2),
+                (rows // 2, rows),
+            ]
+        with row_team(SMALLEST_SHARE, 1) as team:
+            assert team.run(lambda start, stop: (start, stop)) == [(0, SMALLEST_SHARE)]
 
 
 @pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"cvxpy"}))  # which cannot be given a start
