@@ -139,6 +139,8 @@ def main() -> None:
     names = options.data or (["breast_cancer", "segment-like"] if options.quick else list(DATA))
     limit = 5.0 if options.quick else options.limit
     looks = []
+    for solver in ("interior_point", "lbfgs"):  # load the compiled kernels
+        SOLVERS[solver](tol=0.1).solve(objective_of("breast_cancer", 0.7))
     print(f"{'data':14s} {'solver':15s} {'q':>4s} {'s to 1e-4':>10s} {'gap at end':>11s} {'s':>7s}")
     for name in names:
         for entry in competitors(options.quick):

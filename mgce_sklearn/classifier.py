@@ -53,7 +53,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None
-        Iteration limit. None: the solver's own (100 for "interior_point", 10,000 for "lbfgs",
+        Iteration limit. None: the solver's own (200 for "interior_point", 10,000 for "lbfgs",
         200 for "cvxpy").
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced": inverse to class frequencies.

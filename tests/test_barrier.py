@@ -12,15 +12,15 @@ K = 4
 N = 9
 
 
-def random_state(seed=0):
-    rng = np.random.default_rng(seed)
+def random_state(n=N):
+    rng = np.random.default_rng(0)
     return barrier.RowState(
-        log_rule=rng.uniform(-6, -0.5, (K, N)),
-        slack=rng.uniform(0.1, 2, (K, N)),
-        proba=rng.uniform(0.1, 1, (K, N)),
-        edge=rng.uniform(0.1, 1, (K, N)),
-        multiplier=rng.uniform(0.5, 2, N),
-        spare=rng.uniform(0.1, 1, N),
+        log_rule=rng.uniform(-6, 1.4, (K, n)),  # on the way h may exceed 1
+        slack=rng.uniform(0.1, 2, (K, n)),
+        proba=rng.uniform(0.1, 1, (K, n)),
+        edge=rng.uniform(0.1, 1, (K, n)),
+        multiplier=rng.uniform(0.5, 2, n),
+        spare=rng.uniform(0.1, 1, n),
     )
 
 
@@ -47,7 +47,6 @@ def newton_system(state, i, q, products):
             block[:, where] += coefficients
         rows.append((block, np.broadcast_to(right, count)))
 
-    column = np.s_[:, None]
     slope = (1 - q) * g / c  # dg/dt
     equation(
         K, p + e - y * g,
@@ -60,7 +59,6 @@ def newton_system(state, i, q, products):
     equation(K, products[0], a=(dp, eye * s), b=(ds, eye * p))
     equation(K, products[1], a=(de, eye * c), b=(dt, eye * (q * e)))
     equation(1, products[2], a=(dy, zeta), b=(dzeta, y))
-    assert column
     return np.vstack([b for b, _ in rows]), np.concatenate([r for _, r in rows])
 
 
@@ -212,3 +210,36 @@ def test_next_correction_is_the_change_of_kappa(q, stages):
         barrier.eliminate(state, 0, N, q, 0, np.empty((10, N)), np.empty((K, N)), center)
         expected = expected - nu * center
     np.testing.assert_allclose(increment, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_rows_in_pieces_equal_the_whole():
+    """Blocks that begin anywhere, with more rows than are treated together."""
+    n, q, nu, reach = 600, 0.7, 0.2, np.array([0.7, 0.9])
+    rng = np.random.default_rng(0)
+    weights, margin_steps = rng.random(n), 0.1 * rng.normal(size=(3, K, n))
+
+    def everything(pieces):
+        """Every result, with sums and rates over the pieces and the rest side by side."""
+        state, written = random_state(n), []
+        rates, sums, no_step, step = np.zeros(2), np.zeros(4), np.zeros(2), np.array([1e-3, 2e-3])
+        for start, stop in pieces:
+            size = stop - start
+            curvature, kappas = np.empty((10, size)), np.empty((4, K, size))
+            steps = np.ascontiguousarray(margin_steps[:, :, start:stop])
+            barrier.eliminate(state, start, stop, q, 0, curvature, kappas[0], kappas[1])
+            for stages, kappa in ((1, kappas[2]), (3, kappas[3])):
+                barrier.follow(
+                    state, start, stop, q, weights, stages, steps,
+                    nu, reach, no_step, kappa, rates, sums,
+                )  # fmt: skip
+            barrier.follow(
+                state, start, stop, q, weights, 3, steps,
+                nu, reach, step, kappas[3].copy(), rates, sums,
+            )  # fmt: skip
+            written.append(np.vstack([curvature, kappas.reshape(4 * K, size)]))
+        return np.hstack(written), rates, sums, *state
+
+    whole = everything([(0, n)])
+    for pieces in ([(0, 40), (40, 330), (330, n)], [(i, i + 1) for i in range(n)]):
+        for one, other in zip(whole, everything(pieces), strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-8, atol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -63,16 +64,19 @@ def test_attributes(wine, q):
     np.testing.assert_array_equal(clf.predict(X), margins.argmax(axis=1))
 
 
-def test_risk_is_the_objective_written_out(wine):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_risk_is_the_objective_written_out(wine, dtype):
     """R(W) from the definitions alone, and the worst-case error bound that it is."""
-    X, y = wine
+    X, y = wine[0].astype(dtype), wine[1]
     clf = MGCEClassifier(q=0.7, lam=0.3).fit(X, y)
-    features = np.column_stack([X, np.ones(len(X))])
-    coef = np.column_stack([clf.coef_, clf.intercept_])
+    features = np.column_stack([X, np.ones(len(X))]).astype(float)
+    coef = np.column_stack([clf.coef_, clf.intercept_]).astype(float)
     one_hot = (y[:, None] == clf.classes_).astype(float)
     tau = one_hot.T @ features / len(X)
     sigma = np.sqrt(one_hot.T @ features**2 / len(X) - tau**2)
     width = 0.3 * sigma / np.sqrt(len(X))
+    np.testing.assert_allclose(clf.uncertainty_set_.tau, tau, atol=1e-12)
+    np.testing.assert_allclose(clf.uncertainty_set_.half_width, width, rtol=1e-9)
     risk = reference.threshold(features @ coef.T, 0.7).mean()
     risk += -(tau * coef).sum() + (width * np.abs(coef)).sum()
     assert clf.minimax_risk_ == pytest.approx(risk, rel=1e-10)
@@ -240,15 +244,29 @@ def test_warm_start(cancer):
     cold = clf.n_iter_
     clf.set_params(lam=0.29).fit(X, y)
     assert clf.n_iter_ < cold
-    clf.fit(X[:, :5], y)  # other features: the old coefficients do not fit, and are not used
+    clf.fit(X, y + 5)  # other labels: the old coefficients are not used
+    assert clf.n_iter_ == clone(clf).fit(X, y + 5).n_iter_
+    clf.fit(X[:, :5], y)  # other features: they do not fit
     assert clf.coef_.shape == (1, 5)
+
+
+def test_warm_start_takes_the_intercept_too(cancer):
+    X, y = cancer[0] + 3.0, cancer[1]
+    clf = MGCEClassifier(q=0.3, solver="lbfgs", tol=1e-3, warm_start=True).fit(X, y)
+    risk = clf.minimax_risk_
+    with pytest.warns(ConvergenceWarning):
+        clf.set_params(max_iter=1, tol=1e-9).fit(X, y)
+    assert clf.minimax_risk_ <= risk
 
 
 def test_convergence_warning_says_what_to_do_and_the_bound_holds(wine):
     X, y = wine
     exact = MGCEClassifier(q=0.7, **TIGHT).fit(X, y)
-    with pytest.warns(ConvergenceWarning, match=r"relative duality gap of .*Raise max_iter"):
+    message = r"relative duality gap of (\S+) .*Raise max_iter"
+    with pytest.warns(ConvergenceWarning, match=message) as caught:
         clf = MGCEClassifier(q=0.7, max_iter=3).fit(X, y)
+    said = float(re.search(message, str(caught[0].message))[1])
+    assert clf.dual_gap_ / clf.minimax_risk_ == pytest.approx(said, rel=0.05)
     assert clf.minimax_risk_ - clf.dual_gap_ <= exact.minimax_risk_ <= clf.minimax_risk_
 
 

@@ -163,6 +163,12 @@ def test_gram_against_einsum(shape):
     np.testing.assert_allclose(gram.matrix(), expected.reshape(n_classes * d, -1), atol=1e-10)
 
 
+def test_gram_takes_a_curvature_that_rounding_left_below_zero_for_zero():
+    gram = GramSum(1, 2)
+    gram.add(np.array([[-1e-18, 2.0]]), np.array([[1.0, 3.0], [1.0, 1.0]]))
+    np.testing.assert_allclose(gram.matrix(), [[18.0, 6.0], [6.0, 2.0]])
+
+
 @given(
     q=st.sampled_from(ALL_Q),
     lam=st.sampled_from([1e-3, 0.1, 1.0, 30.0]),

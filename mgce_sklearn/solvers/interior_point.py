@@ -319,12 +319,12 @@ class InteriorPoint:
     ----------
     tol : float, default=1e-4
         Relative duality gap at which to stop.
-    max_iter : int, default=100
+    max_iter : int, default=200
     verbose : int, default=0
     """
 
     tol: float = 1e-4
-    max_iter: int = 100
+    max_iter: int = 200
     verbose: int = 0
 
     def solve(
