@@ -62,7 +62,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Not used by the present solvers, which are deterministic.
     verbose : int, default=0
-        Whether to print a line per iteration.
+        Whether to print a line whenever the gap is checked.
 
     Attributes
     ----------

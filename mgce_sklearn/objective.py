@@ -24,7 +24,8 @@ Array = np.ndarray[Any, Any]
 
 
 class DualPoint(NamedTuple):
-    """A feasible point of the dual: its value, and how far it had to be shrunk."""
+    """A feasible point of the dual: its value, and the share that it kept of its distance from
+    the labels (1: it was feasible as it came)."""
 
     value: float
     shrink: float

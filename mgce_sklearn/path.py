@@ -183,7 +183,7 @@ def mgce_path(
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Finite numbers. float32 is kept, and computed with in float64 by blocks.
+        Finite numbers. float32 is computed with in float64 by blocks.
     y : array-like of shape (n_samples,)
         Labels of any dtype, at least two different ones.
     qs : sequence of float
@@ -204,7 +204,7 @@ def mgce_path(
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class.
     verbose : int, default=0
-        Whether to print a line per iteration.
+        Whether to print a line whenever the gap is checked.
 
     Returns
     -------

@@ -194,6 +194,22 @@ def test_directions_rates_and_moves(q, stages):
     np.testing.assert_allclose(moved.spare, state.spare + a * dzeta, atol=1e-10)
 
 
+@pytest.mark.parametrize(("log_rule", "scale", "length"), [(None, 100.0, 0.1), (1.3, 1.0, 10.0)])
+def test_the_primal_rate_limits_the_growth_of_the_rule(log_rule, scale, length):
+    """log h stays below 1, or grows by no more than 1/2 where it is near that or above."""
+    state = random_state()
+    state = state._replace(slack=scale * state.slack, spare=scale * state.spare)
+    if log_rule is not None:
+        state.log_rule[:] = log_rule
+    margin_steps = length * np.random.default_rng(1).normal(size=(3, K, N))
+    step = step_by_dense_solve(state, 0.0, 1, margin_steps, 0.0, (1.0, 1.0))
+    growth = np.max(step[:K] / np.maximum(1 - np.log(2) * state.log_rule, 0.5))
+    others = max(np.max(-step[K : 2 * K] / state.slack), np.max(-step[4 * K + 1] / state.spare))
+    _, rates, _ = follow(state, 0.0, 1, margin_steps)
+    assert rates[0] == pytest.approx(max(growth, others), rel=1e-9)
+    assert (growth > others) == (log_rule is None)
+
+
 @pytest.mark.parametrize("q", ALL_Q)
 @pytest.mark.parametrize("stages", [1, 2])
 def test_next_correction_is_the_change_of_kappa(q, stages):

@@ -11,6 +11,7 @@ from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
 from mgce_sklearn.parallel import SMALLEST_SHARE, RowTeam, row_team
 from mgce_sklearn.solvers import LBFGS, SOLVERS, InteriorPoint, Status, choose_solver
+from mgce_sklearn.solvers.lbfgs import _Memory
 from mgce_sklearn.solvers.repair import repair
 
 load_once = cache(load)
@@ -87,6 +88,7 @@ def test_value_is_that_of_the_coefficients(name):
     assert all(a.seconds <= b.seconds for a, b in pairwise(result.trace))
     assert result.n_iter > 0
     assert result.gap == result.value - result.dual_value
+    assert result.relative_gap == result.gap / result.value
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -100,6 +102,27 @@ def test_iteration_limit_is_a_status_and_the_bounds_hold(name):
     assert result.relative_gap > 1e-6
 
 
+def test_lbfgs_counts_iterations_over_all_stages_of_the_smoothing():
+    objective = make_objective(*load_once("iris"), 1.0)
+    needed = LBFGS().solve(objective).n_iter
+    result = LBFGS(max_iter=needed - 1).solve(objective)
+    assert result.status is Status.MAX_ITER
+    assert result.n_iter == needed - 1
+
+
+def test_lbfgs_memory_maps_the_last_change_to_the_last_step():
+    rng = np.random.default_rng(0)
+    memory, root = _Memory(), rng.normal(size=(6, 6))
+    for step in rng.normal(size=(4, 2, 3)):
+        memory.add(step, (root @ root.T @ step.ravel()).reshape(2, 3))
+    assert len(memory.pairs) == 4
+    step, change, _ = memory.pairs[-1]
+    np.testing.assert_allclose(memory.inverse_hessian_product(change), step)
+    one, other = rng.normal(size=(2, 2, 3))  # and is symmetric
+    there = np.vdot(one, memory.inverse_hessian_product(other))
+    assert there == pytest.approx(np.vdot(other, memory.inverse_hessian_product(one)))
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("q", [0.0, 0.7, 1.0])
 def test_warm_start_at_the_solution_is_short(name, q):
@@ -108,6 +131,15 @@ def test_warm_start_at_the_solution_is_short(name, q):
     warm = SOLVERS[name](tol=1e-4).solve(objective, start=cold.coef)
     assert warm.value <= cold.value * (1 + 1e-4)
     assert warm.n_iter <= cold.n_iter
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_coefficients_are_exactly_zero_where_the_optimum_has_them_at_zero(q):
+    coef = InteriorPoint().solve(make_objective(*load_once("breast_cancer"), q, 1.0)).coef
+    optimum = certified("breast_cancer", q, 1.0).coef
+    assert np.mean(coef == 0.0) > 0.3
+    assert not coef[np.abs(optimum) < 1e-9].any()
+    assert coef[np.abs(optimum) > 1e-2].all()
 
 
 @pytest.mark.parametrize("q", ALL_Q)
@@ -157,11 +189,15 @@ def test_threads_give_the_same_solution():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60_000, 3))
     y = (X @ [1.0, -1.0, 0.5] + rng.normal(size=len(X)) > 0).astype(int)
-    values = []
+    results = []
     for n_threads in (1, 2):
         with threadpool_limits(n_threads):
-            values.append(InteriorPoint(tol=1e-6).solve(make_objective(X, y)).value)
-    assert values[0] == pytest.approx(values[1], rel=1e-6)
+            results.append(InteriorPoint(tol=1e-6).solve(make_objective(X, y)))
+    one, two = results
+    assert one.n_iter == two.n_iter
+    assert [point.value for point in one.trace] == pytest.approx(
+        [point.value for point in two.trace], rel=1e-9
+    )
 
 
 def test_a_team_has_as_many_threads_as_are_allowed_and_worthwhile():
@@ -191,7 +227,10 @@ def test_a_neighbouring_problem_is_solved_from_the_last_one(name, q):
     assert warm.n_iter < cold.n_iter
     again = solver.solve(objective, start=first)  # the first result was not used up
     assert again.value == warm.value
-    fewer_rows = make_objective(X[:400], y[:400], q, 0.25)  # only the coefficients fit
+    other_loss = make_objective(X, y, q + 0.1, 0.25)  # only the coefficients fit
+    from_coef = solver.solve(other_loss, start=first.coef)
+    assert solver.solve(other_loss, start=first).value == from_coef.value
+    fewer_rows = make_objective(X[:400], y[:400], q, 0.25)  # here too
     assert solver.solve(fewer_rows, start=first).relative_gap <= 1e-2
 
 
@@ -199,14 +238,16 @@ def test_a_neighbouring_problem_is_solved_from_the_last_one(name, q):
 def test_repair_moves_a_point_back_that_misses_its_constraints_by_little(n_classes):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 4))
-    objective = make_objective(X, rng.integers(0, n_classes, 300) * (X[:, 0] < 1), 0.3, 0.3)
+    y, weights = rng.integers(0, n_classes, 300) * (X[:, 0] < 1), rng.integers(1, 4, 300)
+    objective = make_objective(X, y, 0.3, 0.3, weights)
     optimum = InteriorPoint(tol=1e-8).solve(objective)
     _, proba, _ = objective.potential.curvature(objective.margins(optimum.coef))
     noise = 1e-2 * rng.normal(size=proba.shape) * proba
     proba = proba + noise - proba * noise.sum(axis=0)
-    team = RowTeam(300, n_classes, 1)
+    team = RowTeam(300, SMALLEST_SHARE, 2)
     shrunk = objective.dual_point(proba.copy())
     repaired = objective.dual_point(repair(objective, proba, team))
+    team.close()
     assert shrunk.shrink < 1 - 1e-3
     assert repaired.shrink > 1 - 1e-8
     assert shrunk.value < repaired.value <= optimum.value
@@ -231,3 +272,10 @@ def test_fits_in_several_threads_leave_blas_its_threads():
         assert threads() == single
         second.__exit__(None, None, None)
         assert threads() == before
+
+
+@pytest.mark.parametrize(("q", "lam"), [(0.7, 1.0), (1.0, 0.05), (1.0, 0.3)])
+def test_exact_zeros_do_not_take_the_gap_out_of_tol(q, lam):
+    result = InteriorPoint(tol=0.1).solve(make_objective(*load_once("breast_cancer"), q, lam))
+    assert result.status is Status.CONVERGED
+    assert result.relative_gap <= 0.1

@@ -77,7 +77,9 @@ class GramSum:
             )
             return
         if self.n_classes == 1:
-            scaled = np.sqrt(np.maximum(curvature, 0.0)) * features  # rounding may leave -0
+            scaled = (
+                np.sqrt(np.maximum(curvature, 0.0)) * features
+            )  # rounding may leave it just below 0
             self._sums[0] = dsyrk(
                 1.0, scaled.T, beta=1.0, c=self._sums[0].T, trans=1, lower=1, overwrite_c=1
             ).T

@@ -47,7 +47,7 @@ class SolverResult:
     status : Status
     n_iter : int
     trace : tuple of TracePoint
-        Best values so far against seconds, a point per iteration.
+        Best values so far against seconds, a point whenever the gap was checked.
     restart : object or None
         What the same solver can start a neighbouring problem from, if it was asked to keep it.
     """

@@ -260,7 +260,6 @@ class _System:
         self.scale = 1.0 / np.sqrt(diagonal)
         gram *= self.scale[:, None]
         gram *= self.scale
-        np.fill_diagonal(gram, 1.0)
         self.factor = _cholesky(gram)
         self.target_plus = -point.plus * point.upper
         self.target_minus = -point.minus * point.lower
@@ -303,9 +302,12 @@ class _System:
 
 
 def _cholesky(matrix: Array) -> tuple[Array, bool]:
+    if not np.isfinite(matrix).all():
+        raise LinAlgError("the interior point system is not finite")
     for jitter in JITTERS:
+        np.fill_diagonal(matrix, 1.0 + jitter)
         try:
-            return cho_factor(matrix + jitter * np.eye(len(matrix)), check_finite=jitter == 0.0)
+            return cho_factor(matrix, check_finite=False)
         except LinAlgError:
             continue
     raise LinAlgError("the interior point system is not positive definite")
@@ -374,7 +376,7 @@ class InteriorPoint:
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
                 point = _iterate(rows, point, half_width, share, n_products, lowest)
-            except (LinAlgError, ValueError):
+            except LinAlgError:
                 status = Status.STALLED
                 break
         _drop_small(objective, point, half_width, progress)
@@ -463,12 +465,14 @@ def _drop_small(
 ) -> None:
     """Set to zero the coefficients that the optimum has at zero.
 
-    There both W⁺ and W⁻ vanish while u and v do not. The result is kept if it costs no more
-    than a tenth of the gap allowed.
+    There both W⁺ and W⁻ vanish while u and v do not. The result is kept if it costs nothing,
+    or little: no more than a tenth of the gap allowed, and the gap stays within tol.
     """
     unit = half_width * objective.design.column_scale
     zero = (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
     coef = np.where(zero, 0.0, progress.coef)
     value = objective.value(coef)
-    if value <= progress.value * (1.0 + 0.1 * progress.tol):
+    costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
+    certified = value - progress.dual_value <= progress.tol * value
+    if value <= progress.value or (costs_little and certified):
         progress.coef, progress.value = coef, value

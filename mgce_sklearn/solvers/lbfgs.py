@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import Progress, SolverResult, Status
 
@@ -75,7 +76,7 @@ class _Iterate:
 
     def pseudo_gradient(self, half_width: Array) -> Array:
         """Return the element of least size of the subdifferential."""
-        at_zero = np.sign(self.gradient) * np.maximum(np.abs(self.gradient) - half_width, 0.0)
+        at_zero = soft_threshold(self.gradient, half_width)
         elsewhere = self.gradient + half_width * np.sign(self.coef)
         return np.where(self.coef == 0.0, at_zero, elsewhere)
 

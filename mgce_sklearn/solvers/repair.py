@@ -36,7 +36,9 @@ RIDGE = 1e-10
 
 
 def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
-    """Return a distribution (K, n) near ``proba`` that violates the constraints less.
+    """Return a point (K, n) near ``proba`` that violates the constraints less.
+
+    Its rows sum to 1, but entries may lie below 0 where there was no room.
 
     Parameters
     ----------
@@ -52,14 +54,14 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
     gram *= scale[:, None]
     np.fill_diagonal(gram, 1.0 + RIDGE)
     try:
-        factor = cho_factor(gram, overwrite_a=True)
-    except (LinAlgError, ValueError):
+        factor = cho_factor(gram, overwrite_a=True, check_finite=False)
+    except LinAlgError:
         return proba
     solution = (scale * cho_solve(factor, scale * target.ravel())).reshape(target.shape)
     room = proba**2
     pull = objective.margins(solution)
     pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
-    return np.maximum(proba + room * pull, 0.0)
+    return proba + room * pull
 
 
 def _target(objective: Objective, proba: Array) -> Array:
