@@ -24,8 +24,10 @@ Array = np.ndarray[Any, Any]
 
 
 class DualPoint(NamedTuple):
-    """A feasible point of the dual: its value, and the share that it kept of its distance from
-    the labels (1: it was feasible as it came)."""
+    """A feasible point of the dual.
+
+    Its value, and the theta of `Objective.dual_point`: 1 if it was feasible as it came.
+    """
 
     value: float
     shrink: float
