@@ -279,3 +279,13 @@ def test_exact_zeros_do_not_take_the_gap_out_of_tol(q, lam):
     result = InteriorPoint(tol=0.1).solve(make_objective(*load_once("breast_cancer"), q, lam))
     assert result.status is Status.CONVERGED
     assert result.relative_gap <= 0.1
+
+
+def test_units_of_the_features_do_not_decide_what_is_zero():
+    X, y = load_once("wine")
+    units = 10.0 ** np.linspace(-6, 6, X.shape[1])
+    # At a loose tolerance: a tight one separates zeros from the others in any units.
+    result = InteriorPoint(tol=1e-3).solve(make_objective(X, y))
+    scaled = InteriorPoint(tol=1e-3).solve(make_objective(X * units, y))
+    assert (result.coef == 0).any()
+    np.testing.assert_array_equal(scaled.coef == 0, result.coef == 0)
