@@ -36,7 +36,8 @@ def split(name: str, n_train: int, noise: float, seed: int) -> Split:
 
     Parameters
     ----------
-    name : {"adult", "letter", "covtype", "a9a", "digits", "labelme"}
+    name : str
+        "labelme", or a name in `LOADERS`.
     n_train : int
         Training rows, at most two thirds of the set. ``labelme`` has a split of its own.
     noise : float
@@ -115,6 +116,15 @@ def _digits() -> tuple[Array, Array]:
     return datasets.load_digits(return_X_y=True)
 
 
+def _mnist() -> tuple[Array, Array]:
+    """Return the 60,000 training images."""
+    arrays = _from_folder("mnist")
+    if arrays is not None:
+        return arrays["X_train"].reshape(-1, 28 * 28).astype(float), arrays["y_train"]
+    X, y = datasets.fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False)
+    return X[:60_000], y[:60_000]
+
+
 def _labelme(rng: np.random.Generator) -> Split:
     """Images of eight scenes, 64 principal components; labels by majority of annotators."""
     arrays = _from_folder("labelme_crowd")
@@ -127,4 +137,14 @@ def _labelme(rng: np.random.Generator) -> Split:
     return Split(X.astype(float), majority, X_test.astype(float), arrays["y_test"])
 
 
-LOADERS = {"adult": _adult, "letter": _letter, "covtype": _covtype, "a9a": _a9a, "digits": _digits}
+LOADERS = {
+    "iris": lambda: datasets.load_iris(return_X_y=True),
+    "wine": lambda: datasets.load_wine(return_X_y=True),
+    "breast_cancer": lambda: datasets.load_breast_cancer(return_X_y=True),
+    "digits": _digits,
+    "letter": _letter,
+    "adult": _adult,
+    "a9a": _a9a,
+    "covtype": _covtype,
+    "mnist": _mnist,
+}

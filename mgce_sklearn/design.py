@@ -156,6 +156,18 @@ class Design:
             out[-1] = 1.0
         return out
 
+    def take(self, rows: Array) -> Design:
+        """Return some of the rows, by position."""
+        return Design(self.X[rows], self.sample_weight[rows], self.fit_intercept)
+
+    def squared_norms(self, scale: Array) -> Array:
+        """Return |x_i / scale|² of every row (n,)."""
+        weight = scale[: self.X.shape[1]] ** -2
+        out = np.full(self.n_rows, 1.0 / scale[-1] ** 2 if self.fit_intercept else 0.0)
+        for rows, block in self._blocks():
+            out[rows] += (block.power(2) if sp.issparse(block) else block**2) @ weight
+        return out
+
     @cached_property
     def column_scale(self) -> Array:
         """Root mean square of each feature (d,), 1 for a feature that is always zero."""

@@ -1,8 +1,9 @@
 r"""Paths: solutions over a grid of q and lam, each started from its neighbour.
 
-Neighbouring widths have neighbouring solutions, so from the largest lam down each solution
-is a good start for the next. The rows are read once for the whole grid: the uncertainty sets
-of all lam are multiples of one.
+Neighbouring widths have neighbouring solutions, so a solution is a good start for the next
+smaller lam. Between two a mixture of both is a far better one: the optimum is concave in lam,
+p mixed is feasible for the widths mixed alike, and its entropy is at least the chord. The rows
+are read once for the whole grid: the uncertainty sets of all lam are multiples of one.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_X_y
+from sklearn.utils import check_random_state, check_X_y
 
 from mgce_sklearn import validation
 from mgce_sklearn.objective import Objective
@@ -41,12 +42,26 @@ class Settings(NamedTuple):
     tol: float = 1e-4
     max_iter: int | None = None
     verbose: int = 0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, estimator: Any) -> Settings:
+        """Return those of an estimator, with a seed drawn from its random state."""
+        seed = draw_seed(estimator.random_state)
+        return cls(estimator.solver, estimator.tol, estimator.max_iter, estimator.verbose, seed)
 
     def solver_for(self, objective: Objective) -> tuple[str, Solver]:
         """Return the solver's name and the solver."""
         name = choose_solver(objective) if self.solver == "auto" else self.solver
-        limit = {} if self.max_iter is None else {"max_iter": self.max_iter}
-        return name, SOLVERS[name](tol=self.tol, verbose=int(self.verbose), **limit)
+        options = {} if self.max_iter is None else {"max_iter": self.max_iter}
+        if name == "sgd":  # the others leave nothing to chance
+            options["seed"] = self.seed
+        return name, SOLVERS[name](tol=self.tol, verbose=int(self.verbose), **options)
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a seed: the same for the same integer, another each time for None."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 class PathPoint(NamedTuple):
@@ -71,14 +86,14 @@ def follow(
     settings: Settings,
     start: Array | None = None,
 ) -> Iterator[PathPoint]:
-    """Solve for every lam in the order given, each from the solution before it.
+    """Solve for every lam in the order given, each from its neighbours among those before.
 
     Parameters
     ----------
     problem : Problem
     q : float in [0, 1]
     lams : sequence of float
-        From the largest down each start is close to its solution.
+        In the order of `leapfrog` each start is close to its solution.
     settings : Settings
     start : ndarray of shape (C, d), default=None
         Coefficients to start the first from.
@@ -87,19 +102,48 @@ def follow(
     ------
     PathPoint
     """
-    previous: Any = start
-    for position, lam in enumerate(lams, 1):
+    solved: dict[float, SolverResult] = {}
+    for position, lam in enumerate(map(float, lams), 1):
         begin = time.perf_counter()
-        objective = problem.objective(float(q), float(lam))
+        objective = problem.objective(float(q), lam)
         name, solver = settings.solver_for(objective)
-        previous = solver.solve(objective, start=previous, restartable=position < len(lams))
+        nearest = _neighbour(solved, lam) if solved else start
+        result = solver.solve(objective, start=nearest, restartable=position < len(lams))
         seconds = time.perf_counter() - begin
-        yield PathPoint(float(lam), objective, name, previous, seconds)
+        yield PathPoint(lam, objective, name, result, seconds)
+        # What a solver restarts from is as large as the data: only what later lams want is kept.
+        solved[lam] = result
+        wanted = {edge for later in lams[position:] for edge in _edges(solved, later)}
+        solved = {edge: solved[edge] for edge in wanted}
 
 
-def from_the_largest(lams: Array) -> Array:
-    """Return the positions of the widths in the order in which a path takes them."""
-    return np.argsort(-lams, kind="stable")
+def _edges(solved: Iterable[float], lam: float) -> list[float]:
+    """Return the nearest widths on either side of lam, where there are any."""
+    below = max((other for other in solved if other < lam), default=None)
+    above = min((other for other in solved if other >= lam), default=None)
+    return [edge for edge in (below, above) if edge is not None]
+
+
+def _neighbour(solved: dict[float, SolverResult], lam: float) -> SolverResult:
+    """Return the nearest result or, between two, their mixture for this lam."""
+    low, *rest = _edges(solved, lam)
+    one = solved[low]
+    if not rest or one.restart is None:
+        return one
+    (high,) = rest
+    share = (lam - low) / (high - low)
+    return replace(one, restart=one.restart.between(solved[high].restart, share))
+
+
+def leapfrog(lams: Array) -> Array:
+    """Return the positions of the widths in the order in which a path takes them.
+
+    From the largest down, two at a time, each time followed by the one skipped.
+    """
+    order = [0]
+    for far in range(2, len(lams) + 1, 2):
+        order += [far, far - 1]
+    return np.argsort(-lams, kind="stable")[[i for i in order if i < len(lams)]]
 
 
 def warn_of_gaps(points: Iterable[tuple[float, float]], tol: float, stacklevel: int) -> None:
@@ -168,6 +212,7 @@ def mgce_path(
     tol: float = 1e-4,
     max_iter: int | None = None,
     class_weight: Any = None,
+    random_state: Any = None,
     verbose: int = 0,
 ) -> MGCEPath:
     r"""Fit `MGCEClassifier`'s coefficients for every q and lam of a grid, and certify each.
@@ -177,8 +222,8 @@ def mgce_path(
         \min_W \; \operatorname{mean}_i \psi_q(W x_i) - \langle \tau, W \rangle
         + \text{lam} \, \langle \sigma / \sqrt n, |W| \rangle
 
-    For each q the widths are taken from the largest to the smallest, each solution being the
-    start of the next.
+    For each q the widths are taken from the largest down, two at a time, each solution being
+    the start of the next; those skipped start from both of their neighbours.
 
     Parameters
     ----------
@@ -195,7 +240,7 @@ def mgce_path(
         Non-negative. A weight of 2 equals the row twice, 0 the row left out.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
-    solver : {"auto", "interior_point", "lbfgs", "cvxpy"}, default="auto"
+    solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         As in `MGCEClassifier`.
     tol : float, default=1e-4
         Relative duality gap at which a point is solved.
@@ -203,6 +248,8 @@ def mgce_path(
         Iteration limit for each point. None: the solver's own.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class.
+    random_state : int, RandomState instance or None, default=None
+        Decides the order in which "sgd" reads the rows.
     verbose : int, default=0
         Whether to print a line whenever the gap is checked.
 
@@ -238,7 +285,7 @@ def mgce_path(
     [[0.115 0.218]
      [0.083 0.156]]
     """
-    settings = Settings(solver, tol, max_iter, verbose)
+    settings = Settings(solver, tol, max_iter, verbose, draw_seed(random_state))
     validation.check_all({**settings._asdict(), "fit_intercept": fit_intercept}, SETTING_RULES)
     qs = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     lams = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
@@ -304,7 +351,7 @@ def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MG
     coefs = np.empty((*grid, 1 if n_classes == 2 else n_classes, problem.design.n_features))
     risks, gaps, seconds = np.empty((3, *grid))
     n_iters, converged = np.empty(grid, int), np.empty(grid, bool)
-    order = from_the_largest(lams)
+    order = leapfrog(lams)
     for i, q in enumerate(qs):
         for j, point in zip(order, follow(problem, q, lams[order], settings), strict=True):
             coefs[i, j] = point.result.coef

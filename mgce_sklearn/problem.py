@@ -75,7 +75,7 @@ class Problem:
                 f"y must have at least 2 classes among the rows with positive weight; got 1 "
                 f"class ({classes.tolist()[0]!r}). Add rows of another class."
             )
-        factors = _class_factors(class_weight, classes, codes, sample_weight)
+        factors = class_factors(class_weight, classes, codes, sample_weight)
         design = Design(X, sample_weight * factors[codes], fit_intercept)
         uncertainty = UncertaintySet.from_sample(design, codes, len(classes), lam=1.0)
         return cls(design, codes, classes, uncertainty)
@@ -108,7 +108,7 @@ class Problem:
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
 
 
-def _class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:
+def class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:
     """Return a factor (K,) on the weights of each class.
 
     "Balanced" counts weights rather than rows, so that a weight of 2 still equals two rows.

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import validation
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.path import SETTING_RULES, Settings, follow, from_the_largest, warn_of_gaps
+from mgce_sklearn.path import SETTING_RULES, Settings, follow, leapfrog, warn_of_gaps
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -32,9 +32,9 @@ SELECTIONS = ("best", "one_standard_error")
 class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     r"""`MGCEClassifier` with q and lam chosen by cross-validation.
 
-    In every fold and for every q, all widths are fitted as one path from the largest to the
-    smallest, which costs a fraction of separate fits; folds and q run in parallel. The pair
-    of the best mean score is fitted to all rows.
+    In every fold and for every q, all widths are fitted as one path, which costs a fraction
+    of separate fits; folds and q run in parallel. The pair of the best mean score is fitted
+    to all rows.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Whether to fit the chosen pair to all rows. Without it there are no predictions.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
-    solver : {"auto", "interior_point", "lbfgs", "cvxpy"}, default="auto"
+    solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         As in `MGCEClassifier`.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
@@ -423,10 +423,10 @@ def _score_path(
     problem = Problem.from_labels(
         X[train], y[train], weights, classifier.class_weight, classifier.fit_intercept
     )
-    settings = Settings(classifier.solver, classifier.tol, classifier.max_iter, classifier.verbose)
+    settings = Settings.of(classifier)
     X_test, y_test, score_params = X[test], y[test], _rows_of(score_params, test, len(y))
     scores = _Scores(*np.empty((5, len(lams))))
-    order = from_the_largest(lams)
+    order = leapfrog(lams)
     for j, point in zip(order, follow(problem, classifier.q, lams[order], settings), strict=True):
         fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
         begin = time.perf_counter()

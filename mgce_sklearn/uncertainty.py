@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgce_sklearn.design import Design
 
 Array = np.ndarray[Any, Any]
+
+
+class Moments(NamedTuple):
+    """What the uncertainty set needs to know of labelled rows.
+
+    Attributes
+    ----------
+    total_weight : float
+    mean, mean_square, support : ndarrays of shape (K, d)
+        Weighted means of onehot(y) ⊗ x, of its square, and of where it is not 0.
+    """
+
+    total_weight: float
+    mean: Array
+    mean_square: Array
+    support: Array
+
+    @classmethod
+    def of(cls, design: Design, codes: Array, n_classes: int) -> Moments:
+        """Compute the moments of labelled rows."""
+        return cls(design.total_weight, *design.class_moments(codes, n_classes))
+
+    @classmethod
+    def none(cls, n_classes: int, n_features: int) -> Moments:
+        """Return the moments of no rows."""
+        return cls(0.0, *np.zeros((3, n_classes, n_features)))
+
+    def joined(self, other: Moments) -> Moments:
+        """Return the moments of both parts together."""
+        total = self.total_weight + other.total_weight
+        share = other.total_weight / total
+        return Moments(
+            total, *(a + share * (b - a) for a, b in zip(self[1:], other[1:], strict=True))
+        )
+
+    def column_scale(self) -> Array:
+        """Return the root mean square of each feature (d,)."""
+        return np.sqrt(self.mean_square.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -59,8 +97,13 @@ class UncertaintySet:
         lam : float
             Half-width in standard errors.
         """
-        mean, mean_square, support = design.class_moments(codes, n_classes)
-        n = design.total_weight
+        return cls.from_moments(Moments.of(design, codes, n_classes), lam)
+
+    @classmethod
+    def from_moments(cls, moments: Moments, lam: float) -> UncertaintySet:
+        """Estimate the same from the moments of the rows."""
+        mean, mean_square, support = moments.mean, moments.mean_square, moments.support
+        n = moments.total_weight
         sigma = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
         square, occupied = mean_square.sum(axis=0), support.sum(axis=0)
         pseudo = np.sqrt(square / np.where(occupied > 0, occupied, 1.0) / n)

@@ -124,3 +124,45 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     if not weights.any():
         raise ValueError("sample_weight is zero for every row; at least two rows need weight.")
     return weights
+
+
+def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
+    """Return all labels, sorted: ``classes``, or those ``known`` from an earlier fit.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two, none at the first call, or others than before in a stream
+        that has ``begun``.
+    """
+    if classes is None:
+        if known is None:
+            raise ValueError("classes must be given at the first call of partial_fit: all labels.")
+        return known
+    classes = np.unique(np.asarray(classes))
+    if len(classes) < 2:
+        raise ValueError(f"classes must be at least 2 different labels; got {classes.tolist()}.")
+    if begun and not np.array_equal(classes, known):
+        raise ValueError(
+            f"classes must stay those of the first call, {known.tolist()}; got "
+            f"{classes.tolist()}. Make a new estimator for other classes."
+        )
+    return classes
+
+
+def check_labels(y: Array, classes: Array) -> Array:
+    """Return the position of every label in ``classes`` (n,).
+
+    Raises
+    ------
+    ValueError
+        With the first label that is not there.
+    """
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    unknown = classes[codes] != y
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise ValueError(
+            f"y must hold labels among classes, {classes.tolist()}; row {row} has {y[row]!r}."
+        )
+    return codes

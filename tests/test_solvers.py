@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -180,7 +181,7 @@ def test_one_vector_for_two_classes_equals_two_rows(q):
 def test_auto_chooses_by_the_number_of_coefficients():
     assert choose_solver(make_objective(*load_once("iris"))) == "interior_point"
     wide = np.random.default_rng(0).normal(size=(20, 3000))
-    assert choose_solver(make_objective(wide, np.arange(20) % 3)) == "lbfgs"
+    assert choose_solver(make_objective(wide, np.arange(20) % 3)) == "sgd"
 
 
 def test_threads_give_the_same_solution():
@@ -232,6 +233,32 @@ def test_a_neighbouring_problem_is_solved_from_the_last_one(name, q):
     assert solver.solve(other_loss, start=first).value == from_coef.value
     fewer_rows = make_objective(X[:400], y[:400], q, 0.25)  # here too
     assert solver.solve(fewer_rows, start=first).relative_gap <= 1e-2
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
+def test_a_start_between_two_neighbours_keeps_what_holds_for_both(q):
+    X, y = load_once("wine")
+    solver = InteriorPoint()
+    wide, narrow = (
+        solver.solve(make_objective(X, y, q, lam), restartable=True) for lam in (0.4, 0.1)
+    )
+    objective = make_objective(X, y, q, 0.2)
+    between = narrow.restart.between(wide.restart, 1 / 3)
+    rows, point = between.at(objective, objective.uncertainty.half_width)
+    assert all((array > 0).all() for array in (*rows[1:3], *rows[4:], *point))
+    np.testing.assert_allclose(rows.proba.sum(axis=0), 1.0, rtol=1e-9)
+    h = 2.0**rows.log_rule
+    t = np.log(h) if q == 0.0 else (h**q - 1.0) / q
+    psi = rows.slack - t + objective.margins(point.plus - point.minus)
+    np.testing.assert_allclose(psi, psi[:1].repeat(3, axis=0), atol=1e-9)
+
+    def residual(rows, point):  # of u = half_width + g and v = half_width - g
+        return point.upper - point.lower - 2.0 * objective.excess(rows.proba)
+
+    low, high = (residual(kept.rows, kept.point) for kept in (narrow.restart, wide.restart))
+    np.testing.assert_allclose(residual(rows, point), low * 2 / 3 + high / 3, atol=1e-9)
+    mixed = solver.solve(objective, start=replace(narrow, restart=between))
+    assert mixed.n_iter < solver.solve(objective, start=wide).n_iter
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

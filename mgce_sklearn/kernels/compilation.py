@@ -32,7 +32,8 @@ class CompilationNotice(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         """Say why the user waits, if it is for us and was not said before."""
-        module = event.data["dispatcher"].py_func.__module__
+        # What numba generates, a constructor of a jitclass for one, belongs to no module.
+        module = event.data["dispatcher"].py_func.__module__ or ""
         if not self.given and module.startswith(PACKAGE + "."):
             self.given = True
             logger.warning(

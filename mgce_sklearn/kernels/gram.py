@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 _FEWEST_CLASS_PAIRS = 6
 _MOST_FEATURES = 256
 _CACHED_FEATURE_PAIRS = 2**18
+_PANEL = 128
 
 
 @jit
@@ -85,7 +86,10 @@ class GramSum:
             ).T
             return
         for total, weight in zip(self._sums, curvature, strict=True):
-            total += (features * weight) @ features.T
+            scaled = features * weight
+            for begin in range(0, self.n_features, _PANEL):  # the upper triangle is all we need
+                end = begin + _PANEL
+                total[begin:end, begin:] += scaled[begin:end] @ features[begin:].T
 
     def matrix(self) -> Array:
         """Return the sum as a symmetric (C d, C d) matrix, coefficients class by class."""

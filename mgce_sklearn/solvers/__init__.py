@@ -13,10 +13,13 @@ from mgce_sklearn.solvers.base import Solver, SolverResult, Status, TracePoint
 from mgce_sklearn.solvers.cvxpy import ConicProgram
 from mgce_sklearn.solvers.interior_point import InteriorPoint
 from mgce_sklearn.solvers.lbfgs import LBFGS
+from mgce_sklearn.solvers.repair import certificate
+from mgce_sklearn.solvers.sgd import SGD
 
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "interior_point": InteriorPoint,
     "lbfgs": LBFGS,
+    "sgd": SGD,
     "cvxpy": ConicProgram,
 }
 
@@ -27,11 +30,12 @@ LARGEST_SYSTEM = 4000
 def choose_solver(objective: Objective) -> str:
     """Return the name of the solver that ``solver="auto"`` stands for."""
     n_classes, n_features = objective.shape
-    return "interior_point" if n_classes * n_features <= LARGEST_SYSTEM else "lbfgs"
+    return "interior_point" if n_classes * n_features <= LARGEST_SYSTEM else "sgd"
 
 
 __all__ = [
     "LBFGS",
+    "SGD",
     "SOLVERS",
     "ConicProgram",
     "InteriorPoint",
@@ -39,5 +43,6 @@ __all__ = [
     "SolverResult",
     "Status",
     "TracePoint",
+    "certificate",
     "choose_solver",
 ]

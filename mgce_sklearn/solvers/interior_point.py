@@ -47,10 +47,8 @@ LOWEST_TARGET = 0.02
 # How far beyond the predictor's step the centrality corrector looks.
 REACH = 0.3
 
-# The relative gap at which a point is kept for neighbouring problems, and the smallest
-# multiplier, in half-widths, that they start with.
-RESTART_GAP = 0.2
-LEAST_MULTIPLIER = 0.3
+# The relative gap at which a point is kept for neighbouring problems.
+RESTART_GAP = 0.4
 
 # Iterations without a better gap after which rounding has won.
 PATIENCE = 15
@@ -103,6 +101,7 @@ class _Restart(NamedTuple):
     rows: barrier.RowState
     point: _Coefficients
     q: float
+    half_width: Array
 
     def fits(self, objective: Objective) -> bool:
         """Tell whether the rows and the potential are those of ``objective``."""
@@ -110,6 +109,39 @@ class _Restart(NamedTuple):
         return (self.rows.proba.shape, self.point.plus.shape) == shapes and (
             self.q == kernels.loss_parameter(objective.potential.q)
         )
+
+    def between(self, other: _Restart, share: float) -> _Restart:
+        """Mix with ``share`` of the other: a point for the half-widths mixed alike.
+
+        The constraints of W, s, c and of p, u, v are linear, so that what holds for both
+        points holds for their mixture, with a gap of second order in their distance.
+        """
+
+        def mix(one: Array, another: Array) -> Array:
+            return (1.0 - share) * one + share * another
+
+        rows = barrier.RowState(*map(mix, self.rows, other.rows))
+        if self.q > 0.0:
+            c = mix(np.exp2(self.q * self.rows.log_rule), np.exp2(self.q * other.rows.log_rule))
+            rows = rows._replace(log_rule=np.log2(c) / self.q)
+        point = _Coefficients(*map(mix, self.point, other.point))
+        return _Restart(rows, point, self.q, mix(self.half_width, other.half_width))
+
+    def at(self, objective: Objective, half_width: Array) -> tuple[barrier.RowState, _Coefficients]:
+        """Return a copy for other half-widths.
+
+        Where they are smaller, u and v shrink with them, and W stays: the products shrink
+        alike. p shrunk as much toward the labels would meet every constraint that it met
+        before, but its products with s would grow without bound in rows whose label the
+        rule misses. So it goes half of the way, and the first steps go the other half.
+        """
+        rows = barrier.RowState(*(array.copy() for array in self.rows))
+        shrink = float(np.min(half_width / self.half_width, initial=1.0))
+        rows.proba[:] *= np.sqrt(shrink)
+        rows.proba[objective.codes, np.arange(len(objective.codes))] += 1.0 - np.sqrt(shrink)
+        rest = half_width - shrink * self.half_width
+        upper, lower = shrink * self.point.upper + rest, shrink * self.point.lower + rest
+        return rows, self.point._replace(upper=upper, lower=lower)
 
 
 class _Probe(NamedTuple):
@@ -372,7 +404,7 @@ class InteriorPoint:
                 break
             if restartable and restart is None and progress.gap <= RESTART_GAP * progress.value:
                 kept = barrier.RowState(*(array.copy() for array in rows.state))
-                restart = _Restart(kept, point, q)
+                restart = _Restart(kept, point, q, half_width)
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
                 point = _iterate(rows, point, half_width, share, n_products, lowest)
@@ -381,7 +413,7 @@ class InteriorPoint:
                 break
         _drop_small(objective, point, half_width, progress)
         if restartable and restart is None:
-            restart = _Restart(rows.state, point, q)
+            restart = _Restart(rows.state, point, q, half_width)
         return progress.result(status, iteration, restart)
 
 
@@ -438,7 +470,7 @@ def _start(
     """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
     if isinstance(start, SolverResult):
         if isinstance(start.restart, _Restart) and start.restart.fits(objective):
-            return _start_from_neighbour(objective, half_width, start.restart)
+            return start.restart.at(objective, half_width)
         start = start.coef
     state = _start_rows(objective, q, None if start is None else objective.margins(start))
     size = np.broadcast_to(START_SIZE / objective.design.column_scale, objective.shape)
@@ -447,17 +479,6 @@ def _start(
     if start is not None:
         plus, minus = np.maximum(start, 0.0) + 0.1 * size, np.maximum(-start, 0.0) + 0.1 * size
     return state, _Coefficients(plus, minus, multiplier, multiplier.copy())
-
-
-def _start_from_neighbour(
-    objective: Objective, half_width: Array, neighbour: _Restart
-) -> tuple[barrier.RowState, _Coefficients]:
-    """Keep the rows, whose equations know nothing of the widths, and renew the multipliers."""
-    state = barrier.RowState(*(array.copy() for array in neighbour.rows))
-    excess = objective.excess(state.proba)
-    upper = np.maximum(half_width + excess, LEAST_MULTIPLIER * half_width)
-    lower = np.maximum(half_width - excess, LEAST_MULTIPLIER * half_width)
-    return state, neighbour.point._replace(upper=upper, lower=lower)
 
 
 def _drop_small(

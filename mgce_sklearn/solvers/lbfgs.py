@@ -7,7 +7,8 @@ whenever progress stops. Each iteration costs two passes over X and O(n K) memor
 choice where K d is too large for the interior point method's system.
 
 Certificates are those of the problem that is not smoothed: values R(W) of the iterates,
-and dual points from the smoothed gradient, which is a distribution in every row.
+and dual points from the smoothed gradient, which is a distribution in every row: the last one
+and the average of some iterations, and at the end of each stage the average repaired.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.repair import repaired
 
 Array = np.ndarray[Any, Any]
 
@@ -137,28 +139,49 @@ class LBFGS:
 
         now, memory = evaluate(coef * scale), _Memory()
         checked_value = now.value
+        average = _Average(now.proba)
         for count in range(1, self.max_iter + 1 - iteration):
             after = _step(now, memory, half_width, evaluate)
             stalled = after is None
             if after is not None:
                 memory.add(after.coef - now.coef, after.gradient - now.gradient)
                 now = after
+                average.add(now.proba)
             if stalled or count % ITERATIONS_PER_CHECK == 0:
-                coef = now.coef / scale
-                if _check(progress, coef, now):
-                    return coef, iteration + count, Status.CONVERGED
                 settled = checked_value - now.value < STALLED_PROGRESS * self.tol * now.value
-                if stalled or (settled and stage.potential.eps > 0.0):
+                stalled |= settled and stage.potential.eps > 0.0
+                coef = now.coef / scale
+                if _check(progress, coef, now, average, stalled):
+                    return coef, iteration + count, Status.CONVERGED
+                if stalled:
                     return coef, iteration + count, Status.STALLED
-                checked_value = now.value
+                checked_value, average = now.value, _Average(now.proba)
         coef = now.coef / scale
-        _check(progress, coef, now)
+        _check(progress, coef, now, average, last=True)
         return coef, self.max_iter, Status.MAX_ITER
 
 
-def _check(progress: Progress, coef: Array, now: _Iterate) -> bool:
+class _Average:
+    """The mean of distributions (K, n): where p jumps, closer to the dual's optimum than each."""
+
+    def __init__(self, first: Array) -> None:
+        self._sum, self._count = first.copy(), 1
+
+    def add(self, proba: Array) -> None:
+        self._sum += proba
+        self._count += 1
+
+    def mean(self) -> Array:
+        return self._sum / self._count
+
+
+def _check(progress: Progress, coef: Array, now: _Iterate, average: _Average, last: bool) -> bool:
+    """Offer what was found; if it is the ``last`` of its stage, at the price of a repair."""
     progress.offer_coef(coef, progress.objective.value(coef))
     progress.offer_proba(now.proba)
+    progress.offer_proba(average.mean())
+    if last and progress.gap > progress.tol * progress.value:
+        progress.offer_proba(repaired(progress.objective, average.mean()))
     return progress.record()
 
 

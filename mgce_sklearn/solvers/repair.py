@@ -24,12 +24,19 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.parallel import RowTeam, row_team
 
 Array = np.ndarray[Any, Any]
 
 # Constraints are moved this share inside their bounds, so that rounding does not undo it.
 MARGIN = 1e-9
+
+# A second round mends what the first, bounded by p >= 0, left.
+ROUNDS = 2
+LEAST_PROBABILITY = 1e-12
+
+# The repair factors a matrix of the size of all coefficients.
+MOST_COEFFICIENTS = 8000
 
 # Relative to a unit diagonal: directions in which no row has room are left alone.
 RIDGE = 1e-10
@@ -62,6 +69,32 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
     pull = objective.margins(solution)
     pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
     return proba + room * pull
+
+
+def repaired(objective: Objective, proba: Array) -> Array:
+    """Return ``proba`` after repairs that keep it positive, or as it is if they cost too much.
+
+    Parameters
+    ----------
+    objective : Objective
+    proba : ndarray of shape (K, n)
+        Distributions, with zeros perhaps.
+    """
+    if objective.uncertainty.tau.size > MOST_COEFFICIENTS:
+        return proba
+    with row_team(objective.design.n_rows, objective.n_classes) as team:
+        for _ in range(ROUNDS):
+            proba = np.maximum(proba, LEAST_PROBABILITY)
+            proba /= proba.sum(axis=0)
+            proba = repair(objective, proba, team)
+    return proba
+
+
+def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
+    """Return R(coef), and a lower bound on the optimum from the worst case at ``coef``."""
+    value, _, proba = objective.value_and_gradient(coef)
+    points = objective.dual_point(proba), objective.dual_point(repaired(objective, proba))
+    return value, max(point.value for point in points)
 
 
 def _target(objective: Objective, proba: Array) -> Array:

@@ -1,0 +1,207 @@
+"""Stochastic proximal gradient steps with variance reduction.
+
+Each step reads a batch of rows, finds their worst-case distributions p_i at the present
+coefficients, and replaces with them what a table of all rows held (SAGA, Defazio, Bach and
+Lacoste-Julien 2014):
+
+    W <- prox(W - step (g + sum_batch w_i (p_i - table_i) ⊗ x_i / rate_i)),
+    g <- g + sum_batch w_i (p_i - table_i) ⊗ x_i,      table_i <- p_i,
+
+where w_i are the weights of a mean, g = mean (table_i - onehot(y_i)) ⊗ x_i is kept up to
+date, rate_i is the expected number of times that row i is in a batch, and prox is the soft
+threshold, so that zeros are exact. As the table is a distribution in every row, it is a
+candidate for the dual, and its average over passes a better one where p jumps (q near 1).
+
+A step may be as long as the curvature of a batch allows. Rows with large features would make
+it short; they are in more batches instead, with smaller changes each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgce_sklearn.kernels import soft_threshold
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.repair import repaired
+
+Array = np.ndarray[Any, Any]
+
+ROWS_PER_BATCH = 256
+FEWEST_BATCHES = 32
+
+# A row is in one batch for every so much of its squared size, in units of the mean.
+SIZE_PER_COPY = 2.0
+
+# The first step, in units of 1/(largest curvature of the squared features). It is halved when
+# a check finds no progress: the potential jumps where q is near 1, and so does its gradient.
+FIRST_STEP = 3.0
+SHORTEST_STEP = 1e-4
+POWER_ITERATIONS = 12
+
+# Passes from one check to the next: at least so many, and this share of those made.
+PASSES_PER_CHECK = 5
+CHECK_SHARE = 0.25
+
+# A repair of the averaged table assembles a matrix of all coefficients, which costs about as
+# much as one pass for every so many of them. It is made when that many passes went by.
+COEFFICIENTS_PER_PASS = 20
+
+
+class _Batches:
+    """Which rows are read together, and how often each is read in a pass."""
+
+    def __init__(self, sizes: Array, rng: np.random.Generator) -> None:
+        n_rows = len(sizes)
+        self.count = max(min(FEWEST_BATCHES, n_rows), n_rows // ROWS_PER_BATCH)
+        copies = np.ceil(sizes / (SIZE_PER_COPY * sizes.mean()))
+        copies = np.clip(copies, 1, self.count).astype(np.intp)
+        order = rng.permutation(n_rows)
+        # Copies of a row are neighbours in this list, and thus in different batches.
+        self._sequence = np.repeat(order, copies[order])
+        self.rates = copies / self.count
+        n_reads = len(self._sequence)
+        self.largest_size = float(np.max(sizes / copies)) * n_reads / n_rows
+        self.rows_per_batch = n_reads / self.count
+
+    def rows(self, batch: int) -> Array:
+        """Return the rows of a batch, each once."""
+        return self._sequence[batch :: self.count]
+
+
+class _Iteration:
+    """Coefficients, table and step, in coordinates where features have unit size."""
+
+    def __init__(self, objective: Objective, start: Array | None, seed: int) -> None:
+        self.objective, self.rng = objective, np.random.default_rng(seed)
+        design = objective.design
+        self.scale = design.column_scale
+        self.half_width = objective.uncertainty.half_width / self.scale
+        self.scaled = np.zeros(objective.shape) if start is None else start * self.scale
+        sizes = design.squared_norms(self.scale) * design.weights * design.n_rows
+        self.batches = _Batches(sizes, self.rng)
+        self.longest = 1.0 / (
+            self._largest_curvature() + self.batches.largest_size / self.batches.rows_per_batch
+        )
+        self.step = FIRST_STEP * self.longest
+        self.value, _, proba = objective.value_and_gradient(self.coef)
+        # Row by row in memory, as batches read it.
+        self.table = np.ascontiguousarray(proba[objective.first_class :].T)
+        self.gradient = self._excess()
+        self._sum, self._n_summed = np.zeros_like(self.table), 0
+
+    @property
+    def coef(self) -> Array:
+        return self.scaled / self.scale
+
+    def _excess(self) -> Array:
+        objective = self.objective
+        return (objective.design.adjoint(self.table.T) - objective.uncertainty.tau) / self.scale
+
+    def _largest_curvature(self) -> float:
+        """Return the largest eigenvalue of mean x xᵀ, or a little less."""
+        design = self.objective.design
+        direction, size = self.rng.normal(size=(1, design.n_features)), 1.0
+        for _ in range(POWER_ITERATIONS):
+            direction /= np.linalg.norm(direction)
+            direction = design.adjoint(design.margins(direction / self.scale)) / self.scale
+            size = float(np.linalg.norm(direction))
+        return size
+
+    def read_all(self) -> None:
+        """Make one pass: a step for every batch, in random order."""
+        for batch in self.rng.permutation(self.batches.count):
+            self._read(self.batches.rows(batch))
+        self._sum += self.table
+        self._n_summed += 1
+
+    def _read(self, rows: Array) -> None:
+        objective = self.objective
+        batch = objective.design.take(rows)
+        margins = objective.with_reference(batch.margins(self.coef))
+        proba = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
+        change = proba - self.table[rows].T
+        share = batch.total_weight / objective.design.total_weight / self.scale
+        sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * share
+        known, noisy = np.split(sums, 2)
+        moved = self.scaled - self.step * (self.gradient + noisy)
+        self.scaled = soft_threshold(moved, self.step * self.half_width)
+        self.gradient += known
+        self.table[rows] = proba.T
+
+    def average(self) -> Array:
+        """Return the table's average (K, n) over the passes since the last call."""
+        average = self._sum / self._n_summed
+        self._sum[:], self._n_summed = 0.0, 0
+        return self.distributions(average)
+
+    def distributions(self, table: Array) -> Array:
+        """Return a table (n, C) as distributions (K, n)."""
+        if self.objective.first_class == 0:
+            return table.T
+        return np.vstack([1.0 - table.sum(axis=1), table.T])
+
+    def look(self) -> float:
+        """Return the value; halve the step if it is no better than at the last look."""
+        value = self.objective.value(self.coef)
+        if value >= self.value:
+            self.step *= 0.5
+        self.value = min(value, self.value)
+        self.gradient = self._excess()  # rounding adds up
+        return value
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Solve by stochastic proximal gradient steps with variance reduction.
+
+    Parameters
+    ----------
+    tol : float, default=1e-4
+        Relative duality gap at which to stop.
+    max_iter : int, default=1000
+        Passes over the rows.
+    verbose : int, default=0
+    seed : int, default=0
+        Decides which rows are read together, and in which order.
+    """
+
+    tol: float = 1e-4
+    max_iter: int = 1000
+    verbose: int = 0
+    seed: int = 0
+
+    def solve(
+        self,
+        objective: Objective,
+        start: Array | SolverResult | None = None,
+        restartable: bool = False,
+    ) -> SolverResult:
+        """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
+        progress = Progress("sgd", objective, self.tol, self.verbose)
+        if isinstance(start, SolverResult):
+            start = start.coef
+        iteration = _Iteration(objective, start, self.seed)
+        check, last_repair = PASSES_PER_CHECK, 0
+        for n_passes in range(1, self.max_iter + 1):
+            iteration.read_all()
+            if n_passes < min(check, self.max_iter):
+                continue
+            check = n_passes + max(PASSES_PER_CHECK, int(CHECK_SHARE * n_passes))
+            progress.offer_coef(iteration.coef, iteration.look())
+            average = iteration.average()
+            progress.offer_proba(iteration.distributions(iteration.table))
+            progress.offer_proba(average)
+            done = iteration.step < SHORTEST_STEP * iteration.longest
+            due = n_passes - last_repair >= iteration.scaled.size / COEFFICIENTS_PER_PASS
+            if progress.gap > self.tol * progress.value and (due or done):
+                progress.offer_proba(repaired(objective, average))
+                last_repair = n_passes
+            if progress.record():
+                return progress.result(Status.CONVERGED, n_passes)
+            if done:
+                return progress.result(Status.STALLED, n_passes)
+        return progress.result(Status.MAX_ITER, self.max_iter)

@@ -1,0 +1,89 @@
+"""A stream: labelled rows that come in portions, are learnt from once, and are not kept.
+
+What the portions leave behind are sums: the moments of which the uncertainty set is made, and
+for the coefficients the sums S of gradients and G of their squares, from steps of a few rows.
+Dual averaging with adaptive rates (Duchi, Hazan and Singer 2011) gives
+
+    W = -rate / r * soft_threshold(S, T half_width) / sqrt(G),
+
+with T the sum of the weights of all steps and r the root mean square of the features. A
+coefficient is exactly 0 while the mean gradient S / T is within its half-width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mgce_sklearn.design import Design
+from mgce_sklearn.kernels import soft_threshold
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.uncertainty import Moments, UncertaintySet
+
+Array = np.ndarray[Any, Any]
+
+ROWS_PER_STEP = 64
+
+# After one pass over letter, adult, covtype and digits, values were lower with 0.3 than with
+# 1 and 3 (but for letter at q = 0).
+RATE = 0.3
+
+
+@dataclass
+class Stream:
+    """What is known after the rows so far.
+
+    Parameters
+    ----------
+    n_classes : int
+    n_features : int
+        With the intercept's constant feature, if there is one.
+    """
+
+    n_classes: int
+    n_features: int
+    moments: Moments = field(init=False)
+    n_steps: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.moments = Moments.none(self.n_classes, self.n_features)
+        # Of two classes only the second has coefficients.
+        shape = (1 if self.n_classes == 2 else self.n_classes, self.n_features)
+        self._gradients, self._squares = np.zeros((2, *shape))
+        self._weight = 0.0
+
+    def uncertainty(self, lam: float) -> UncertaintySet:
+        """Return the uncertainty set of all rows so far, all classes in it."""
+        return UncertaintySet.from_moments(self.moments, lam)
+
+    def read(self, design: Design, codes: Array, q: float, lam: float) -> Array:
+        """Learn from a portion of rows, and return the coefficients (C, d)."""
+        self.moments = self.moments.joined(Moments.of(design, codes, self.n_classes))
+        uncertainty = self.uncertainty(lam)
+        if self.n_classes == 2:
+            uncertainty = uncertainty.binary()
+        coef = self._coef(uncertainty.half_width)
+        for start in range(0, design.n_rows, ROWS_PER_STEP):
+            rows = np.arange(start, min(start + ROWS_PER_STEP, design.n_rows))
+            batch = design.take(rows)
+            tau = Moments.of(batch, codes[rows], self.n_classes).mean[-len(coef) :]
+            step = Objective(
+                MGCEPotential(q), batch, codes[rows],
+                UncertaintySet(tau, uncertainty.half_width), self.n_classes,
+            )  # fmt: skip
+            _, gradient, _ = step.value_and_gradient(coef)
+            gradient *= batch.total_weight
+            self._gradients += gradient
+            self._squares += gradient**2
+            self._weight += batch.total_weight
+            self.n_steps += 1
+            coef = self._coef(uncertainty.half_width)
+        return coef
+
+    def _coef(self, half_width: Array) -> Array:
+        size = np.sqrt(self._squares) * self.moments.column_scale()
+        excess = soft_threshold(self._gradients, self._weight * half_width)
+        return np.divide(-RATE * excess, size, out=np.zeros_like(size), where=size > 0.0)
