@@ -11,7 +11,7 @@ good they are. So its gaps are to the lower bound that our interior point method
 Its releases need not agree with the scikit-learn that the library uses: version 3.0.0 fails
 with scikit-learn 1.9 and runs with 1.5. So it has an interpreter of its own, ``--mrcpy PYTHON``:
 
-    python -m venv mrcpy python -m venv /tmp/mrcpy && /tmp/mrcpy/bin/pip installpython -m venv /tmp/mrcpy && /tmp/mrcpy/bin/pip install mrcpy/bin/pip install MRCpy 'scikit-learn<1.6'
+    python -m venv mrcpy && mrcpy/bin/pip install MRCpy 'scikit-learn<1.6'
 
 Seconds are those of its ``fit`` alone, without starting the interpreter.
 """
