@@ -39,7 +39,7 @@ SIZE_PER_COPY = 2.0
 # The first step, in units of 1/(largest curvature of the squared features). It is halved when
 # a check finds no progress: the potential jumps where q is near 1, and so does its gradient.
 FIRST_STEP = 3.0
-SHORTEST_STEP = 1e-4
+SHORTEST_STEP = 1e-3
 POWER_ITERATIONS = 12
 
 # Passes from one check to the next: at least so many, and this share of those made.

@@ -1,0 +1,194 @@
+"""partial_fit, and certificates on request."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from problems import load
+
+from mgce_sklearn import MGCEClassifier
+from mgce_sklearn.design import Design
+from mgce_sklearn.uncertainty import Moments
+
+
+def sample(n=20_000, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 6))
+    slopes = rng.normal(size=(6, n_classes))
+    slopes[4:] = 0.0  # two features say nothing
+    y = (X @ slopes + rng.gumbel(size=(n, n_classes))).argmax(axis=1)
+    return X, y
+
+
+def in_portions(clf, X, y, size, classes=None, **params):
+    for start in range(0, len(y), size):
+        rows = slice(start, start + size)
+        clf.partial_fit(X[rows], y[rows], classes, **{k: v[rows] for k, v in params.items()})
+    return clf
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_one_pass_comes_close_to_the_minimum(q, n_classes):
+    X, y = sample(n_classes=n_classes)
+    clf = in_portions(MGCEClassifier(q=q), X, y, 3000, np.unique(y))
+    best = MGCEClassifier(q=q).fit(X, y)
+    risk, gap = clf.certificate(X, y)
+    assert best.minimax_risk_ - best.dual_gap_ <= risk <= 1.03 * best.minimax_risk_
+    assert risk - gap <= best.minimax_risk_
+    assert clf.score(X, y) >= best.score(X, y) - 0.01
+
+
+def test_features_that_say_nothing_are_left_out():
+    X, y = sample()
+    clf = in_portions(MGCEClassifier(lam=3.0), X, y, 1000, np.unique(y))
+    assert not clf.coef_[:, 4:].any()
+    assert clf.coef_[:, :4].any(axis=0).all()
+
+
+def test_uncertainty_set_is_that_of_all_rows():
+    X, y = load("wine")
+    order = np.random.default_rng(0).permutation(len(y))
+    weights = np.random.default_rng(1).integers(0, 3, len(y)).astype(float)
+    clf = in_portions(
+        MGCEClassifier(), X[order], y[order], 50, [2, 1, 0], sample_weight=weights[order]
+    )
+    whole = MGCEClassifier().fit(X, y, weights).uncertainty_set_
+    np.testing.assert_allclose(clf.uncertainty_set_.tau, whole.tau, atol=1e-12)
+    np.testing.assert_allclose(clf.uncertainty_set_.half_width, whole.half_width, atol=1e-12)
+
+
+def test_moments_of_parts_join():
+    X, y = load("iris")
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    whole = Moments.of(Design(X, weights), y, 3)
+    parts = [Moments.of(Design(X[s], weights[s]), y[s], 3) for s in (slice(40), slice(40, None))]
+    joined = Moments.none(3, 5).joined(parts[0]).joined(parts[1])
+    for a, b in zip(joined, whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    np.testing.assert_allclose(whole.column_scale(), Design(X, weights).column_scale)
+
+
+def test_units_of_the_features_do_not_matter():
+    X, y = sample(3000)
+    units = np.array([1e-3, 1.0, 1e4, 2.0, 1.0, 1e2])
+    one = in_portions(MGCEClassifier(), X, y, 1000, np.unique(y))
+    other = in_portions(MGCEClassifier(), X * units, y, 1000, np.unique(y))
+    np.testing.assert_allclose(one.coef_, other.coef_ * units, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array, lambda X: X.astype(np.float32)])
+def test_layouts_and_labels(make):
+    X, y = load("breast_cancer")
+    X = np.where(np.abs(X) > 0.5, X, 0.0)
+    names = np.array(["benign", "malign"])[y]
+    one = MGCEClassifier().partial_fit(X, y, classes=[0, 1])
+    other = MGCEClassifier().partial_fit(make(X), names, classes=["malign", "benign"])
+    assert other.coef_.dtype == make(X).dtype
+    assert list(other.classes_) == ["benign", "malign"]
+    np.testing.assert_allclose(other.coef_, one.coef_, atol=1e-4)
+    assert (names == other.predict(make(X))).mean() > 0.9
+
+
+def test_a_portion_may_lack_classes_and_weight():
+    X, y = load("iris")
+    clf = MGCEClassifier().partial_fit(X[:50], y[:50], classes=[0, 1, 2])
+    assert clf.predict(X[:50]).tolist() == [0] * 50
+    with_zeros = MGCEClassifier().partial_fit(X, y, [0, 1, 2], (y < 2).astype(float))
+    without = MGCEClassifier().partial_fit(X[y < 2], y[y < 2], [0, 1, 2])
+    np.testing.assert_allclose(with_zeros.coef_, without.coef_)
+
+
+def test_class_weights_as_factors():
+    X, y = load("wine")
+    factors = {0: 1.0, 1: 2.0, 2: 0.5}
+    one = MGCEClassifier(class_weight=factors).partial_fit(X, y, [0, 1, 2])
+    other = MGCEClassifier().partial_fit(X, y, [0, 1, 2], np.array([1.0, 2.0, 0.5])[y])
+    np.testing.assert_allclose(one.coef_, other.coef_)
+
+
+def test_no_bound_is_claimed_and_fit_forgets():
+    X, y = load("wine")
+    clf = MGCEClassifier().fit(X, y)
+    coef = clf.coef_
+    clf.partial_fit(X[:90], y[:90])  # the classes are those of the fit
+    assert not hasattr(clf, "minimax_risk_")
+    assert not hasattr(clf, "dual_gap_")
+    assert clf.n_iter_ == 2
+    alone = MGCEClassifier().partial_fit(X[:90], y[:90], classes=[0, 1, 2])
+    np.testing.assert_array_equal(clf.coef_, alone.coef_)
+    np.testing.assert_array_equal(clf.fit(X, y).coef_, coef)
+    assert clf.partial_fit(X, y).n_iter_ == 3
+
+
+def test_a_pickle_goes_on_where_it_stopped():
+    X, y = load("wine")
+    order = np.random.default_rng(0).permutation(len(y))
+    X, y = X[order], y[order]
+    clf = MGCEClassifier().partial_fit(X[:100], y[:100], classes=[0, 1, 2])
+    copy = pickle.loads(pickle.dumps(clf))
+    rest = X[100:], y[100:]
+    np.testing.assert_array_equal(copy.partial_fit(*rest).coef_, clf.partial_fit(*rest).coef_)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": None}, "classes must be given at the first call"),
+        ({"classes": [1]}, "at least 2 different labels"),
+        ({"classes": [0, 1]}, r"labels among classes, \[0, 1\]; row \d+ has .*2"),
+        ({"class_weight": "balanced"}, "needs all labels at once"),
+        ({"sample_weight": [-1.0] * 178}, "non-negative"),
+        ({"q": 2.0}, r"q must be a number in \[0, 1\]"),
+    ],
+)
+def test_bad_first_portion(change, message):
+    X, y = load("wine")
+    arguments = {"classes": [0, 1, 2], "sample_weight": None}
+    clf = MGCEClassifier()
+    for name, value in change.items():
+        if name in arguments:
+            arguments[name] = value
+        else:
+            clf.set_params(**{name: value})
+    before = dict(vars(clf))
+    with pytest.raises((TypeError, ValueError), match=message):
+        clf.partial_fit(X, y, **arguments)
+    assert vars(clf) == before
+
+
+def test_bad_later_portion_loses_nothing():
+    X, y = load("wine")
+    clf = MGCEClassifier().partial_fit(X, y, classes=[0, 1, 2])
+    coef = clf.coef_
+    for arguments, message in [
+        ((X, y, [0, 1, 3]), "classes must stay those of the first call"),
+        ((X[:, :5], y), "features"),
+        ((X, y + 1), "labels among classes"),
+        ((np.full_like(X, np.nan), y), "NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            clf.partial_fit(*arguments)
+    np.testing.assert_array_equal(clf.coef_, coef)
+    again = MGCEClassifier().partial_fit(X, y, classes=[0, 1, 2])
+    np.testing.assert_array_equal(clf.partial_fit(X, y).coef_, again.partial_fit(X, y).coef_)
+
+
+@pytest.mark.parametrize(("q", "close"), [(0.0, 1e-3), (0.5, 0.02), (0.9, 0.5)])
+def test_certificate_of_a_fit(q, close):
+    X, y = load("breast_cancer")
+    clf = MGCEClassifier(q=q, tol=1e-6).fit(X, y)
+    risk, gap = clf.certificate(X, y)
+    assert risk == pytest.approx(clf.minimax_risk_, rel=1e-9)
+    # The worst case at given coefficients is a poor dual point where it jumps, near q = 1.
+    assert clf.dual_gap_ - 1e-9 <= gap <= close * risk
+
+
+def test_certificate_asks_for_the_same_classes():
+    X, y = load("wine")
+    clf = MGCEClassifier().fit(X, y)
+    with pytest.raises(ValueError, match=r"classes of the fit, \[0, 1, 2\]; got \[0, 1\]"):
+        clf.certificate(X[y < 2], y[y < 2])
