@@ -446,6 +446,13 @@ def test_smoothed_properties(row, q, eps):
     assert psi[0] >= exact - 1e-12 * abs(exact) - 1e-9
 
 
+@pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("smallest", [1e-300, 1e-308, 5e-324])
+def test_entropy_of_the_smallest_numbers_is_that_of_zero(smallest, q):
+    entropy = kernels.entropy(np.array([[smallest, 0.25, 0.75], [0.0, 0.25, 0.75]]), q)
+    assert entropy[0] == pytest.approx(entropy[1], rel=1e-15)
+
+
 # --- compilation -----------------------------------------------------------------------
 
 SCRIPT = """

@@ -169,7 +169,7 @@ def exp2m1(x: float) -> float:
 
 @jit
 def log2(x: float) -> float:
-    """Compute log2(x) for x >= 0."""
+    """Compute log2(x) for x >= 0; -inf for subnormal x, as for 0."""
     return _log2_of_sum(x, 0.0)
 
 

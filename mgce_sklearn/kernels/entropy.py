@@ -16,11 +16,11 @@ Array = NDArray[Any]
 
 @jit
 def _shannon(p, total):
-    """Fill total with -sum p ln p."""
+    """Fill total with -sum p ln p; the logarithm of zero and of subnormal numbers is -inf."""
     for k in range(p.shape[0]):
         for lane in range(p.shape[1]):
-            term = p[k, lane] * log2(p[k, lane])
-            total[lane] -= 0.0 if p[k, lane] == 0.0 else LN2 * term
+            logarithm = log2(p[k, lane])
+            total[lane] -= 0.0 if logarithm == -np.inf else LN2 * (p[k, lane] * logarithm)
 
 
 @jit
