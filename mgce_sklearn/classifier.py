@@ -69,7 +69,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         closes small gaps for q <= 1/2. "sgd" is soon near the solution for any q, whatever
         the number of coefficients, and slow to close the last of the gap. "cvxpy" states small
         problems to a conic solver, as an outside check, and needs the extra of that name.
-        "auto" takes "interior_point" for up to 4,000 coefficients, else "sgd".
+        "auto" takes "interior_point" for up to 4,000 coefficients, save for lam >= 1 with 400 or
+        more at q <= 1/2; "lbfgs" there, and for more coefficients if q <= 1/2 or rows are
+        fewer than coefficients; and "sgd" for what remains.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None

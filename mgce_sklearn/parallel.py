@@ -93,6 +93,16 @@ def _controller() -> ThreadpoolController:
 
 
 @contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread: products too small to share wait longer than they work."""
+    _hold.enter()
+    try:
+        yield
+    finally:
+        _hold.leave()
+
+
+@contextmanager
 def row_team(n_rows: int, width: int) -> Iterator[RowTeam]:
     """Give a `RowTeam` of as many threads as BLAS was allowed, and hold BLAS to one.
 

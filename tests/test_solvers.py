@@ -178,10 +178,20 @@ def test_one_vector_for_two_classes_equals_two_rows(q):
     assert abs(one.value - two.value) <= one.gap + two.gap + 1e-12
 
 
-def test_auto_chooses_by_the_number_of_coefficients():
+def test_auto_chooses_by_size_and_by_penalty():
+    def choice(n, d, q, lam=0.3):
+        rng = np.random.default_rng(0)
+        return choose_solver(make_objective(rng.normal(size=(n, d)), np.arange(n) % 3, q, lam))
+
     assert choose_solver(make_objective(*load_once("iris"))) == "interior_point"
-    wide = np.random.default_rng(0).normal(size=(20, 3000))
-    assert choose_solver(make_objective(wide, np.arange(20) % 3)) == "sgd"
+    assert choice(30, 150, q=0.5) == "interior_point"
+    assert choice(30, 150, q=0.5, lam=2.0) == "lbfgs"
+    assert choice(30, 150, q=0.7, lam=2.0) == "interior_point"
+    assert choice(30, 50, q=0.5, lam=2.0) == "interior_point"
+    assert choice(20, 3000, q=0.7) == "lbfgs"
+    assert choice(20, 3000, q=0.5) == "lbfgs"
+    assert choice(5000, 1400, q=0.7) == "sgd"
+    assert choice(5000, 1400, q=0.5) == "lbfgs"
 
 
 def test_threads_give_the_same_solution():

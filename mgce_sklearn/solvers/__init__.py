@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import Solver, SolverResult, Status, TracePoint
 from mgce_sklearn.solvers.cvxpy import ConicProgram
@@ -26,11 +28,33 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 # The interior point method factors a (C d, C d) matrix: about 1 s a step at this size.
 LARGEST_SYSTEM = 4000
 
+# Where widths are those of a standard error or more, and coefficients at least so many, the
+# few iterations of L-BFGS cost less than the systems (`benchmarks/README.md`).
+STRONG_PENALTY = 1.0
+MANY_COEFFICIENTS = 400
+BOUNDED_CURVATURE = 0.5  # the largest q at which L-BFGS closes the gap
+
 
 def choose_solver(objective: Objective) -> str:
-    """Return the name of the solver that ``solver="auto"`` stands for."""
-    n_classes, n_features = objective.shape
-    return "interior_point" if n_classes * n_features <= LARGEST_SYSTEM else "sgd"
+    """Return the name of the solver that ``solver="auto"`` stands for.
+
+    "interior_point" up to `LARGEST_SYSTEM` coefficients, save for strong penalties on many of
+    them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2, or where rows are
+    fewer than coefficients, so that passes over them are cheap; else "sgd".
+    """
+    n_coef, n_rows = objective.uncertainty.tau.size, objective.design.n_rows
+    smooth = objective.potential.q <= BOUNDED_CURVATURE
+    if n_coef > LARGEST_SYSTEM:
+        return "lbfgs" if smooth or n_rows < n_coef else "sgd"
+    if smooth and n_coef >= MANY_COEFFICIENTS and _penalty(objective) >= STRONG_PENALTY:
+        return "lbfgs"
+    return "interior_point"
+
+
+def _penalty(objective: Objective) -> float:
+    """Return the median half-width in standard errors of a class of average frequency."""
+    widths = objective.uncertainty.half_width / objective.design.column_scale
+    return float(np.median(widths)) * np.sqrt(objective.design.n_rows * objective.n_classes)
 
 
 __all__ = [

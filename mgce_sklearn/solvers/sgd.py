@@ -25,6 +25,7 @@ import numpy as np
 
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.solvers.base import Progress, SolverResult, Status
 from mgce_sklearn.solvers.repair import repaired
 
@@ -46,8 +47,8 @@ POWER_ITERATIONS = 12
 PASSES_PER_CHECK = 5
 CHECK_SHARE = 0.25
 
-# A repair of the averaged table assembles a matrix of all coefficients, which costs about as
-# much as one pass for every so many of them. It is made when that many passes went by.
+# A repair of the averaged table assembles and factors a matrix of all N coefficients, which
+# costs about as much as N (1 + N/n) passes divided by this. So many go by before the next.
 COEFFICIENTS_PER_PASS = 20
 
 
@@ -184,8 +185,14 @@ class SGD:
         progress = Progress("sgd", objective, self.tol, self.verbose)
         if isinstance(start, SolverResult):
             start = start.coef
-        iteration = _Iteration(objective, start, self.seed)
+        with one_blas_thread():
+            return self._solve(progress, _Iteration(objective, start, self.seed))
+
+    def _solve(self, progress: Progress, iteration: _Iteration) -> SolverResult:
+        objective = progress.objective
         check, last_repair = PASSES_PER_CHECK, 0
+        n_coef = iteration.scaled.size
+        repair_cost = n_coef * (1.0 + n_coef / objective.design.n_rows) / COEFFICIENTS_PER_PASS
         for n_passes in range(1, self.max_iter + 1):
             iteration.read_all()
             if n_passes < min(check, self.max_iter):
@@ -196,8 +203,8 @@ class SGD:
             progress.offer_proba(iteration.distributions(iteration.table))
             progress.offer_proba(average)
             done = iteration.step < SHORTEST_STEP * iteration.longest
-            due = n_passes - last_repair >= iteration.scaled.size / COEFFICIENTS_PER_PASS
-            if progress.gap > self.tol * progress.value and (due or done):
+            due = done or n_passes == self.max_iter or n_passes - last_repair >= repair_cost
+            if due and progress.gap > self.tol * progress.value:
                 progress.offer_proba(repaired(objective, average))
                 last_repair = n_passes
             if progress.record():
