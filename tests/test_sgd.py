@@ -137,3 +137,12 @@ def test_steps_are_unbiased(name):
         moves.append((iteration.scaled - start) / -iteration.step)
     _, full, _ = objective.value_and_gradient(start / iteration.scale)
     np.testing.assert_allclose(np.mean(moves, axis=0), full / iteration.scale, atol=1e-12)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_columns_that_say_nothing(value, fit_intercept):
+    X, y = np.full((10, 3), value), np.arange(10) % 2
+    result = SGD(max_iter=10).solve(make_objective(X, y, 0.5, fit_intercept=fit_intercept))
+    assert result.value == pytest.approx(2.0 * (1.0 - 0.5**0.5))
+    assert not result.coef.any()

@@ -37,6 +37,9 @@ FEWEST_BATCHES = 32
 # A row is in one batch for every so much of its squared size, in units of the mean.
 SIZE_PER_COPY = 2.0
 
+# Rows may be all zero; a feature's root mean square is 1.
+SMALLEST_SIZE = 1e-12
+
 # The first step, in units of 1/(largest curvature of the squared features). It is halved when
 # a check finds no progress: the potential jumps where q is near 1, and so does its gradient.
 FIRST_STEP = 3.0
@@ -83,7 +86,7 @@ class _Iteration:
         self.half_width = objective.uncertainty.half_width / self.scale
         self.scaled = np.zeros(objective.shape) if start is None else start * self.scale
         sizes = design.squared_norms(self.scale) * design.weights * design.n_rows
-        self.batches = _Batches(sizes, self.rng)
+        self.batches = _Batches(np.maximum(sizes, SMALLEST_SIZE), self.rng)
         self.longest = 1.0 / (
             self._largest_curvature() + self.batches.largest_size / self.batches.rows_per_batch
         )
@@ -107,7 +110,7 @@ class _Iteration:
         design = self.objective.design
         direction, size = self.rng.normal(size=(1, design.n_features)), 1.0
         for _ in range(POWER_ITERATIONS):
-            direction /= np.linalg.norm(direction)
+            direction /= max(np.linalg.norm(direction), SMALLEST_SIZE)
             direction = design.adjoint(design.margins(direction / self.scale)) / self.scale
             size = float(np.linalg.norm(direction))
         return size
