@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 from problems import ALL_Q, REAL_SETS, load, make_objective
 
+from mgce_sklearn.design import Design
 from mgce_sklearn.solvers import SGD, InteriorPoint, Status, sgd
 from mgce_sklearn.solvers.sgd import ROWS_PER_BATCH, _Batches, _Iteration
 
@@ -146,3 +147,13 @@ def test_columns_that_say_nothing(value, fit_intercept):
     result = SGD(max_iter=10).solve(make_objective(X, y, 0.5, fit_intercept=fit_intercept))
     assert result.value == pytest.approx(2.0 * (1.0 - 0.5**0.5))
     assert not result.coef.any()
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("store", [np.asarray, sp.csr_array])
+def test_squared_norms_are_in_units_of_the_scale(store, fit_intercept):
+    X = np.array([[3.0, 0.0], [1.0, 2.0], [0.0, 5.0]])
+    design = Design(store(X), np.ones(3), fit_intercept)
+    scale = np.array([2.0, 0.5, 1.0][: design.n_features])
+    expected = ((X / [2.0, 0.5]) ** 2).sum(axis=1) + fit_intercept
+    np.testing.assert_allclose(design.squared_norms(scale), expected)
