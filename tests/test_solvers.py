@@ -11,7 +11,15 @@ import pytest
 from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
 from mgce_sklearn.parallel import SMALLEST_SHARE, RowTeam, row_team
-from mgce_sklearn.solvers import LBFGS, SOLVERS, InteriorPoint, Status, choose_solver
+from mgce_sklearn.solvers import (
+    LBFGS,
+    SOLVERS,
+    InteriorPoint,
+    Status,
+    certificate,
+    choose_solver,
+    lbfgs,
+)
 from mgce_sklearn.solvers.lbfgs import _Memory
 from mgce_sklearn.solvers.repair import repair
 
@@ -109,6 +117,30 @@ def test_lbfgs_counts_iterations_over_all_stages_of_the_smoothing():
     result = LBFGS(max_iter=needed - 1).solve(objective)
     assert result.status is Status.MAX_ITER
     assert result.n_iter == needed - 1
+
+
+@pytest.mark.parametrize("part", ["repair", "average"])
+def test_lbfgs_closes_more_of_the_gap_with_averages_and_repairs(part, monkeypatch):
+    objective = make_objective(*load_once("wine"), 0.9)
+    with_all = LBFGS(tol=1e-5).solve(objective)
+    if part == "repair":
+        monkeypatch.setattr(lbfgs, "repaired", lambda objective, proba: proba)
+    else:  # the average of the first alone
+        monkeypatch.setattr(lbfgs._Average, "add", lambda average, proba: None)
+    without = LBFGS(tol=1e-5).solve(objective)
+    assert with_all.coef == pytest.approx(without.coef, abs=1e-3)
+    assert with_all.relative_gap < without.relative_gap / 1.5
+
+
+@pytest.mark.parametrize("name", ["wine", "iris"])
+def test_a_certificate_of_coefficients_is_repaired(name):
+    objective = make_objective(*load_once(name), 0.0)
+    coef = InteriorPoint(tol=1e-4).solve(objective).coef
+    value, dual_value = certificate(objective, coef)
+    _, _, proba = objective.value_and_gradient(coef)
+    assert value == objective.value(coef)
+    assert value - dual_value < 0.5 * (value - objective.dual_point(proba).value)
+    assert dual_value <= certified(name, 0.0).value
 
 
 def test_lbfgs_memory_maps_the_last_change_to_the_last_step():

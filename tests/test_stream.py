@@ -107,6 +107,8 @@ def test_class_weights_as_factors():
     factors = {0: 1.0, 1: 2.0, 2: 0.5}
     one = MGCEClassifier(class_weight=factors).partial_fit(X, y, [0, 1, 2])
     other = MGCEClassifier().partial_fit(X, y, [0, 1, 2], np.array([1.0, 2.0, 0.5])[y])
+    plain = MGCEClassifier().partial_fit(X, y, [0, 1, 2])
+    assert np.abs(one.coef_ - plain.coef_).max() > 1e-2
     np.testing.assert_allclose(one.coef_, other.coef_)
 
 
