@@ -19,8 +19,13 @@ import scipy.sparse as sp
 
 Array = np.ndarray[Any, Any]
 
-# Rows converted to float64 at a time: small beside X, large beside the cost of a call.
+# Rows taken at a time: small beside X, large beside the cost of a call.
 ROWS_AT_A_TIME = 8192
+
+# Numbers that a block of rows has in an array (K, rows), of which there may be a dozen.
+NUMBERS_AT_A_TIME = 2**15
+
+ALL_ROWS = slice(None)
 
 
 @dataclass(frozen=True)
@@ -60,50 +65,67 @@ class Design:
         """Weights of a mean over rows: they sum to 1."""
         return self.sample_weight / self.total_weight
 
-    def _blocks(self) -> Iterator[tuple[slice, Any]]:
-        for start in range(0, self.n_rows, ROWS_AT_A_TIME):
-            rows = slice(start, min(start + ROWS_AT_A_TIME, self.n_rows))
-            yield rows, self.X[rows].astype(np.float64, copy=False)
+    def blocks(self, rows: slice = ALL_ROWS, width: int = 1) -> Iterator[slice]:
+        """Cut the rows into blocks, shorter ones for ``width`` numbers a row."""
+        start, stop, _ = rows.indices(self.n_rows)
+        size = min(ROWS_AT_A_TIME, max(1, NUMBERS_AT_A_TIME // width))
+        for begin in range(start, stop, size):
+            yield slice(begin, min(begin + size, stop))
 
-    def margins(self, coef: Array) -> Array:
-        """Compute x Wᵀ for every row.
+    def _blocks(self) -> Iterator[tuple[slice, Any]]:
+        for rows in self.blocks():
+            yield rows, self._block(rows)
+
+    def _block(self, rows: slice) -> Any:
+        return self.X[rows].astype(np.float64, copy=False)
+
+    def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
+        """Compute x Wᵀ for every row, or for some.
 
         Parameters
         ----------
         coef : ndarray of shape (C, d)
+        rows : slice, default=all
 
         Returns
         -------
         ndarray of shape (C, n)
             Class-major, as the kernels like it.
         """
-        out = np.empty((len(coef), self.n_rows))
+        start, stop, _ = rows.indices(self.n_rows)
+        out = np.empty((len(coef), stop - start))
         slopes = coef[:, : self.X.shape[1]]
-        for rows, block in self._blocks():
+        for part in self.blocks(rows):
+            block = self._block(part)
             # A sparse block must stand on the left for the product to be an ndarray.
-            out[:, rows] = (block @ slopes.T).T if sp.issparse(block) else slopes @ block.T
+            product = (block @ slopes.T).T if sp.issparse(block) else slopes @ block.T
+            out[:, part.start - start : part.stop - start] = product
         if self.fit_intercept:
             out += coef[:, -1:]
         return out
 
-    def adjoint(self, rows_by_class: Array) -> Array:
-        """Compute the weighted mean over rows of r_i ⊗ x_i.
+    def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
+        """Compute the weighted mean over rows of r_i ⊗ x_i, or what some rows add to it.
 
         Parameters
         ----------
         rows_by_class : ndarray of shape (C, n)
+            A column for each of the rows.
+        rows : slice, default=all
 
         Returns
         -------
         ndarray of shape (C, d)
         """
-        weighted = rows_by_class * self.weights
-        out = np.zeros((len(weighted), self.n_features))
+        start, _, _ = rows.indices(self.n_rows)
+        out = np.zeros((len(rows_by_class), self.n_features))
         slopes = out[:, : self.X.shape[1]]
-        for rows, block in self._blocks():
-            slopes += weighted[:, rows] @ block
-        if self.fit_intercept:
-            out[:, -1] = weighted.sum(axis=1)
+        for part in self.blocks(rows):
+            weighted = rows_by_class[:, part.start - start : part.stop - start]
+            weighted = weighted * self.weights[part]
+            slopes += weighted @ self._block(part)
+            if self.fit_intercept:
+                out[:, -1] += weighted.sum(axis=1)
         return out
 
     def split(self, coef: Array) -> tuple[Array, Array]:

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mgce_sklearn.design import Design
+from mgce_sklearn.design import ALL_ROWS, Design
 from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
+Sum = TypeVar("Sum", float, Array)
+
+# One column a row, whole (K, n) or as a function of the rows wanted.
+Columns = Array | Callable[[slice], Array]
 
 
 class DualPoint(NamedTuple):
@@ -66,9 +71,22 @@ class Objective:
         """First class that has coefficients; those before it have margin 0."""
         return self.n_classes - self.shape[0]
 
-    def margins(self, coef: Array) -> Array:
+    def sum_over_rows(self, term: Callable[[slice], Sum], team: RowTeam | None = None) -> Sum:
+        """Add what ``term`` returns for blocks of rows, in the threads of a team if given.
+
+        An array (K, n) is as large as X where d is small: what needs a few of them on the way
+        to a sum takes the rows in blocks.
+        """
+
+        def share(start: int, stop: int) -> Any:
+            blocks = self.design.blocks(slice(start, stop), self.n_classes)
+            return sum(map(term, blocks))
+
+        return share(0, self.design.n_rows) if team is None else sum(team.run(share))
+
+    def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
         """Return the margins (K, n) of all classes."""
-        return self.with_reference(self.design.margins(coef))
+        return self.with_reference(self.design.margins(coef, rows))
 
     def with_reference(self, margins: Array) -> Array:
         """Put the zero margins of classes without coefficients before the others."""
@@ -76,19 +94,23 @@ class Objective:
             return margins
         return np.vstack([np.zeros((self.first_class, margins.shape[1])), margins])
 
-    def adjoint(self, rows_by_class: Array) -> Array:
+    def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
         """Return mean r_i ⊗ x_i (C, d) over the classes that have coefficients."""
-        return self.design.adjoint(rows_by_class[self.first_class :])
+        return self.design.adjoint(rows_by_class[self.first_class :], rows)
 
     def linear_part(self, coef: Array) -> float:
         """Return -<tau, W> + <half_width, |W|>."""
         penalty = np.vdot(self.uncertainty.half_width, np.abs(coef))
         return float(penalty - np.vdot(self.uncertainty.tau, coef))
 
-    def value(self, coef: Array) -> float:
+    def value(self, coef: Array, team: RowTeam | None = None) -> float:
         """Return R(W)."""
-        psi, _ = self.potential.value_and_gradient(self.margins(coef))
-        return float(self.design.weights @ psi) + self.linear_part(coef)
+
+        def mean_psi(rows: slice) -> float:
+            psi = self.potential.value(self.margins(coef, rows))
+            return float(self.design.weights[rows] @ psi)
+
+        return self.sum_over_rows(mean_psi, team) + self.linear_part(coef)
 
     def value_and_gradient(self, coef: Array) -> tuple[float, Array, Array]:
         """Return R(W), the gradient (C, d) of its smooth part, and p (K, n)."""
@@ -96,9 +118,13 @@ class Objective:
         value = float(self.design.weights @ psi) + self.linear_part(coef)
         return value, self.excess(proba), proba
 
-    def excess(self, proba: Array) -> Array:
+    def excess(self, proba: Columns, team: RowTeam | None = None) -> Array:
         """Return mean (p_i - onehot(y_i)) ⊗ x_i, bounded by half_width if p is feasible."""
-        return self.adjoint(proba) - self.uncertainty.tau
+
+        def mean(rows: slice) -> Array:
+            return self.adjoint(columns_of(proba, rows), rows)
+
+        return self.sum_over_rows(mean, team) - self.uncertainty.tau
 
     def hessian_product(self, coef: Array) -> Callable[[Array], Array]:
         """Return the map from a direction (C, d) to the second derivative along it."""
@@ -126,17 +152,40 @@ class Objective:
             gram.add(cross * self.design.weights[rows], self.design.features(rows.start, rows.stop))
         return gram.matrix()
 
-    def dual_point(self, proba: Array) -> DualPoint:
+    def dual_point(self, proba: Columns, team: RowTeam | None = None) -> DualPoint:
         """Shrink p (K, n) toward the labels until it is feasible, and take its value.
 
         p(theta) = onehot(y) + theta (p - onehot(y)), with theta in [0, 1] the largest that
         meets every constraint. theta = 0 always does.
         """
-        proba = np.maximum(proba, 0.0)
-        proba /= proba.sum(axis=0)
-        excess, width = np.abs(self.excess(proba)), self.uncertainty.half_width
+
+        def distributions(rows: slice) -> Array:
+            columns = np.maximum(columns_of(proba, rows), 0.0)
+            columns /= columns.sum(axis=0)
+            return columns
+
+        excess, width = np.abs(self.excess(distributions, team)), self.uncertainty.half_width
         violated = excess > width
         shrink = float(np.min(width[violated] / excess[violated], initial=1.0))
-        proba *= shrink
-        proba[self.codes, np.arange(len(self.codes))] += 1.0 - shrink
-        return DualPoint(float(self.design.weights @ self.potential.entropy(proba)), shrink)
+
+        def shrunk(rows: slice) -> Array:
+            columns = distributions(rows)
+            columns *= shrink
+            columns[self.codes[rows], np.arange(columns.shape[1])] += 1.0 - shrink
+            return columns
+
+        return DualPoint(self.mean_entropy(shrunk, team), shrink)
+
+    def mean_entropy(self, proba: Columns, team: RowTeam | None = None) -> float:
+        """Return the mean of H_q(p) over the rows of p (K, n)."""
+
+        def part(rows: slice) -> float:
+            entropy = self.potential.entropy(columns_of(proba, rows))
+            return float(self.design.weights[rows] @ entropy)
+
+        return self.sum_over_rows(part, team)
+
+
+def columns_of(columns: Columns, rows: slice) -> Array:
+    """Return the columns (K, rows) of some rows."""
+    return columns(rows) if callable(columns) else columns[:, rows]

@@ -107,7 +107,7 @@ def follow(
         begin = time.perf_counter()
         objective = problem.objective(float(q), lam)
         name, solver = settings.solver_for(objective)
-        nearest = _neighbour(solved, lam) if solved else start
+        nearest = _neighbour(solved, objective, lam) if solved else start
         result = solver.solve(objective, start=nearest, restartable=position < len(lams))
         seconds = time.perf_counter() - begin
         yield PathPoint(lam, objective, name, result, seconds)
@@ -124,7 +124,7 @@ def _edges(solved: Iterable[float], lam: float) -> list[float]:
     return [edge for edge in (below, above) if edge is not None]
 
 
-def _neighbour(solved: dict[float, SolverResult], lam: float) -> SolverResult:
+def _neighbour(solved: dict[float, SolverResult], objective: Objective, lam: float) -> SolverResult:
     """Return the nearest result or, between two, their mixture for this lam."""
     low, *rest = _edges(solved, lam)
     one = solved[low]
@@ -132,7 +132,7 @@ def _neighbour(solved: dict[float, SolverResult], lam: float) -> SolverResult:
         return one
     (high,) = rest
     share = (lam - low) / (high - low)
-    return replace(one, restart=one.restart.between(solved[high].restart, share))
+    return replace(one, restart=one.restart.between(solved[high].restart, share, objective))
 
 
 def leapfrog(lams: Array) -> Array:

@@ -21,6 +21,9 @@ Array = np.ndarray[Any, Any]
 class Potential(Protocol):
     """What an objective needs of a potential; arrays are class-major, (K, n)."""
 
+    def value(self, margins: Array) -> Array:
+        """Return psi (n,)."""
+
     def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
         """Return psi (n,) and p (K, n)."""
 
@@ -46,6 +49,12 @@ class MGCEPotential:
 
     q: float
     eps: float = 0.0
+
+    def value(self, margins: Array) -> Array:
+        """Return psi (n,)."""
+        if self.eps > 0.0:
+            return self.curvature(margins)[0]
+        return kernels.threshold(margins.T, self.q)
 
     def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
         """Return psi (n,) and its gradient, the worst-case distribution p* (K, n)."""

@@ -75,8 +75,12 @@ class Problem:
                 f"y must have at least 2 classes among the rows with positive weight; got 1 "
                 f"class ({classes.tolist()[0]!r}). Add rows of another class."
             )
-        factors = class_factors(class_weight, classes, codes, sample_weight)
-        design = Design(X, sample_weight * factors[codes], fit_intercept)
+        # Seldom more than a byte a row.
+        codes = codes.astype(np.min_scalar_type(len(classes) - 1))
+        if class_weight is not None:
+            factors = class_factors(class_weight, classes, codes, sample_weight)
+            sample_weight = sample_weight * factors[codes]
+        design = Design(X, sample_weight, fit_intercept)
         uncertainty = UncertaintySet.from_sample(design, codes, len(classes), lam=1.0)
         return cls(design, codes, classes, uncertainty)
 
@@ -103,7 +107,10 @@ class Problem:
         """
         objective = self.objective(q=0.0, lam=1.0)
         n_classes = objective.n_classes
-        uniform = np.full((n_classes, self.design.n_rows), 1.0 / n_classes)
+
+        def uniform(rows: slice) -> Array:
+            return np.full((n_classes, rows.stop - rows.start), 1.0 / n_classes)
+
         excess, width = np.abs(objective.excess(uniform)), objective.uncertainty.half_width
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
 

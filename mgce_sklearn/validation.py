@@ -105,7 +105,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
         With the first offending row.
     """
     if sample_weight is None:
-        return np.ones(n_rows)
+        return np.broadcast_to(1.0, n_rows)  # one number in memory
     weights = np.asarray(sample_weight, dtype=np.float64)
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from problems import ALL_Q
@@ -12,16 +14,58 @@ K = 4
 N = 9
 
 
-def random_state(n=N):
+class Point(NamedTuple):
+    """What a `RowState` and the margins stand for, as the equations have it."""
+
+    log_rule: np.ndarray
+    slack: np.ndarray
+    proba: np.ndarray
+    edge: np.ndarray
+    multiplier: np.ndarray
+    spare: np.ndarray
+
+
+def random_state(q, n=N, scale=1.0, log_rule=None):
+    """Rows and their margins."""
     rng = np.random.default_rng(0)
-    return barrier.RowState(
-        log_rule=rng.uniform(-6, 1.4, (K, n)),  # on the way h may exceed 1
-        slack=rng.uniform(0.1, 2, (K, n)),
-        proba=rng.uniform(0.1, 1, (K, n)),
-        edge=rng.uniform(0.1, 1, (K, n)),
-        multiplier=rng.uniform(0.5, 2, n),
-        spare=rng.uniform(0.1, 1, n),
-    )
+    state = barrier.new_rows(K, n)
+    if log_rule is None:
+        log_rule = rng.uniform(-6, 1.4, (K, n))  # on the way h may exceed 1
+    slack = scale * rng.uniform(0.1, 2, (K, n))
+    state.distance[:] = barrier.nearer(slack, 2.0 ** (q * log_rule), q)
+    for array in (state.proba, state.edge):
+        array[:] = rng.uniform(0.1, 1, (K, n))
+    state.multiplier[:] = rng.uniform(0.5, 2, n)
+    state.spare[:] = scale * rng.uniform(0.1, 1, n)
+    state.threshold[:] = rng.normal(size=n)
+    return state, q_logarithm(log_rule, q) - slack + state.threshold
+
+
+def q_logarithm(log_rule, q):
+    return np.log(2) * log_rule if q == 0 else np.expm1(q * np.log(2) * log_rule) / q
+
+
+def point_of(state, margins, q):
+    slack, c = barrier.both(state.distance.astype(float), margins - state.threshold, q)
+    t = margins - state.threshold + slack
+    log_rule = t / np.log(2) if q == 0.0 else np.log2(c) / q
+    edge = state.edge.astype(float)
+    return Point(log_rule, slack, state.proba, edge, state.multiplier, state.spare)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+def test_one_distance_and_the_margins_give_both_bounds(q):
+    rng = np.random.default_rng(0)
+    slack, c = 10.0 ** rng.uniform(-14, 1, (2, 1000))
+    if q == 0.0:
+        c[:] = 1.0
+    margins_less_psi = (c - 1.0) / q - slack if q > 0.0 else rng.normal(size=1000)
+    distance = barrier.nearer(slack, c, q)
+    # z is a difference: its rounding shows in the larger of the two, and there alone.
+    again = barrier.both(distance, margins_less_psi, q)
+    np.testing.assert_allclose(again, [slack, c], rtol=1e-14, atol=1e-14 / max(q, 1e-2))
+    smaller = [np.where(distance > 0, again[0], slack), np.where(distance > 0, c, again[1])]
+    np.testing.assert_allclose(smaller, [slack, c], rtol=1e-14)
 
 
 def newton_system(state, i, q, products):
@@ -77,13 +121,14 @@ def affine_products(state, i, q):
 @pytest.mark.parametrize("q", ALL_Q)
 @pytest.mark.parametrize("first", [0, 1])
 def test_elimination(q, first):
-    state = random_state()
+    state, margins = random_state(q)
+    point = point_of(state, margins, q)
     n_pairs = (K - first) * (K - first + 1) // 2
     curvature = np.empty((n_pairs, N))
     kappa, center = np.empty((K, N)), np.empty((K, N))
-    barrier.eliminate(state, 0, N, q, first, curvature, kappa, center)
+    barrier.eliminate(state, 0, N, q, margins, first, curvature, kappa, center)
     for i in range(N):
-        jacobian, right = newton_system(state, i, q, affine_products(state, i, q))
+        jacobian, right = newton_system(point, i, q, affine_products(point, i, q))
         expected_kappa = np.linalg.solve(jacobian, right)[2 * K : 3 * K]
         np.testing.assert_allclose(kappa[:, i], expected_kappa, rtol=1e-9, atol=1e-11)
         margin_steps = np.zeros((len(right), K))
@@ -94,16 +139,16 @@ def test_elimination(q, first):
         )
         np.testing.assert_allclose(C.sum(axis=1), 0.0, atol=1e-11)
         assert np.linalg.eigvalsh((C + C.T) / 2).min() >= -1e-11
-        _, unit = newton_system(state, i, q, (np.ones(K), np.full(K, q), 1.0))
-        _, none = newton_system(state, i, q, (np.zeros(K), np.zeros(K), 0.0))
+        _, unit = newton_system(point, i, q, (np.ones(K), np.full(K, q), 1.0))
+        _, none = newton_system(point, i, q, (np.zeros(K), np.zeros(K), 0.0))
         expected_center = np.linalg.solve(jacobian, unit - none)[2 * K : 3 * K]
         np.testing.assert_allclose(center[:, i], expected_center, rtol=1e-9, atol=1e-11)
 
 
-def follow(state, q, stages, margin_steps, nu=0.0, reach=(1.0, 1.0), lengths=(0.0, 0.0)):
+def follow(state, margins, q, stages, margin_steps, nu=0.0, reach=(1.0, 1.0), lengths=(0.0, 0.0)):
     kappa, rates, sums = np.empty((K, N)), np.zeros(2), np.zeros(4)
     barrier.follow(
-        state, 0, N, q, np.full(N, 1 / N), stages, margin_steps, nu,
+        state, 0, N, q, np.full(N, 1 / N), stages, np.stack([margins, *margin_steps]), nu,
         np.array(reach), np.array(lengths), kappa, rates, sums,
     )  # fmt: skip
     return kappa, rates, sums
@@ -157,55 +202,59 @@ def test_directions_rates_and_moves(q, stages):
     rng = np.random.default_rng(1)
     margin_steps = rng.normal(size=(3, K, N)) * 0.1
     nu, reach = 0.2, (0.7, 0.9)
-    state = random_state()
-    step = step_by_dense_solve(state, q, stages, margin_steps, nu, reach)
+    state, margins = random_state(q)
+    point = point_of(state, margins, q)
+    step = step_by_dense_solve(point, q, stages, margin_steps, nu, reach)
     dt, ds, dp, de = (step[j * K : (j + 1) * K] for j in range(4))
-    dy, dzeta = step[4 * K], step[4 * K + 1]
-    _, rates, sums = follow(state, q, stages, margin_steps, nu, reach)
+    dy, dzeta, dpsi = step[4 * K :]
+    _, rates, sums = follow(state, margins, q, stages, margin_steps, nu, reach)
 
-    c = 2.0 ** (q * state.log_rule)
-    room = np.maximum(1 - np.log(2) * state.log_rule, 0.5)
-    ratios = [-ds / state.slack, -q * dt / c, -dzeta / state.spare, dt / c / room]
+    c = 2.0 ** (q * point.log_rule)
+    room = np.maximum(1 - np.log(2) * point.log_rule, 0.5)
+    ratios = [-ds / point.slack, -q * dt / c, -dzeta / point.spare, dt / c / room]
     primal = max(0.0, *(np.max(r) for r in ratios))
-    ratios = [-dp / state.proba, -de / state.edge, -dy / state.multiplier]
+    ratios = [-dp / point.proba, -de / point.edge, -dy / point.multiplier]
     dual = max(0.0, *(np.max(r) for r in ratios))
     np.testing.assert_allclose(rates, [primal, dual], rtol=1e-9)
 
     def total(a, b):
-        products = ((state.proba + b * dp) * (state.slack + a * ds)).sum(axis=0)
-        products += (state.multiplier + b * dy) * (state.spare + a * dzeta)
+        products = ((point.proba + b * dp) * (point.slack + a * ds)).sum(axis=0)
+        products += (point.multiplier + b * dy) * (point.spare + a * dzeta)
         if q > 0:
-            products += ((state.edge + b * de) * (c + a * q * dt)).sum(axis=0) / q
+            products += ((point.edge + b * de) * (c + a * q * dt)).sum(axis=0) / q
         return products.mean()
 
     for a, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.3, 0.8)):
         assert sums @ (1, a, b, a * b) == pytest.approx(total(a, b), rel=1e-9)
 
     a, b = 0.2 / max(1, primal), 0.3 / max(1, dual)
-    moved = random_state()
-    follow(moved, q, stages, margin_steps, nu, reach, (a, b))
-    t = np.log(2) * state.log_rule if q == 0 else np.expm1(q * np.log(2) * state.log_rule) / q
-    new_t = np.log(2) * moved.log_rule if q == 0 else np.expm1(q * np.log(2) * moved.log_rule) / q
-    np.testing.assert_allclose(new_t, t + a * dt, atol=1e-10)
-    np.testing.assert_allclose(moved.slack, state.slack + a * ds, atol=1e-10)
+    moved, _ = random_state(q)
+    follow(moved, margins, q, stages, margin_steps, nu, reach, (a, b))
     np.testing.assert_allclose(moved.proba, state.proba + b * dp, atol=1e-10)
-    np.testing.assert_allclose(moved.edge, state.edge + b * de, atol=1e-10)
     np.testing.assert_allclose(moved.multiplier, state.multiplier + b * dy, atol=1e-10)
     np.testing.assert_allclose(moved.spare, state.spare + a * dzeta, atol=1e-10)
+    np.testing.assert_allclose(moved.threshold, state.threshold + a * dpsi, atol=1e-10)
+    # What is stored in single precision.
+    distance = barrier.nearer(point.slack + a * ds, c + a * q * dt, q)
+    np.testing.assert_allclose(moved.distance, distance, rtol=1e-7)
+    np.testing.assert_allclose(moved.edge, point.edge + b * de, rtol=1e-7)
+    # It tells s and c apart from rounding: at the new margins both are what they should be.
+    after = point_of(moved, margins + a * margin_steps[stages - 1], q)
+    np.testing.assert_allclose(after.slack, point.slack + a * ds, rtol=1e-7)
+    np.testing.assert_allclose(2.0 ** (q * after.log_rule), c + a * q * dt, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("log_rule", "scale", "length"), [(None, 100.0, 0.1), (1.3, 1.0, 10.0)])
 def test_the_primal_rate_limits_the_growth_of_the_rule(log_rule, scale, length):
     """log h stays below 1, or grows by no more than 1/2 where it is near that or above."""
-    state = random_state()
-    state = state._replace(slack=scale * state.slack, spare=scale * state.spare)
-    if log_rule is not None:
-        state.log_rule[:] = log_rule
+    log_rules = None if log_rule is None else np.full((K, N), log_rule)
+    state, margins = random_state(0.0, scale=scale, log_rule=log_rules)
+    point = point_of(state, margins, 0.0)
     margin_steps = length * np.random.default_rng(1).normal(size=(3, K, N))
-    step = step_by_dense_solve(state, 0.0, 1, margin_steps, 0.0, (1.0, 1.0))
-    growth = np.max(step[:K] / np.maximum(1 - np.log(2) * state.log_rule, 0.5))
-    others = max(np.max(-step[K : 2 * K] / state.slack), np.max(-step[4 * K + 1] / state.spare))
-    _, rates, _ = follow(state, 0.0, 1, margin_steps)
+    step = step_by_dense_solve(point, 0.0, 1, margin_steps, 0.0, (1.0, 1.0))
+    growth = np.max(step[:K] / np.maximum(1 - np.log(2) * point.log_rule, 0.5))
+    others = max(np.max(-step[K : 2 * K] / point.slack), np.max(-step[4 * K + 1] / point.spare))
+    _, rates, _ = follow(state, margins, 0.0, 1, margin_steps)
     assert rates[0] == pytest.approx(max(growth, others), rel=1e-9)
     assert (growth > others) == (log_rule is None)
 
@@ -216,14 +265,15 @@ def test_next_correction_is_the_change_of_kappa(q, stages):
     """kappa + its increments gives the next direction's dp at equal margin steps."""
     margin_steps = np.zeros((3, K, N))
     nu, reach = 0.2, (0.7, 0.9)
-    state = random_state()
-    increment, _, _ = follow(state, q, stages, margin_steps, nu, reach)
-    now = step_by_dense_solve(state, q, stages, margin_steps, nu, reach)[2 * K : 3 * K]
-    after = step_by_dense_solve(state, q, stages + 1, margin_steps, nu, reach)[2 * K : 3 * K]
+    state, margins = random_state(q)
+    point = point_of(state, margins, q)
+    increment, _, _ = follow(state, margins, q, stages, margin_steps, nu, reach)
+    now = step_by_dense_solve(point, q, stages, margin_steps, nu, reach)[2 * K : 3 * K]
+    after = step_by_dense_solve(point, q, stages + 1, margin_steps, nu, reach)[2 * K : 3 * K]
     expected = after - now
     if stages == 1:  # its nu is left out, and comes as kappa_center
         center = np.empty((K, N))
-        barrier.eliminate(state, 0, N, q, 0, np.empty((10, N)), np.empty((K, N)), center)
+        barrier.eliminate(state, 0, N, q, margins, 0, np.empty((10, N)), np.empty((K, N)), center)
         expected = expected - nu * center
     np.testing.assert_allclose(increment, expected, rtol=1e-8, atol=1e-10)
 
@@ -232,24 +282,25 @@ def test_rows_in_pieces_equal_the_whole():
     """Blocks that begin anywhere, with more rows than are treated together."""
     n, q, nu, reach = 600, 0.7, 0.2, np.array([0.7, 0.9])
     rng = np.random.default_rng(0)
-    weights, margin_steps = rng.random(n), 0.1 * rng.normal(size=(3, K, n))
+    weights, margins = rng.random(n), 0.1 * rng.normal(size=(4, K, n))
+    margins[0] = random_state(q, n)[1]
 
     def everything(pieces):
         """Every result, with sums and rates over the pieces and the rest side by side."""
-        state, written = random_state(n), []
+        (state, _), written = random_state(q, n), []
         rates, sums, no_step, step = np.zeros(2), np.zeros(4), np.zeros(2), np.array([1e-3, 2e-3])
         for start, stop in pieces:
             size = stop - start
             curvature, kappas = np.empty((10, size)), np.empty((4, K, size))
-            steps = np.ascontiguousarray(margin_steps[:, :, start:stop])
-            barrier.eliminate(state, start, stop, q, 0, curvature, kappas[0], kappas[1])
+            part = np.ascontiguousarray(margins[:, :, start:stop])
+            barrier.eliminate(state, start, stop, q, part[0], 0, curvature, kappas[0], kappas[1])
             for stages, kappa in ((1, kappas[2]), (3, kappas[3])):
                 barrier.follow(
-                    state, start, stop, q, weights, stages, steps,
+                    state, start, stop, q, weights, stages, part,
                     nu, reach, no_step, kappa, rates, sums,
                 )  # fmt: skip
             barrier.follow(
-                state, start, stop, q, weights, 3, steps,
+                state, start, stop, q, weights, 3, part,
                 nu, reach, step, kappas[3].copy(), rates, sums,
             )  # fmt: skip
             written.append(np.vstack([curvature, kappas.reshape(4 * K, size)]))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
+from mgce_sklearn.kernels import barrier
 from mgce_sklearn.parallel import SMALLEST_SHARE, RowTeam, row_team
 from mgce_sklearn.solvers import (
     LBFGS,
@@ -285,14 +286,19 @@ def test_a_start_between_two_neighbours_keeps_what_holds_for_both(q):
         solver.solve(make_objective(X, y, q, lam), restartable=True) for lam in (0.4, 0.1)
     )
     objective = make_objective(X, y, q, 0.2)
-    between = narrow.restart.between(wide.restart, 1 / 3)
+    between = narrow.restart.between(wide.restart, 1 / 3, objective)
     rows, point = between.at(objective, objective.uncertainty.half_width)
-    assert all((array > 0).all() for array in (*rows[1:3], *rows[4:], *point))
+    assert all((array > 0).all() for array in (rows.proba, rows.multiplier, rows.spare, *point))
     np.testing.assert_allclose(rows.proba.sum(axis=0), 1.0, rtol=1e-9)
-    h = 2.0**rows.log_rule
-    t = np.log(h) if q == 0.0 else (h**q - 1.0) / q
-    psi = rows.slack - t + objective.margins(point.plus - point.minus)
-    np.testing.assert_allclose(psi, psi[:1].repeat(3, axis=0), atol=1e-9)
+
+    def bounds(rows, point):  # s and c
+        margins = objective.margins(point.plus - point.minus)
+        return np.array(barrier.both(rows.distance, margins - rows.threshold, q))
+
+    low, high = (bounds(kept.rows, kept.point) for kept in (narrow.restart, wide.restart))
+    assert (low > 0).all() and (high > 0).all()
+    single = 2e-7  # the precision of one of the two
+    np.testing.assert_allclose(bounds(rows, point), low * 2 / 3 + high / 3, rtol=single)
 
     def residual(rows, point):  # of u = half_width + g and v = half_width - g
         return point.upper - point.lower - 2.0 * objective.excess(rows.proba)

@@ -41,11 +41,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgce_sklearn.kernels.compilation import jit
-from mgce_sklearn.kernels.elementary import LOG2E, exp2, log2_1p
+from mgce_sklearn.kernels.elementary import LOG2E, exp2, log2, log2_1p
 
 Array = np.ndarray[Any, Any]
 
 LN2 = 1.0 / LOG2E
+TINY = np.finfo(np.float64).tiny
+
+# Below, c is so near to 1 that log2(c)/q would lose digits. Above, c may be so near to 0 that
+# c - 1 would.
+LEAST_Q_OF_LOGARITHMS = 0.01
 
 
 class RowState(NamedTuple):
@@ -53,20 +58,53 @@ class RowState(NamedTuple):
 
     Attributes
     ----------
-    log_rule : ndarray of shape (K, n)
-        log2 h_k. Kept instead of c = h^q, it loses no digits where h is tiny or q is.
-    slack, proba, edge : ndarray of shape (K, n)
-        s, its multiplier p, and e, the multiplier of c >= 0.
+    distance : ndarray of shape (K, n), float32
+        How far t_k is from the nearer of its bounds: s_k if that is m_k - psi, and
+        -c_k/q, negative, if it is -1/q. With the margins and psi it gives both: the larger
+        is a sum of positive numbers, so that neither loses digits, and s = t - m + psi holds
+        by construction, so that errors of rounding do not add up over the steps. What single
+        precision changes is a small part of the smaller distance.
+    proba : ndarray of shape (K, n)
+        p_k, the multiplier of s_k.
+    edge : ndarray of shape (K, n), float32
+        e_k, the multiplier of c_k >= 0. It is in no sum over rows or classes, and what
+        rounding adds to y g = p + e is a residual that the next step removes.
     multiplier, spare : ndarray of shape (n,)
         y and zeta, of the constraint on the sum of h.
+    threshold : ndarray of shape (n,)
+        psi.
     """
 
-    log_rule: Array
-    slack: Array
+    distance: Array
     proba: Array
     edge: Array
     multiplier: Array
     spare: Array
+    threshold: Array
+
+
+def new_rows(n_classes: int, n_rows: int) -> RowState:
+    """Return a state of so many rows, with nothing in it yet."""
+    shape = n_classes, n_rows
+    return RowState(
+        np.empty(shape, np.float32), np.empty(shape), np.empty(shape, np.float32),
+        np.empty(n_rows), np.empty(n_rows), np.empty(n_rows),
+    )  # fmt: skip
+
+
+def nearer(slack: Array, c: Array, q: float) -> Array:
+    """Return `RowState.distance` of given s and c."""
+    if q == 0.0:
+        return slack
+    return np.where(slack <= c / q, slack, -c / q)
+
+
+def both(distance: Array, margins_less_psi: Array, q: float) -> tuple[Array, Array]:
+    """Return s and c of given distances: the inverse of `nearer`."""
+    z = 1.0 + q * margins_less_psi
+    inside = distance > 0.0
+    slack = np.where(inside, distance, -distance - np.minimum(z, 0.0) / max(q, TINY))
+    return slack, np.where(inside, np.maximum(z, 0.0) + q * distance, -q * distance)
 
 
 class _Scratch(NamedTuple):
@@ -76,7 +114,7 @@ class _Scratch(NamedTuple):
     doubles the time that the kernels take to compile.
     """
 
-    wide: Array  # (17, K, lanes)
+    wide: Array  # (19, K, lanes)
     flat: Array  # (14, lanes)
 
 
@@ -99,7 +137,9 @@ class _Scratch(NamedTuple):
     DS,
     DP,
     DE,
-) = range(17)
+    SLACK,
+    LOG_RULE,  # log2 h
+) = range(19)
 
 # First index of `flat`.
 (
@@ -122,7 +162,7 @@ class _Scratch(NamedTuple):
 
 @jit
 def _scratch(n_classes, lanes):
-    return _Scratch(np.empty((17, n_classes, lanes)), np.empty((14, lanes)))
+    return _Scratch(np.empty((19, n_classes, lanes)), np.empty((14, lanes)))
 
 
 @jit
@@ -132,7 +172,31 @@ def _lanes(n_classes):
 
 
 @jit
-def _factor(w, state, start, lanes, q):
+def _unpack(w, state, start, lanes, q, margins, offset):
+    """Fill in s, c and log2 h."""
+    w_c, w_slack, w_log_rule = w.wide[C], w.wide[SLACK], w.wide[LOG_RULE]
+    scale = 1.0 / q if q > 0.0 else 0.0
+    for k in range(state.proba.shape[0]):
+        for i in range(lanes):
+            distance = np.float64(state.distance[k, start + i])
+            z = 1.0 + q * (margins[k, offset + i] - state.threshold[start + i])
+            near = abs(distance)
+            # Rounding of z must not make the nearer bound the other one.
+            above = z if (z > 0.0) & (distance > 0.0) else 0.0
+            below = -z if (z < 0.0) & (distance < 0.0) else 0.0
+            w_c[k, i] = q * near + above
+            w_slack[k, i] = near + scale * below
+        if q >= LEAST_Q_OF_LOGARITHMS:
+            for i in range(lanes):
+                w_log_rule[k, i] = scale * log2(w_c[k, i])
+        else:
+            for i in range(lanes):
+                t = margins[k, offset + i] - state.threshold[start + i] + w_slack[k, i]
+                w_log_rule[k, i] = scale * log2_1p(q * t) if q > 0.0 else LOG2E * t
+
+
+@jit
+def _factor(w, state, start, lanes, q, margins, offset):
     """Fill in the elimination's coefficients, the residuals, and the affine targets nu = 0."""
     w_c, w_g, w_ratio, w_rest = w.wide[C], w.wide[G], w.wide[RATIO], w.wide[REST]
     w_inverse, w_beta, w_delta, w_r_rule = (
@@ -142,9 +206,11 @@ def _factor(w, state, start, lanes, q):
         w.wide[R_RULE],
     )
     w_u_slack, w_u_edge = w.wide[U_SLACK], w.wide[U_EDGE]
+    w_slack, w_log_rule = w.wide[SLACK], w.wide[LOG_RULE]
     w_E, w_S, w_T, w_Q = w.flat[E], w.flat[S], w.flat[T], w.flat[Q]
     w_r_proba, w_r_rule_sum, w_u_spare = w.flat[R_PROBA], w.flat[R_RULE_SUM], w.flat[U_SPARE]
     y, zeta = state.multiplier, state.spare
+    _unpack(w, state, start, lanes, q, margins, offset)
     for i in range(lanes):
         w_E[i] = zeta[start + i] / y[start + i]
         w_S[i] = 0.0
@@ -155,13 +221,12 @@ def _factor(w, state, start, lanes, q):
     for k in range(state.proba.shape[0]):
         for i in range(lanes):
             j = start + i
-            p, s, e = state.proba[k, j], state.slack[k, j], state.edge[k, j]
-            c = exp2(q * state.log_rule[k, j])
-            g = exp2((1.0 - q) * state.log_rule[k, j])
+            p, s, e = state.proba[k, j], w_slack[k, i], state.edge[k, j]
+            c, g = w_c[k, i], exp2((1.0 - q) * w_log_rule[k, i])
             ratio = p / s
             rest = (y[j] * (1.0 - q) * g + q * e) / c
             inverse = 1.0 / (rest + ratio)
-            w_c[k, i], w_g[k, i], w_ratio[k, i] = c, g, ratio
+            w_g[k, i], w_ratio[k, i] = g, ratio
             w_rest[k, i], w_inverse[k, i] = rest, inverse
             beta = ratio * g * inverse
             delta = ratio * rest * inverse
@@ -279,6 +344,7 @@ def _direction(w, state, start, lanes, q, margin_step, offset):
 @jit
 def _second_order(w, state, start, lanes, q):
     """Mehrotra's correction: the products that the linearisation dropped."""
+    w_slack = w.wide[SLACK]
     w_c, w_next_slack, w_next_edge, w_dt = (
         w.wide[C],
         w.wide[NEXT_SLACK],
@@ -291,20 +357,21 @@ def _second_order(w, state, start, lanes, q):
         w_next_spare[i] = -w_dy[i] * w_dzeta[i] / state.multiplier[start + i]
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            w_next_slack[k, i] = -w_dp[k, i] * w_ds[k, i] / state.slack[k, start + i]
+            w_next_slack[k, i] = -w_dp[k, i] * w_ds[k, i] / w_slack[k, i]
             w_next_edge[k, i] = -w_de[k, i] * q * w_dt[k, i] / w_c[k, i]
 
 
 @jit
 def _unit_targets(w, state, start, lanes, q):
     """Write what one unit of nu adds to the targets."""
+    w_slack = w.wide[SLACK]
     w_c, w_next_slack, w_next_edge = w.wide[C], w.wide[NEXT_SLACK], w.wide[NEXT_EDGE]
     w_next_spare = w.flat[NEXT_SPARE]
     for i in range(lanes):
         w_next_spare[i] = 1.0 / state.multiplier[start + i]
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            w_next_slack[k, i] = 1.0 / state.slack[k, start + i]
+            w_next_slack[k, i] = 1.0 / w_slack[k, i]
             w_next_edge[k, i] = q / w_c[k, i]
 
 
@@ -320,6 +387,7 @@ def _pull(product, target):
 @jit
 def _centrality(w, state, start, lanes, q, nu, primal, dual):
     """Gondzio's correction: pull in the products that a longer step would throw far off."""
+    w_slack = w.wide[SLACK]
     w_c, w_next_slack, w_next_edge, w_dt = (
         w.wide[C],
         w.wide[NEXT_SLACK],
@@ -334,7 +402,7 @@ def _centrality(w, state, start, lanes, q, nu, primal, dual):
         w_next_spare[i] = _pull(product, nu) / y
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            p, s, e = state.proba[k, start + i], state.slack[k, start + i], state.edge[k, start + i]
+            p, s, e = state.proba[k, start + i], w_slack[k, i], state.edge[k, start + i]
             product = (p + dual * w_dp[k, i]) * (s + primal * w_ds[k, i])
             w_next_slack[k, i] = _pull(product, nu) / s
             product = (e + dual * w_de[k, i]) * (w_c[k, i] + primal * q * w_dt[k, i])
@@ -344,6 +412,7 @@ def _centrality(w, state, start, lanes, q, nu, primal, dual):
 @jit
 def _add_targets(w, state, start, lanes, q, nu):
     """Add the pending corrector, and nu for every product, to the targets."""
+    w_slack = w.wide[SLACK]
     w_c, w_u_slack, w_u_edge, w_next_slack = (
         w.wide[C],
         w.wide[U_SLACK],
@@ -356,18 +425,18 @@ def _add_targets(w, state, start, lanes, q, nu):
         w_u_spare[i] += w_next_spare[i] + nu / state.multiplier[start + i]
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            w_u_slack[k, i] += w_next_slack[k, i] + nu / state.slack[k, start + i]
+            w_u_slack[k, i] += w_next_slack[k, i] + nu / w_slack[k, i]
             w_u_edge[k, i] += w_next_edge[k, i] + q * nu / w_c[k, i]
 
 
 @jit
-def _staged_direction(w, state, start, lanes, q, stages, margin_steps, offset, nu, reach):
+def _staged_direction(w, state, start, lanes, q, stages, margins, offset, nu, reach):
     """Repeat the predictor, the corrector and the centrality corrector up to ``stages``.
 
     Directions are recomputed in cache from the steps of the margins rather than kept:
     four arrays (K, n) less, for about the same time as writing and reading them.
     """
-    _factor(w, state, start, lanes, q)
+    _factor(w, state, start, lanes, q, margins[0], offset)
     for stage in range(stages):
         if stage == 1:
             _second_order(w, state, start, lanes, q)
@@ -375,7 +444,7 @@ def _staged_direction(w, state, start, lanes, q, stages, margin_steps, offset, n
             _centrality(w, state, start, lanes, q, nu, reach[0], reach[1])
         if stage > 0:
             _add_targets(w, state, start, lanes, q, nu if stage == 1 else 0.0)
-        _direction(w, state, start, lanes, q, margin_steps[stage], offset)
+        _direction(w, state, start, lanes, q, margins[1 + stage], offset)
 
 
 @jit
@@ -384,6 +453,7 @@ def _step_rates(w, state, start, lanes, q, rates):
 
     The primal rate also keeps h below e: Newton on an exponential (q near 0) overshoots.
     """
+    w_slack, w_log_rule = w.wide[SLACK], w.wide[LOG_RULE]
     w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
     w_de = w.wide[DE]
     w_sum_rho, w_sum_kappa, w_dy, w_dzeta = (
@@ -400,11 +470,11 @@ def _step_rates(w, state, start, lanes, q, rates):
         for i in range(lanes):
             j = start + i
             growth = w_dt[k, i] / w_c[k, i]
-            rate = -w_ds[k, i] / state.slack[k, j]
+            rate = -w_ds[k, i] / w_slack[k, i]
             primal[i] = rate if rate > primal[i] else primal[i]
             rate = -q * growth
             primal[i] = rate if rate > primal[i] else primal[i]
-            room = 1.0 - LN2 * state.log_rule[k, j]
+            room = 1.0 - LN2 * w_log_rule[k, i]
             rate = growth / (room if room > 0.5 else 0.5)
             primal[i] = rate if rate > primal[i] else primal[i]
             rate = -w_dp[k, i] / state.proba[k, j]
@@ -422,6 +492,7 @@ def _complementarity(w, state, start, lanes, q, weights, sums):
 
     The products e c count 1/q times, as they enter the duality gap.
     """
+    w_slack = w.wide[SLACK]
     w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
     w_de = w.wide[DE]
     w_sum_rho, w_sum_kappa, w_dy, w_dzeta = (
@@ -441,7 +512,7 @@ def _complementarity(w, state, start, lanes, q, weights, sums):
     scale = 1.0 / q if q > 0.0 else 0.0
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            p, s, e = state.proba[k, start + i], state.slack[k, start + i], state.edge[k, start + i]
+            p, s, e = state.proba[k, start + i], w_slack[k, i], state.edge[k, start + i]
             e, de = scale * e, scale * w_de[k, i]
             dc = q * w_dt[k, i]
             now[i] += p * s + e * w_c[k, i]
@@ -482,7 +553,7 @@ def _curvature(w, lanes, first, out, offset):
 
 
 @jit
-def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
+def eliminate(state, start, stop, q, margins, first, curvature, kappa, kappa_center):
     """Eliminate rows ``start`` to ``stop`` at the present point.
 
     Parameters
@@ -490,6 +561,7 @@ def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
     state : RowState
     start, stop : int
     q : float
+    margins : ndarray of shape (K, stop - start)
     first : int
         First class that has coefficients: 1 where class 0 is the reference, else 0.
     curvature : ndarray of shape (pairs, stop - start)
@@ -504,7 +576,7 @@ def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
         size = min(lanes, stop - begin)
         w = scratch if size == lanes else _scratch(n_classes, size)
         offset = begin - start
-        _factor(w, state, begin, size, q)
+        _factor(w, state, begin, size, q, margins, offset)
         _curvature(w, size, first, curvature, offset)
         _condense_whole(w)
         _write_kappa(w, size, kappa, offset)
@@ -515,27 +587,26 @@ def eliminate(state, start, stop, q, first, curvature, kappa, kappa_center):
 
 @jit
 def _move(w, state, start, lanes, q, primal, dual):
-    w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
+    w_c, w_slack, w_dt, w_ds, w_dp = w.wide[C], w.wide[SLACK], w.wide[DT], w.wide[DS], w.wide[DP]
     w_de = w.wide[DE]
-    w_dy, w_dzeta = w.flat[DY], w.flat[DZETA]
+    w_dy, w_dzeta, w_dpsi = w.flat[DY], w.flat[DZETA], w.flat[DPSI]
     for i in range(lanes):
         state.multiplier[start + i] += dual * w_dy[i]
         state.spare[start + i] += primal * w_dzeta[i]
+        state.threshold[start + i] += primal * w_dpsi[i]
+    scale = 1.0 / q if q > 0.0 else np.inf
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
             j = start + i
-            growth = primal * w_dt[k, i] / w_c[k, i]
-            # h = c^{1/q}: log2 h grows by log2(1 + q dt/c)/q, which tends to dt log2(e).
-            state.log_rule[k, j] += log2_1p(q * growth) / q if q > 0.0 else LOG2E * growth
-            state.slack[k, j] += primal * w_ds[k, i]
+            slack = w_slack[k, i] + primal * w_ds[k, i]
+            above_edge = scale * w_c[k, i] + primal * w_dt[k, i]
+            state.distance[k, j] = slack if slack <= above_edge else -above_edge
             state.proba[k, j] += dual * w_dp[k, i]
             state.edge[k, j] += dual * w_de[k, i]
 
 
 @jit
-def follow(
-    state, start, stop, q, weights, stages, margin_steps, nu, reach, lengths, kappa, rates, sums
-):
+def follow(state, start, stop, q, weights, stages, margins, nu, reach, lengths, kappa, rates, sums):
     """Follow a direction: look how far it goes, or, given step lengths, take the step.
 
     Parameters
@@ -547,8 +618,8 @@ def follow(
     weights : ndarray of shape (n,)
     stages : {1, 2, 3}
         1: predictor. 2: corrector. 3: with the centrality corrector.
-    margin_steps : ndarray of shape (3, K, stop - start)
-        Steps of the margins, of each stage up to ``stages``.
+    margins : ndarray of shape (1 + stages or more, K, stop - start)
+        The margins, and their steps of each stage.
     nu : float
         Target of the complementarity products (stages > 1).
     reach : ndarray of shape (2,)
@@ -570,7 +641,7 @@ def follow(
         size = min(lanes, stop - begin)
         w = scratch if size == lanes else _scratch(n_classes, size)
         offset = begin - start
-        _staged_direction(w, state, begin, size, q, stages, margin_steps, offset, nu, reach)
+        _staged_direction(w, state, begin, size, q, stages, margins, offset, nu, reach)
         if lengths[0] > 0.0:
             _move(w, state, begin, size, q, lengths[0], lengths[1])
             continue

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mgce_sklearn.objective import DualPoint, Objective
+from mgce_sklearn.objective import Columns, DualPoint, Objective
+from mgce_sklearn.parallel import RowTeam
 
 Array = np.ndarray[Any, Any]
 
@@ -123,9 +124,9 @@ class Progress:
         if value < self.value:
             self.coef, self.value = coef, value
 
-    def offer_proba(self, proba: Array) -> DualPoint:
+    def offer_proba(self, proba: Columns, team: RowTeam | None = None) -> DualPoint:
         """Keep the value of a dual point (K, n) if it is the best so far; return the point."""
-        point = self.objective.dual_point(proba)
+        point = self.objective.dual_point(proba, team)
         self.dual_value = max(self.dual_value, point.value)
         return point
 

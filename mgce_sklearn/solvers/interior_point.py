@@ -57,7 +57,9 @@ PATIENCE = 15
 # no more than this many times tol. Larger violations the next iterations mend as well.
 REPAIRABLE = 10.0
 
-ROWS_PER_BLOCK = 1024
+# Numbers of a block's features: few enough for the second cache, where they are read for the
+# margins and again for the sums.
+CACHED_FEATURES = 2**16
 
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
 JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
@@ -110,7 +112,7 @@ class _Restart(NamedTuple):
             self.q == kernels.loss_parameter(objective.potential.q)
         )
 
-    def between(self, other: _Restart, share: float) -> _Restart:
+    def between(self, other: _Restart, share: float, objective: Objective) -> _Restart:
         """Mix with ``share`` of the other: a point for the half-widths mixed alike.
 
         The constraints of W, s, c and of p, u, v are linear, so that what holds for both
@@ -120,12 +122,18 @@ class _Restart(NamedTuple):
         def mix(one: Array, another: Array) -> Array:
             return (1.0 - share) * one + share * another
 
-        rows = barrier.RowState(*map(mix, self.rows, other.rows))
-        if self.q > 0.0:
-            c = mix(np.exp2(self.q * self.rows.log_rule), np.exp2(self.q * other.rows.log_rule))
-            rows = rows._replace(log_rule=np.log2(c) / self.q)
         point = _Coefficients(*map(mix, self.point, other.point))
-        return _Restart(rows, point, self.q, mix(self.half_width, other.half_width))
+        mixed = barrier.RowState(*map(mix, self.rows, other.rows))
+        for rows in objective.design.blocks(width=objective.n_classes):
+            bounds = self._bounds(objective, rows), other._bounds(objective, rows)
+            mixed.distance[:, rows] = barrier.nearer(*map(mix, *bounds), self.q)
+        return _Restart(mixed, point, self.q, mix(self.half_width, other.half_width))
+
+    def _bounds(self, objective: Objective, rows: slice) -> tuple[Array, Array]:
+        """Return s and c (K, rows) of some rows."""
+        margins = objective.margins(self.point.plus - self.point.minus, rows)
+        margins -= self.rows.threshold[rows]
+        return barrier.both(self.rows.distance[:, rows], margins, self.q)
 
     def at(self, objective: Objective, half_width: Array) -> tuple[barrier.RowState, _Coefficients]:
         """Return a copy for other half-widths.
@@ -165,7 +173,8 @@ class _Rows:
     ) -> None:
         self.objective, self.team, self.q, self.state = objective, team, q, state
         self.stages = 0
-        self.coef_steps = np.zeros((3, *objective.shape))
+        # The coefficients of the point, and their steps of each stage.
+        self.coefs = np.zeros((4, *objective.shape))
         self.nu = 0.0
         self.reach = np.ones(2)
 
@@ -190,7 +199,8 @@ class _Rows:
             for begin, end, features in self._blocks(start, stop, gram.rows_per_block):
                 curvature = np.empty((n_pairs, end - begin))
                 kappas = np.empty((2, n_classes, end - begin))
-                barrier.eliminate(state, begin, end, self.q, first, curvature, *kappas)
+                margins = self._margins(features, 0)[0]
+                barrier.eliminate(state, begin, end, self.q, margins, first, curvature, *kappas)
                 weights = objective.design.weights[begin:end]
                 curvature *= weights
                 gram.add(curvature, features)
@@ -204,15 +214,15 @@ class _Rows:
             gram += other
         return gram.matrix(), excess - objective.uncertainty.tau, kappa, kappa_center
 
-    def _margin_steps(self, features: Array) -> Array:
-        objective = self.objective
-        steps = np.zeros((3, objective.n_classes, features.shape[1]))
-        used = self.coef_steps[: self.stages]
-        steps[: self.stages, objective.first_class :] = used @ features
-        return steps
+    def _margins(self, features: Array, stages: int) -> Array:
+        """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
+        margins = self.coefs[: 1 + stages] @ features
+        if self.objective.first_class == 0:
+            return margins
+        return np.concatenate([np.zeros_like(margins), margins], axis=1)
 
     def look(self) -> tuple[Array, Array, Array]:
-        """Look along the direction of ``coef_steps``: rates, sums, next correction."""
+        """Look along the last direction of ``coefs``: rates, sums, next correction."""
         rates, sums, corrections = zip(*self._follow(np.zeros(2)), strict=True)
         return np.max(rates, axis=0), sum(sums), sum(corrections)
 
@@ -223,14 +233,16 @@ class _Rows:
     def _follow(self, lengths: Array) -> list[tuple[Array, Array, Array]]:
         objective, state = self.objective, self.state
         first, weights = objective.first_class, objective.design.weights
+        size = int(np.clip(CACHED_FEATURES // objective.shape[1], 256, 1024))
 
         def share(start: int, stop: int) -> tuple[Array, Array, Array]:
             rates, sums = np.zeros(2), np.zeros(4)
             correction = np.zeros(objective.shape)
-            for begin, end, features in self._blocks(start, stop, ROWS_PER_BLOCK):
+            for begin, end, features in self._blocks(start, stop, size):
                 kappa = np.empty((objective.n_classes, end - begin))
                 barrier.follow(
-                    state, begin, end, self.q, weights, self.stages, self._margin_steps(features),
+                    state, begin, end, self.q, weights, self.stages,
+                    self._margins(features, self.stages),
                     self.nu, self.reach, lengths, kappa, rates, sums,
                 )  # fmt: skip
                 if not lengths.any():
@@ -244,36 +256,43 @@ def _q_logarithm(rule: Array, q: float) -> Array:
     return np.log(rule) if q == 0.0 else np.expm1(q * np.log(rule)) / q
 
 
-def _start_rows(objective: Objective, q: float, margins: Array | None) -> barrier.RowState:
-    """Put every row well inside its constraints, near the given margins if there are any.
+def _start_rows(
+    objective: Objective, q: float, coef: Array | None, team: RowTeam
+) -> barrier.RowState:
+    """Put every row well inside its constraints, near the given coefficients if there are any.
 
     The rule and the worst case of the margins are mixed with uniform ones, which keeps them
     off the boundary; slacks follow from feasibility, and multipliers from the average product.
     """
     n_classes, n_rows = objective.n_classes, objective.design.n_rows
-    spread = 1.0 if margins is None else 0.1
-    if margins is None:
-        margins = np.zeros((n_classes, n_rows))
-    rule = kernels.rule(margins.T, q).T
-    _, proba = objective.potential.value_and_gradient(margins)
-    # In row order, whatever the kernels returned: another order would be compiled anew.
-    rule = np.ascontiguousarray((1.0 - spread) * rule + spread / n_classes)
-    rule *= 1.0 - spread / 2.0
-    proba = np.ascontiguousarray((1.0 - spread) * proba + spread / n_classes)
-    c, g = rule**q, rule ** (1.0 - q)
-    slack = _q_logarithm(rule, q) - margins
+    spread = 1.0 if coef is None else 0.1
+    if coef is None:
+        coef = np.zeros(objective.shape)
     smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
-    slack += smallest - slack.min(axis=0)
-    nu = np.mean(proba * slack)
-    edge = q * nu / c
-    return barrier.RowState(
-        log_rule=np.log2(rule),
-        slack=slack,
-        proba=proba,
-        edge=edge,
-        multiplier=(1.0 + edge.sum(axis=0)) / g.sum(axis=0),
-        spare=1.0 - rule.sum(axis=0),
-    )
+    state = barrier.new_rows(n_classes, n_rows)
+
+    def fill(rows: slice) -> float:
+        margins = objective.margins(coef, rows)
+        worst_case = objective.potential.value_and_gradient(margins)[1]
+        proba = (1.0 - spread) * worst_case + spread / n_classes
+        rule = (1.0 - spread) * kernels.rule(margins.T, q).T + spread / n_classes
+        rule *= 1.0 - spread / 2.0
+        slack = _q_logarithm(rule, q) - margins
+        state.threshold[rows] = smallest - slack.min(axis=0)
+        slack += state.threshold[rows]
+        c = rule**q
+        state.distance[:, rows] = barrier.nearer(slack, c, q)
+        state.proba[:, rows], state.spare[rows] = proba, 1.0 - rule.sum(axis=0)
+        # Up to nu, which is known at the end.
+        state.edge[:, rows], state.multiplier[rows] = q / c, np.sum(rule / c, axis=0)
+        return float(np.sum(proba * slack))
+
+    nu = objective.sum_over_rows(fill, team) / state.proba.size
+    state.edge[:] *= nu
+    for rows in objective.design.blocks(width=objective.n_classes):
+        total = 1.0 + np.sum(state.edge[:, rows], axis=0, dtype=np.float64)
+        state.multiplier[rows] = total / state.multiplier[rows]
+    return state
 
 
 class _System:
@@ -387,12 +406,12 @@ class InteriorPoint:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = np.where(half_width > 0.0, half_width, 1.0)
-        state, point = _start(objective, q, half_width, start)
+        state, point = _start(objective, q, half_width, start, team)
         rows = _Rows(objective, team, q, state)
         restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):
             coef = point.plus - point.minus
-            progress.offer_coef(coef, objective.value(coef))
+            progress.offer_coef(coef, objective.value(coef, team))
             _offer_proba(progress, rows.state.proba, team)
             if progress.record():
                 status = Status.CONVERGED
@@ -411,7 +430,7 @@ class InteriorPoint:
             except LinAlgError:
                 status = Status.STALLED
                 break
-        _drop_small(objective, point, half_width, progress)
+        _drop_small(point, half_width, progress, team)
         if restartable and restart is None:
             restart = _Restart(rows.state, point, q, half_width)
         return progress.result(status, iteration, restart)
@@ -420,12 +439,12 @@ class InteriorPoint:
 def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
     """Offer a dual point, and repair it if small violations are all that keeps the gap open."""
     objective = progress.objective
-    shrink = progress.offer_proba(proba).shrink
+    shrink = progress.offer_proba(proba, team).shrink
     allowed = progress.tol * progress.value
-    if progress.gap > allowed and 1.0 - shrink <= REPAIRABLE * progress.tol:
-        entropy = float(objective.design.weights @ objective.potential.entropy(proba))
-        if progress.value - entropy <= allowed:
-            progress.offer_proba(repair(objective, proba, team))
+    if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
+        return
+    if progress.value - objective.mean_entropy(proba, team) <= allowed:
+        progress.offer_proba(repair(objective, proba, team), team)
 
 
 def _iterate(
@@ -436,13 +455,14 @@ def _iterate(
     n_products: float,
     lowest_nu: float,
 ) -> _Coefficients:
+    rows.coefs[0] = point.plus - point.minus
     gram, excess, kappa, kappa_center = rows.assemble()
     system = _System(point, gram, excess, kappa, half_width)
 
     def look(stage: int) -> _Probe:
         step = system.solve()
         rows.stages = stage
-        rows.coef_steps[stage - 1] = step.plus - step.minus
+        rows.coefs[stage] = step.plus - step.minus
         rates, sums, correction = rows.look()
         rates = np.maximum(rates, point.step_rates(step))
         return _Probe(step, rates, sums + point.complementarity(step), correction)
@@ -465,34 +485,37 @@ def _iterate(
 
 
 def _start(
-    objective: Objective, q: float, half_width: Array, start: Array | SolverResult | None
+    objective: Objective,
+    q: float,
+    half_width: Array,
+    start: Array | SolverResult | None,
+    team: RowTeam,
 ) -> tuple[barrier.RowState, _Coefficients]:
     """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
     if isinstance(start, SolverResult):
         if isinstance(start.restart, _Restart) and start.restart.fits(objective):
             return start.restart.at(objective, half_width)
         start = start.coef
-    state = _start_rows(objective, q, None if start is None else objective.margins(start))
+    state = _start_rows(objective, q, start, team)
     size = np.broadcast_to(START_SIZE / objective.design.column_scale, objective.shape)
-    multiplier = np.maximum(half_width, np.abs(objective.excess(state.proba)))
+    multiplier = np.maximum(half_width, np.abs(objective.excess(state.proba, team)))
     plus = minus = size
     if start is not None:
         plus, minus = np.maximum(start, 0.0) + 0.1 * size, np.maximum(-start, 0.0) + 0.1 * size
     return state, _Coefficients(plus, minus, multiplier, multiplier.copy())
 
 
-def _drop_small(
-    objective: Objective, point: _Coefficients, half_width: Array, progress: Progress
-) -> None:
+def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:
     """Set to zero the coefficients that the optimum has at zero.
 
     There both W⁺ and W⁻ vanish while u and v do not. The result is kept if it costs nothing,
     or little: no more than a tenth of the gap allowed, and the gap stays within tol.
     """
+    objective = progress.objective
     unit = half_width * objective.design.column_scale
     zero = (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
     coef = np.where(zero, 0.0, progress.coef)
-    value = objective.value(coef)
+    value = objective.value(coef, team)
     costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
     certified = value - progress.dual_value <= progress.tol * value
     if value <= progress.value or (costs_little and certified):

@@ -17,6 +17,7 @@ the size of the coefficients, [mean M_i ⊗ x_i x_iᵀ] Lambda = r.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,11 @@ MOST_COEFFICIENTS = 8000
 RIDGE = 1e-10
 
 
-def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
+def repair(objective: Objective, proba: Array, team: RowTeam) -> Callable[[slice], Array]:
     """Return a point (K, n) near ``proba`` that violates the constraints less.
 
-    Its rows sum to 1, but entries may lie below 0 where there was no room.
+    It is a function of the rows wanted, so that a second point need not be kept. Its rows
+    sum to 1, but entries may lie below 0 where there was no room.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
         Positive, with rows that sum to 1.
     team : RowTeam
     """
-    target = _target(objective, proba)
+    target = _target(objective, proba, team)
     gram = _gram(objective, proba, team)
     scale = 1.0 / np.sqrt(np.maximum(gram.diagonal(), np.finfo(float).tiny))
     gram *= scale
@@ -63,12 +65,16 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Array:
     try:
         factor = cho_factor(gram, overwrite_a=True, check_finite=False)
     except LinAlgError:
-        return proba
+        return lambda rows: proba[:, rows]
     solution = (scale * cho_solve(factor, scale * target.ravel())).reshape(target.shape)
-    room = proba**2
-    pull = objective.margins(solution)
-    pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
-    return proba + room * pull
+
+    def repaired_rows(rows: slice) -> Array:
+        room = proba[:, rows] ** 2
+        pull = objective.margins(solution, rows)
+        pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
+        return proba[:, rows] + room * pull
+
+    return repaired_rows
 
 
 def repaired(objective: Objective, proba: Array) -> Array:
@@ -86,7 +92,9 @@ def repaired(objective: Objective, proba: Array) -> Array:
         for _ in range(ROUNDS):
             proba = np.maximum(proba, LEAST_PROBABILITY)
             proba /= proba.sum(axis=0)
-            proba = repair(objective, proba, team)
+            better = repair(objective, proba, team)
+            for rows in objective.design.blocks(width=objective.n_classes):
+                proba[:, rows] = better(rows)
     return proba
 
 
@@ -97,10 +105,10 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     return value, max(point.value for point in points)
 
 
-def _target(objective: Objective, proba: Array) -> Array:
+def _target(objective: Objective, proba: Array, team: RowTeam) -> Array:
     """Return r (C, d), with columns that sum to 0 if every class has coefficients."""
     width = (1.0 - MARGIN) * objective.uncertainty.half_width
-    excess = objective.excess(proba)
+    excess = objective.excess(proba, team)
     inside = np.clip(excess, -width, width)
     if objective.first_class == 0:
         surplus = inside.sum(axis=0)
