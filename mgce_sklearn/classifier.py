@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     fit_intercept : bool, default=True
         Whether to add a constant feature. It has a half-width like every other feature.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
-        "interior_point" certifies every q in some ten to thirty steps, and solves a system of
+        "interior_point" certifies every q, usually in ten to thirty steps, and solves a system of
         the size of the coefficients in each. "lbfgs" needs memory for the margins only, and
         closes small gaps for q <= 1/2. "sgd" is soon near the solution for any q, whatever
         the number of coefficients, and slow to close the last of the gap. "cvxpy" states small
@@ -96,9 +97,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     minimax_risk_ : float
-        Worst-case expected loss of the fitted rule over the uncertainty set, in units of
-        :math:`\ell_q`. An upper bound on the rule's error there; valid whether or not the
-        solver converged.
+        Upper bound on the worst-case expected loss of the fitted rule over the uncertainty set,
+        in units of :math:`\ell_q`, and so on the rule's error there; at the optimum it is
+        attained. Valid whether or not the solver converged. Not there after `partial_fit`.
     dual_gap_ : float
         ``minimax_risk_ - dual_gap_ <= optimum <= minimax_risk_``.
     uncertainty_set_ : UncertaintySet
@@ -107,7 +108,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Number of iterations; after `partial_fit` the number of its steps.
     solver_ : str
-        Name of the solver used.
+        Name of the solver used; "partial_fit" after that.
     n_features_in_ : int
         Number of features seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -251,8 +252,10 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Notes
         -----
-        Steps of 64 rows of dual averaging with adaptive rates; zeros are exact. One pass comes
-        within a few per cent of the minimum, several passes of `fit` with ``solver="sgd"`` closer.
+        Dual averaging with adaptive rates, in steps of at most 64 rows of a portion; zeros are
+        exact. ``solver``, ``tol`` and ``warm_start`` play no part. On samples that take hundreds
+        of steps one pass comes within a few per cent of the minimum; after some ten steps it
+        may be far off, and `certificate` tells how far.
         """
         with validation.unchanged_on_error(self):
             return self._partial_fit(X, y, classes, sample_weight)
@@ -264,7 +267,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"class_weight={self.class_weight!r} needs all labels at once, which "
                 "partial_fit does not have. Give factors as a dict."
             )
-        stream = getattr(self, "_stream", None)
+        # A copy: what is learnt counts only if nothing fails on the way.
+        stream = deepcopy(getattr(self, "_stream", None))
         known = getattr(self, "classes_", None)
         classes = validation.check_classes(classes, known, begun=stream is not None)
         X, y = validate_data(
@@ -279,12 +283,17 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         design = Design(X[used], sample_weight[used], self.fit_intercept)
         if stream is None:
             stream = Stream(len(classes), design.n_features)
+        if stream.n_features != design.n_features:
+            raise ValueError(
+                f"fit_intercept must stay what it was at the first call of partial_fit; got "
+                f"{self.fit_intercept}. Make a new estimator, or call fit."
+            )
         coef = stream.read(design, codes[used], float(self.q), float(self.lam))
         for name in ("minimax_risk_", "dual_gap_"):
             vars(self).pop(name, None)
         self._stream = stream
         self.coef_, self.intercept_ = design.split(coef.astype(X.dtype))
-        self.classes_, self.solver_, self.n_iter_ = classes, "sgd", stream.n_steps
+        self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
         self.uncertainty_set_ = stream.uncertainty(float(self.lam))
         return self
 
@@ -292,7 +301,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """Compute the bound, and its distance from the best one, for a labelled sample.
 
         The uncertainty set is that of this sample: of the rows that `partial_fit` was given,
-        for example. The present coefficients are judged, and stay as they are.
+        for example, or of as many of them as fit in memory. The present coefficients are
+        judged, and stay as they are.
 
         Parameters
         ----------
@@ -305,8 +315,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         Certificate
-            ``minimax_risk``, the worst-case expected loss of the rule over the set, and
-            ``dual_gap``: no linear rule has a risk below ``minimax_risk - dual_gap``.
+            ``minimax_risk``, a bound on the expected loss of the rule for every distribution of
+            the set, and ``dual_gap``: no rule has a worst case below ``minimax_risk - dual_gap``.
 
         Raises
         ------
@@ -317,7 +327,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
-        problem = Problem.from_labels(X, y, sample_weight, self.class_weight, self.fit_intercept)
+        problem = Problem.from_labels(X, y, sample_weight, self.class_weight, self._has_intercept())
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
@@ -327,9 +337,13 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         return Certificate(value, max(0.0, value - dual_value))
 
     def _coefficients(self) -> Array:
-        """Return coefficients and intercepts in one float64 array (C, d)."""
+        """Return coefficients and intercepts, if there were any, in one float64 array (C, d)."""
         coef = np.asarray(self.coef_, dtype=np.float64)
-        return np.column_stack([coef, self.intercept_]) if self.fit_intercept else coef
+        return np.column_stack([coef, self.intercept_]) if self._has_intercept() else coef
+
+    def _has_intercept(self) -> bool:
+        """Tell whether the present coefficients include one, whatever the parameter says now."""
+        return self.uncertainty_set_.tau.shape[1] > self.n_features_in_
 
     def _previous(self, problem: Problem) -> Array | None:
         """Return the coefficients to start from, in the solver's shape, or None."""

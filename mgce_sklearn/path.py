@@ -42,26 +42,21 @@ class Settings(NamedTuple):
     tol: float = 1e-4
     max_iter: int | None = None
     verbose: int = 0
-    seed: int = 0
+    random_state: Any = None
 
     @classmethod
     def of(cls, estimator: Any) -> Settings:
-        """Return those of an estimator, with a seed drawn from its random state."""
-        seed = draw_seed(estimator.random_state)
-        return cls(estimator.solver, estimator.tol, estimator.max_iter, estimator.verbose, seed)
+        """Return those of an estimator."""
+        return cls(*(getattr(estimator, name) for name in cls._fields))
 
     def solver_for(self, objective: Objective) -> tuple[str, Solver]:
         """Return the solver's name and the solver."""
         name = choose_solver(objective) if self.solver == "auto" else self.solver
         options = {} if self.max_iter is None else {"max_iter": self.max_iter}
         if name == "sgd":  # the others leave nothing to chance
-            options["seed"] = self.seed
+            random = check_random_state(self.random_state)
+            options["seed"] = int(random.randint(np.iinfo(np.int32).max))
         return name, SOLVERS[name](tol=self.tol, verbose=int(self.verbose), **options)
-
-
-def draw_seed(random_state: Any) -> int:
-    """Return a seed: the same for the same integer, another each time for None."""
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 class PathPoint(NamedTuple):
@@ -285,7 +280,7 @@ def mgce_path(
     [[0.115 0.218]
      [0.083 0.156]]
     """
-    settings = Settings(solver, tol, max_iter, verbose, draw_seed(random_state))
+    settings = Settings(solver, tol, max_iter, verbose, random_state)
     validation.check_all({**settings._asdict(), "fit_intercept": fit_intercept}, SETTING_RULES)
     qs = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     lams = validation.check_sequence("lams", lams, validation.HALF_WIDTH)

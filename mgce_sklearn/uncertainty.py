@@ -11,6 +11,8 @@ from mgce_sklearn.design import Design
 
 Array = np.ndarray[Any, Any]
 
+ROUNDING = 1e-14
+
 
 class Moments(NamedTuple):
     """What the uncertainty set needs to know of labelled rows.
@@ -104,7 +106,9 @@ class UncertaintySet:
         """Estimate the same from the moments of the rows."""
         mean, mean_square, support = moments.mean, moments.mean_square, moments.support
         n = moments.total_weight
-        sigma = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+        variance = mean_square - mean**2
+        # What rounding leaves of a feature that is constant in a class of weight 1 is 0.
+        sigma = np.sqrt(np.where(variance > ROUNDING * mean_square, variance, 0.0))
         square, occupied = mean_square.sum(axis=0), support.sum(axis=0)
         pseudo = np.sqrt(square / np.where(occupied > 0, occupied, 1.0) / n)
         half_width = lam / np.sqrt(n) * np.where(sigma > 0, sigma, pseudo)

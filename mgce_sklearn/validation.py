@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 
 Array = np.ndarray[Any, Any]
 
@@ -122,7 +124,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
             "Drop such rows or give them weight 0."
         )
     if not weights.any():
-        raise ValueError("sample_weight is zero for every row; at least two rows need weight.")
+        raise ValueError("sample_weight is zero for every row; some rows need weight.")
     return weights
 
 
@@ -139,7 +141,15 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
         if known is None:
             raise ValueError("classes must be given at the first call of partial_fit: all labels.")
         return known
-    classes = np.unique(np.asarray(classes))
+    try:
+        labels = column_or_1d(classes)
+        assert_all_finite(labels)
+        check_classification_targets(labels)
+        classes = np.unique(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"classes must be a list of labels of one type; got {classes!r}. ({error})"
+        ) from None
     if len(classes) < 2:
         raise ValueError(f"classes must be at least 2 different labels; got {classes.tolist()}.")
     if begun and not np.array_equal(classes, known):
@@ -158,11 +168,15 @@ def check_labels(y: Array, classes: Array) -> Array:
     ValueError
         With the first label that is not there.
     """
-    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    unknown = classes[codes] != y
-    if unknown.any():
+    try:
+        codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        unknown = classes[codes] != y
+    except TypeError:  # labels of types without an order between them
+        unknown = np.ones(len(y), dtype=bool)
+    if np.any(unknown):
         row = int(np.argmax(unknown))
         raise ValueError(
-            f"y must hold labels among classes, {classes.tolist()}; row {row} has {y[row]!r}."
+            f"y must hold labels among classes, {classes.tolist()}; row {row} has "
+            f"{y.tolist()[row]!r}."
         )
     return codes

@@ -186,3 +186,14 @@ def test_lam_max_is_where_the_last_coefficient_leaves(data, q, request):
 def test_lam_max_of_features_that_say_nothing():
     X = np.zeros((10, 2))
     assert lam_max(X, np.arange(10) % 2, fit_intercept=False) == 0.0
+
+
+def test_chance_is_left_alone_where_nothing_depends_on_it():
+    X, y = load("iris")
+    state = np.random.RandomState(0)
+    mgce_path(X, y, [0.5], [0.1, 0.3], random_state=state)
+    assert state.randint(10**9) == np.random.RandomState(0).randint(10**9)
+    one, other = (
+        mgce_path(X, y, [0.5], [0.3], solver="sgd", tol=1e-2, random_state=seed) for seed in (0, 1)
+    )
+    assert np.abs(one.coefs - other.coefs).max() > 0.0

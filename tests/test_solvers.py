@@ -120,6 +120,14 @@ def test_lbfgs_counts_iterations_over_all_stages_of_the_smoothing():
     assert result.n_iter == needed - 1
 
 
+def test_lbfgs_that_closes_the_gap_at_the_iteration_limit_has_converged():
+    objective = make_objective(*load_once("iris"), 0.3, lam=1.0)
+    for limit in range(8, 20):
+        result = LBFGS(tol=0.03, max_iter=limit).solve(objective)
+        assert (result.status is Status.CONVERGED) == (result.relative_gap <= 0.03)
+    assert result.status is Status.CONVERGED
+
+
 @pytest.mark.parametrize("part", ["repair", "average"])
 def test_lbfgs_closes_more_of_the_gap_with_averages_and_repairs(part, monkeypatch):
     objective = make_objective(*load_once("wine"), 0.9)

@@ -11,6 +11,7 @@ from problems import load
 
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.design import Design
+from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import Moments
 
 
@@ -194,3 +195,67 @@ def test_certificate_asks_for_the_same_classes():
     clf = MGCEClassifier().fit(X, y)
     with pytest.raises(ValueError, match=r"classes of the fit, \[0, 1, 2\]; got \[0, 1\]"):
         clf.certificate(X[y < 2], y[y < 2])
+
+
+def test_an_interrupted_portion_leaves_no_trace(monkeypatch):
+    X, y = load("wine")
+    clf = MGCEClassifier().partial_fit(X, y, classes=[0, 1, 2])
+    expected = MGCEClassifier().partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y).coef_
+    calls = []
+
+    def interrupted(stream, half_width, compute=Stream._coef):
+        calls.append(half_width)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(stream, half_width)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "_coef", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            clf.partial_fit(X, y)
+    np.testing.assert_array_equal(clf.partial_fit(X, y).coef_, expected)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_intercept_may_not_come_and_go(first):
+    X, y = load("breast_cancer")
+    clf = MGCEClassifier(fit_intercept=first).partial_fit(X[:, :1], y, classes=[0, 1])
+    clf.set_params(fit_intercept=not first)
+    with pytest.raises(ValueError, match="fit_intercept must stay what it was"):
+        clf.partial_fit(X[:, :1], y)
+    clf.set_params(fit_intercept=first).partial_fit(X[:, :1], y)
+
+
+def test_certificate_is_of_the_coefficients_whatever_the_parameters_say_now():
+    X, y = load("breast_cancer")
+    clf = MGCEClassifier(tol=1e-6).fit(X, y)
+    clf.set_params(fit_intercept=False)
+    assert clf.certificate(X, y).minimax_risk == pytest.approx(clf.minimax_risk_, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("classes", "y", "message"),
+    [
+        ([0, 1], np.array(["a", "b"] * 5, dtype=object), r"y must hold labels among .* 'a'"),
+        (np.array(["a", "b"], dtype=object), np.arange(10) % 2, r"y must hold labels among .* 0"),
+        (np.array([0, "a"], dtype=object), np.arange(10) % 2, "labels of one type"),
+        ([0, 1, None], np.arange(10) % 2, "labels of one type"),
+        ([0.0, 1.0, np.nan], np.arange(10) % 2, "labels of one type"),
+        ([[0, 1], [2, 3]], np.arange(10) % 2, "labels of one type"),
+        ([0.5, 1.5], np.arange(10) % 2, "labels of one type"),
+        ({0, 1}, np.arange(10) % 2, "labels of one type"),
+    ],
+)
+def test_labels_of_the_wrong_kind(classes, y, message):
+    X = np.random.default_rng(0).normal(size=(10, 2))
+    with pytest.raises(ValueError, match=message):
+        MGCEClassifier().partial_fit(X, y, classes=classes)
+
+
+def test_a_first_portion_of_one_class_has_wide_sets():
+    rng = np.random.default_rng(0)
+    for n in range(3, 40):
+        X, weights = rng.normal(size=(n, 2)), rng.uniform(0.1, 3.0, n)
+        clf = MGCEClassifier().partial_fit(X, np.zeros(n), [0, 1, 2], weights)
+        widths = clf.uncertainty_set_.half_width[:, -1]
+        np.testing.assert_allclose(widths, widths[1], rtol=1e-6)

@@ -54,7 +54,7 @@ def choose_solver(objective: Objective) -> str:
 def _penalty(objective: Objective) -> float:
     """Return the median half-width in standard errors of a class of average frequency."""
     widths = objective.uncertainty.half_width / objective.design.column_scale
-    return float(np.median(widths)) * np.sqrt(objective.design.n_rows * objective.n_classes)
+    return float(np.median(widths)) * np.sqrt(objective.design.total_weight * objective.n_classes)
 
 
 __all__ = [

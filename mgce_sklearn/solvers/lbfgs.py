@@ -157,8 +157,8 @@ class LBFGS:
                     return coef, iteration + count, Status.STALLED
                 checked_value, average = now.value, _Average(now.proba)
         coef = now.coef / scale
-        _check(progress, coef, now, average, last=True)
-        return coef, self.max_iter, Status.MAX_ITER
+        done = _check(progress, coef, now, average, last=True)
+        return coef, self.max_iter, Status.CONVERGED if done else Status.MAX_ITER
 
 
 class _Average:

@@ -78,7 +78,7 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Callable[[slice
 
 
 def repaired(objective: Objective, proba: Array) -> Array:
-    """Return ``proba`` after repairs that keep it positive, or as it is if they cost too much.
+    """Return ``proba`` after repairs, or as it is if they cost too much; entries may lie below 0.
 
     Parameters
     ----------

@@ -87,10 +87,10 @@ class _Iteration:
         self.scaled = np.zeros(objective.shape) if start is None else start * self.scale
         sizes = design.squared_norms(self.scale) * design.weights * design.n_rows
         self.batches = _Batches(np.maximum(sizes, SMALLEST_SIZE), self.rng)
-        self.longest = 1.0 / (
+        self.unit_step = 1.0 / (
             self._largest_curvature() + self.batches.largest_size / self.batches.rows_per_batch
         )
-        self.step = FIRST_STEP * self.longest
+        self.step = FIRST_STEP * self.unit_step
         self.value, _, proba = objective.value_and_gradient(self.coef)
         # Row by row in memory, as batches read it.
         self.table = np.ascontiguousarray(proba[objective.first_class :].T)
@@ -205,7 +205,7 @@ class SGD:
             average = iteration.average()
             progress.offer_proba(iteration.distributions(iteration.table))
             progress.offer_proba(average)
-            done = iteration.step < SHORTEST_STEP * iteration.longest
+            done = iteration.step < SHORTEST_STEP * iteration.unit_step
             due = done or n_passes == self.max_iter or n_passes - last_repair >= repair_cost
             if due and progress.gap > self.tol * progress.value:
                 progress.offer_proba(repaired(objective, average))
