@@ -17,6 +17,7 @@ from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
 from mgce_sklearn.solvers import certificate
 from mgce_sklearn.stream import Stream
+from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -350,8 +351,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
         previous = self._coefficients()
-        n_rows = 1 if len(problem.classes) == 2 else len(problem.classes)
-        fits = previous.shape == (n_rows, problem.design.n_features)
+        shape = (n_coefficient_rows(len(problem.classes)), problem.design.n_features)
+        fits = previous.shape == shape
         return previous if fits and np.array_equal(self.classes_, problem.classes) else None
 
     def _adopt(self, problem: Problem, point: PathPoint) -> MGCEClassifier:

@@ -22,6 +22,7 @@ from mgce_sklearn import validation
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import SOLVERS, Solver, SolverResult, Status, choose_solver
+from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -172,7 +173,8 @@ class MGCEPath:
     intercepts : ndarray of shape (n_q, n_lam, C)
         Coefficients of the constant feature.
     minimax_risks : ndarray of shape (n_q, n_lam)
-        Worst-case expected losses in units of :math:`\ell_q`, valid bounds at every point.
+        Upper bounds on the worst-case expected losses, in units of :math:`\ell_q`, valid at every
+        point.
     dual_gaps : ndarray of shape (n_q, n_lam)
         ``minimax_risks - dual_gaps <= optimum <= minimax_risks``.
     n_iters : ndarray of shape (n_q, n_lam)
@@ -343,7 +345,7 @@ def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MG
     """Solve the grid and put every number in its place."""
     n_classes = len(problem.classes)
     grid = (len(qs), len(lams))
-    coefs = np.empty((*grid, 1 if n_classes == 2 else n_classes, problem.design.n_features))
+    coefs = np.empty((*grid, n_coefficient_rows(n_classes), problem.design.n_features))
     risks, gaps, seconds = np.empty((3, *grid))
     n_iters, converged = np.empty(grid, int), np.empty(grid, bool)
     order = leapfrog(lams)

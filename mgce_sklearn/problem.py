@@ -90,12 +90,11 @@ class Problem:
 
     def objective(self, q: float, lam: float) -> Objective:
         """Return what is to be minimised; of two classes only the second has coefficients."""
-        uncertainty = self.uncertainty(lam)
         return Objective(
             potential=MGCEPotential(q),
             design=self.design,
             codes=self.codes,
-            uncertainty=uncertainty.binary() if len(self.classes) == 2 else uncertainty,
+            uncertainty=self.uncertainty(lam).of_coefficients(),
             n_classes=len(self.classes),
         )
 

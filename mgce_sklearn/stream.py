@@ -21,7 +21,7 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
-from mgce_sklearn.uncertainty import Moments, UncertaintySet
+from mgce_sklearn.uncertainty import Moments, UncertaintySet, n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -50,8 +50,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.moments = Moments.none(self.n_classes, self.n_features)
-        # Of two classes only the second has coefficients.
-        shape = (1 if self.n_classes == 2 else self.n_classes, self.n_features)
+        shape = (n_coefficient_rows(self.n_classes), self.n_features)
         self._gradients, self._squares = np.zeros((2, *shape))
         self._weight = 0.0
 
@@ -62,17 +61,15 @@ class Stream:
     def read(self, design: Design, codes: Array, q: float, lam: float) -> Array:
         """Learn from a portion of rows, and return the coefficients (C, d)."""
         self.moments = self.moments.joined(Moments.of(design, codes, self.n_classes))
-        uncertainty = self.uncertainty(lam)
-        if self.n_classes == 2:
-            uncertainty = uncertainty.binary()
-        coef = self._coef(uncertainty.half_width)
+        half_width = self.uncertainty(lam).of_coefficients().half_width
+        coef = self._coef(half_width)
         for start in range(0, design.n_rows, ROWS_PER_STEP):
             rows = np.arange(start, min(start + ROWS_PER_STEP, design.n_rows))
             batch = design.take(rows)
             tau = Moments.of(batch, codes[rows], self.n_classes).mean[-len(coef) :]
             step = Objective(
                 MGCEPotential(q), batch, codes[rows],
-                UncertaintySet(tau, uncertainty.half_width), self.n_classes,
+                UncertaintySet(tau, half_width), self.n_classes,
             )  # fmt: skip
             _, gradient, _ = step.value_and_gradient(coef)
             gradient *= batch.total_weight
@@ -80,7 +77,7 @@ class Stream:
             self._squares += gradient**2
             self._weight += batch.total_weight
             self.n_steps += 1
-            coef = self._coef(uncertainty.half_width)
+            coef = self._coef(half_width)
         return coef
 
     def _coef(self, half_width: Array) -> Array:

@@ -14,6 +14,11 @@ Array = np.ndarray[Any, Any]
 ROUNDING = 1e-14
 
 
+def n_coefficient_rows(n_classes: int) -> int:
+    """Return the number C of classes that have coefficients: of two only the second."""
+    return 1 if n_classes == 2 else n_classes
+
+
 class Moments(NamedTuple):
     """What the uncertainty set needs to know of labelled rows.
 
@@ -121,6 +126,11 @@ class UncertaintySet:
         over lam reads the data once.
         """
         return UncertaintySet(self.tau, factor * self.half_width)
+
+    def of_coefficients(self) -> UncertaintySet:
+        """Return the set of what has coefficients: of two classes the second, else all."""
+        n_classes = len(self.tau)
+        return self.binary() if n_coefficient_rows(n_classes) < n_classes else self
 
     def binary(self) -> UncertaintySet:
         """Reduce two classes to the coefficients of the second, the first held at zero.

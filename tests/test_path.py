@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from mgce_sklearn import MGCEClassifier, lam_max, mgce_path
 from mgce_sklearn.path import Settings, follow, leapfrog
 from mgce_sklearn.problem import Problem
+from mgce_sklearn.solvers.interior_point import _Restart
 from mgce_sklearn.uncertainty import UncertaintySet
 
 QS, LAMS = (0.7, 0.0, 1.0), (0.1, 1.0, 0.03, 0.3)
@@ -197,3 +198,15 @@ def test_chance_is_left_alone_where_nothing_depends_on_it():
         mgce_path(X, y, [0.5], [0.3], solver="sgd", tol=1e-2, random_state=seed) for seed in (0, 1)
     )
     assert np.abs(one.coefs - other.coefs).max() > 0.0
+
+
+def test_a_point_between_two_takes_from_each_by_its_distance(monkeypatch):
+    shares = []
+
+    def spy(one, other, share, objective, mix=_Restart.between):
+        shares.append((float(one.half_width.max() < other.half_width.max()), share))
+        return mix(one, other, share, objective)
+
+    monkeypatch.setattr(_Restart, "between", spy)
+    mgce_path(*load("iris"), [0.5], [1.0, 0.4, 0.1])
+    assert shares == [(1.0, pytest.approx(1 / 3))]

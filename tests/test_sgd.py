@@ -157,3 +157,14 @@ def test_squared_norms_are_in_units_of_the_scale(store, fit_intercept):
     scale = np.array([2.0, 0.5, 1.0][: design.n_features])
     expected = ((X / [2.0, 0.5]) ** 2).sum(axis=1) + fit_intercept
     np.testing.assert_allclose(design.squared_norms(scale), expected)
+
+
+def test_steps_respect_the_largest_curvature_of_the_rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_000, 1)) + 0.1 * rng.normal(size=(20_000, 8))  # nearly one direction
+    objective = make_objective(X, np.arange(20_000) % 2, fit_intercept=False)
+    iteration = _Iteration(objective, None, seed=0)
+    scaled = X / iteration.scale
+    largest = np.linalg.eigvalsh(scaled.T @ scaled / len(X))[-1]
+    assert iteration._largest_curvature() == pytest.approx(largest, rel=1e-3)
+    assert 0.5 / largest < iteration.unit_step < 1.0 / largest

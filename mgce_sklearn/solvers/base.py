@@ -72,6 +72,11 @@ class SolverResult:
         return self.gap / self.value
 
 
+def coef_of(start: Array | SolverResult | None) -> Array | None:
+    """Return the coefficients to start from, of a solver that restarts from these alone."""
+    return start.coef if isinstance(start, SolverResult) else start
+
+
 class Solver(Protocol):
     """Settings, and a method that uses them."""
 

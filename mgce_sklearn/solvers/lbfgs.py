@@ -21,7 +21,7 @@ import numpy as np
 
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.base import Progress, SolverResult, Status, coef_of
 from mgce_sklearn.solvers.repair import repaired
 
 Array = np.ndarray[Any, Any]
@@ -107,8 +107,7 @@ class LBFGS:
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
         progress = Progress("lbfgs", objective, self.tol, self.verbose)
-        if isinstance(start, SolverResult):
-            start = start.coef
+        start = coef_of(start)
         coef = np.zeros(objective.shape) if start is None else start
         needs_smoothing = objective.potential.q > SMOOTHEST_Q
         smoothing = FIRST_SMOOTHING if needs_smoothing else 0.0

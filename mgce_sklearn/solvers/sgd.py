@@ -26,7 +26,7 @@ import numpy as np
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.base import Progress, SolverResult, Status, coef_of
 from mgce_sklearn.solvers.repair import repaired
 
 Array = np.ndarray[Any, Any]
@@ -186,10 +186,8 @@ class SGD:
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
         progress = Progress("sgd", objective, self.tol, self.verbose)
-        if isinstance(start, SolverResult):
-            start = start.coef
         with one_blas_thread():
-            return self._solve(progress, _Iteration(objective, start, self.seed))
+            return self._solve(progress, _Iteration(objective, coef_of(start), self.seed))
 
     def _solve(self, progress: Progress, iteration: _Iteration) -> SolverResult:
         objective = progress.objective
