@@ -1,16 +1,18 @@
 """The objective: a potential over a design, and an uncertainty set.
 
-    R(W) = mean_i psi(m_i) - <tau, W> + <half_width, |W|>,      m_i = W x_i
+    R(W) = mean_i psi(m_i) - <tau, W> + <half_width, |W|>,      m_i = W x_i + c_i
 
-Its dual maximises the mean entropy of distributions p_i, one a row, under
-|mean (p_i - onehot(y_i)) ⊗ x_i| <= half_width. Any p becomes feasible when it is shrunk
-toward the labels, so every iterate of every solver has a certificate.
+Its dual maximises the mean of H(p_i) + <c_i, p_i> over distributions p_i, one a row, under
+|mean p_i ⊗ x_i - tau| <= half_width. Where labels are known, any p becomes feasible when it is
+shrunk toward them, so every iterate of every solver has a certificate. Rows without labels may
+have no feasible p at all: then the value falls without bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -31,11 +33,20 @@ Columns = Array | Callable[[slice], Array]
 class DualPoint(NamedTuple):
     """A feasible point of the dual.
 
-    Its value, and the theta of `Objective.dual_point`: 1 if it was feasible as it came.
+    Attributes
+    ----------
+    value : float
+        A lower bound on the optimum; -inf if no feasible point was found.
+    shrink : float
+        Smallest share of an excess that its half-width allows, of the point as it came: 1 if
+        it was feasible.
+    excess : ndarray of shape (C, d)
+        mean p_i ⊗ x_i - tau, within the half-widths if the value is finite.
     """
 
     value: float
     shrink: float
+    excess: Array
 
 
 @dataclass(frozen=True)
@@ -46,19 +57,22 @@ class Objective:
     ----------
     potential : Potential
     design : Design
-    codes : ndarray of shape (n,)
-        Class of each row, 0 to n_classes - 1.
+    codes : ndarray of shape (n,) or None
+        Class of each row, 0 to n_classes - 1; None if the rows have no labels.
     uncertainty : UncertaintySet
         With C = n_classes rows, or C = 1 row for two classes: then the coefficients are
         those of the second class and the margin of the first is 0.
     n_classes : int
+    offsets : ndarray of shape (n_classes, n), default=None
+        Added to the margins. None: zeros.
     """
 
     potential: Potential
     design: Design
-    codes: Array
+    codes: Array | None
     uncertainty: UncertaintySet
     n_classes: int
+    offsets: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,15 +98,40 @@ class Objective:
 
         return share(0, self.design.n_rows) if team is None else sum(team.run(share))
 
+    @cached_property
+    def least_value(self) -> float:
+        """A lower bound on the optimum, if any distribution is feasible.
+
+        Entropies are at least 0, and expected offsets at least their minimum.
+        """
+        if self.offsets is None:
+            return 0.0
+        return float(self.design.weights @ self.offsets.min(axis=0))
+
+    def take(self, rows: Array) -> Objective:
+        """Return the objective of some of the rows, by position."""
+        return replace(
+            self,
+            design=self.design.take(rows),
+            codes=None if self.codes is None else self.codes[rows],
+            offsets=None if self.offsets is None else self.offsets[:, rows],
+        )
+
     def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
-        """Return the margins (K, n) of all classes."""
+        """Return the margins (K, n) of all classes, offsets included."""
+        margins = self.linear_margins(coef, rows)
+        return margins if self.offsets is None else margins + self.offsets[:, rows]
+
+    def linear_margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
+        """Return what coefficients, or a step of them, add to the margins (K, n)."""
         return self.with_reference(self.design.margins(coef, rows))
 
     def with_reference(self, margins: Array) -> Array:
-        """Put the zero margins of classes without coefficients before the others."""
+        """Put the zero margins of classes without coefficients before the others (..., K, n)."""
         if self.first_class == 0:
             return margins
-        return np.vstack([np.zeros((self.first_class, margins.shape[1])), margins])
+        shape = (*margins.shape[:-2], self.first_class, margins.shape[-1])
+        return np.concatenate([np.zeros(shape), margins], axis=-2)
 
     def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
         """Return mean r_i ⊗ x_i (C, d) over the classes that have coefficients."""
@@ -131,7 +170,7 @@ class Objective:
         _, proba, v = self.potential.curvature(self.margins(coef))
 
         def product(direction: Array) -> Array:
-            steps = self.margins(direction)
+            steps = self.linear_margins(direction)
             scaled = v * (steps - np.sum(proba * steps, axis=0))
             return self.adjoint(scaled - proba * scaled.sum(axis=0))
 
@@ -152,11 +191,14 @@ class Objective:
             gram.add(cross * self.design.weights[rows], self.design.features(rows.start, rows.stop))
         return gram.matrix()
 
-    def dual_point(self, proba: Columns, team: RowTeam | None = None) -> DualPoint:
-        """Shrink p (K, n) toward the labels until it is feasible, and take its value.
+    def dual_point(
+        self, proba: Columns, team: RowTeam | None = None, anchor: DualPoint | None = None
+    ) -> DualPoint:
+        """Move p (K, n) toward a feasible point until it is feasible, and take its value.
 
-        p(theta) = onehot(y) + theta (p - onehot(y)), with theta in [0, 1] the largest that
-        meets every constraint. theta = 0 always does.
+        p(theta) = p' + theta (p - p'), with theta in [0, 1] the largest that meets every
+        constraint. p' are the labels where they are known, which always meet them. Else it is
+        the ``anchor``, an earlier feasible point.
         """
 
         def distributions(rows: slice) -> Array:
@@ -164,23 +206,42 @@ class Objective:
             columns /= columns.sum(axis=0)
             return columns
 
-        excess, width = np.abs(self.excess(distributions, team)), self.uncertainty.half_width
-        violated = excess > width
-        shrink = float(np.min(width[violated] / excess[violated], initial=1.0))
-
         def shrunk(rows: slice) -> Array:
             columns = distributions(rows)
             columns *= shrink
             columns[self.codes[rows], np.arange(columns.shape[1])] += 1.0 - shrink
             return columns
 
-        return DualPoint(self.mean_entropy(shrunk, team), shrink)
+        excess, width = self.excess(distributions, team), self.uncertainty.half_width
+        violated = np.abs(excess) > width
+        shrink = float(np.min(width[violated] / np.abs(excess[violated]), initial=1.0))
+        if self.codes is not None:
+            return DualPoint(self.mean_entropy(shrunk, team), shrink, shrink * excess)
+        entropy = self.mean_entropy(distributions, team)
+        if not violated.any():
+            return DualPoint(entropy, shrink, excess)
+        if anchor is None:
+            return DualPoint(-np.inf, shrink, excess)
+        # Entropies are concave: the value of the anchor is all that is needed of it.
+        way = excess - anchor.excess
+        room = np.copysign(width, excess) - anchor.excess
+        theta = float(np.min(room[violated] / way[violated]))
+        value = anchor.value + theta * (entropy - anchor.value)
+        return DualPoint(value, shrink, anchor.excess + theta * way)
+
+    def depth(self, point: DualPoint) -> float:
+        """Return how far inside the constraints a point is: 1 at zero excess, 0 at a bound."""
+        width = np.where(self.uncertainty.half_width > 0.0, self.uncertainty.half_width, 1.0)
+        return 1.0 - float(np.max(np.abs(point.excess) / width))
 
     def mean_entropy(self, proba: Columns, team: RowTeam | None = None) -> float:
-        """Return the mean of H_q(p) over the rows of p (K, n)."""
+        """Return the mean of H(p) + <c, p> over the rows of p (K, n)."""
 
         def part(rows: slice) -> float:
-            entropy = self.potential.entropy(columns_of(proba, rows))
+            columns = columns_of(proba, rows)
+            entropy = self.potential.entropy(columns)
+            if self.offsets is not None:
+                entropy = entropy + np.sum(columns * self.offsets[:, rows], axis=0)
             return float(self.design.weights[rows] @ entropy)
 
         return self.sum_over_rows(part, team)

@@ -166,7 +166,7 @@ def _scratch(n_classes, lanes):
 
 
 @jit
-def _lanes(n_classes):
+def lanes_of(n_classes):
     """Rows treated together: enough for full vectors, few enough for the cache."""
     return min(256, max(8, 4096 // n_classes))
 
@@ -376,7 +376,7 @@ def _unit_targets(w, state, start, lanes, q):
 
 
 @jit
-def _pull(product, target):
+def pull(product, target):
     """How far to pull a product back into [target/10, 10 target], not beyond -10 target."""
     low = 0.1 * target - product
     high = 10.0 * target - product
@@ -399,14 +399,14 @@ def _centrality(w, state, start, lanes, q, nu, primal, dual):
     for i in range(lanes):
         y, zeta = state.multiplier[start + i], state.spare[start + i]
         product = (y + dual * w_dy[i]) * (zeta + primal * w_dzeta[i])
-        w_next_spare[i] = _pull(product, nu) / y
+        w_next_spare[i] = pull(product, nu) / y
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
             p, s, e = state.proba[k, start + i], w_slack[k, i], state.edge[k, start + i]
             product = (p + dual * w_dp[k, i]) * (s + primal * w_ds[k, i])
-            w_next_slack[k, i] = _pull(product, nu) / s
+            w_next_slack[k, i] = pull(product, nu) / s
             product = (e + dual * w_de[k, i]) * (w_c[k, i] + primal * q * w_dt[k, i])
-            w_next_edge[k, i] = _pull(product, q * nu) / w_c[k, i]
+            w_next_edge[k, i] = pull(product, q * nu) / w_c[k, i]
 
 
 @jit
@@ -570,7 +570,7 @@ def eliminate(state, start, stop, q, margins, first, curvature, kappa, kappa_cen
         Written: kappa of the affine step (nu = 0), and its change per unit of nu.
     """
     n_classes = state.proba.shape[0]
-    lanes = _lanes(n_classes)
+    lanes = lanes_of(n_classes)
     scratch = _scratch(n_classes, lanes)
     for begin in range(start, stop, lanes):
         size = min(lanes, stop - begin)
@@ -635,7 +635,7 @@ def follow(state, start, stop, q, weights, stages, margins, nu, reach, lengths, 
         product in the sum of the complementarity products.
     """
     n_classes = state.proba.shape[0]
-    lanes = _lanes(n_classes)
+    lanes = lanes_of(n_classes)
     scratch = _scratch(n_classes, lanes)
     for begin in range(start, stop, lanes):
         size = min(lanes, stop - begin)

@@ -32,7 +32,6 @@ LARGEST_SYSTEM = 4000
 # few iterations of L-BFGS cost less than the systems (`benchmarks/README.md`).
 STRONG_PENALTY = 1.0
 MANY_COEFFICIENTS = 400
-BOUNDED_CURVATURE = 0.5  # the largest q at which L-BFGS closes the gap
 
 
 def choose_solver(objective: Objective) -> str:
@@ -43,7 +42,7 @@ def choose_solver(objective: Objective) -> str:
     fewer than coefficients, so that passes over them are cheap; else "sgd".
     """
     n_coef, n_rows = objective.uncertainty.tau.size, objective.design.n_rows
-    smooth = objective.potential.q <= BOUNDED_CURVATURE
+    smooth = objective.potential.smooth
     if n_coef > LARGEST_SYSTEM:
         return "lbfgs" if smooth or n_rows < n_coef else "sgd"
     if smooth and n_coef >= MANY_COEFFICIENTS and _penalty(objective) >= STRONG_PENALTY:

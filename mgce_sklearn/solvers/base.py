@@ -14,11 +14,15 @@ from mgce_sklearn.parallel import RowTeam
 
 Array = np.ndarray[Any, Any]
 
+# A value this share below its lower bound is no rounding.
+ROUNDING = 1e-9
+
 
 class Status(Enum):
     """How a solver ended. The value is the sentence that a user reads."""
 
     CONVERGED = "The relative duality gap is within tol."
+    EMPTY = "The value fell below what any distribution gives: the uncertainty set is empty."
     MAX_ITER = "The iteration limit was reached. Raise max_iter, or accept a larger tol."
     STALLED = (
         "Progress stopped before the gap was closed. Accept a larger tol, raise lam, or "
@@ -44,7 +48,7 @@ class SolverResult:
     value : float
         R(coef): an upper bound on the optimum.
     dual_value : float
-        A lower bound on the optimum.
+        A lower bound on the optimum; -inf if no feasible point of the dual was found.
     status : Status
     n_iter : int
     trace : tuple of TracePoint
@@ -117,11 +121,15 @@ class Progress:
     verbose: int = 0
     coef: Array = field(init=False)
     value: float = field(default=np.inf, init=False)
-    dual_value: float = field(default=0.0, init=False)  # the entropy of the labels themselves
+    dual_value: float = field(init=False)
+    anchor: DualPoint | None = field(default=None, init=False)
     trace: list[TracePoint] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.coef = np.zeros(self.objective.shape)
+        # Labels are a feasible point. Rows without may have none.
+        labelled = self.objective.codes is not None
+        self.dual_value = self.objective.least_value if labelled else -np.inf
         self._begin = time.perf_counter()
 
     def offer_coef(self, coef: Array, value: float) -> None:
@@ -131,12 +139,14 @@ class Progress:
 
     def offer_proba(self, proba: Columns, team: RowTeam | None = None) -> DualPoint:
         """Keep the value of a dual point (K, n) if it is the best so far; return the point."""
-        point = self.objective.dual_point(proba, team)
+        point = self.objective.dual_point(proba, team, self.anchor)
         self.dual_value = max(self.dual_value, point.value)
+        if self.objective.codes is None and np.isfinite(point.value):
+            self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
 
     def record(self) -> bool:
-        """Add a point to the trace; tell whether the gap is within tol."""
+        """Add a point to the trace; tell whether the gap is within tol, or the set empty."""
         seconds = time.perf_counter() - self._begin
         self.trace.append(TracePoint(seconds, self.value, self.dual_value))
         if self.verbose:
@@ -144,7 +154,12 @@ class Progress:
                 f"{self.name} {len(self.trace) - 1:4d}  value {self.value:.9f}  "
                 f"gap {self.gap:.2e}  {seconds:.3f} s"
             )
-        return bool(self.gap <= self.tol * self.value)
+        return bool(self.gap <= self.tol * self.value) or self._empty
+
+    @property
+    def _empty(self) -> bool:
+        """Whether no distribution is feasible: the value is below what all of them give."""
+        return self.value < self.objective.least_value * (1.0 - ROUNDING)
 
     def iterations_since_better(self) -> int:
         """Return how many points of the trace, at its end, have the same gap."""
@@ -158,6 +173,7 @@ class Progress:
 
     def result(self, status: Status, n_iter: int, restart: Any = None) -> SolverResult:
         """Bundle what is known now."""
+        status = Status.EMPTY if self._empty else status
         return SolverResult(
             self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), restart
         )

@@ -1,7 +1,7 @@
 """Primal-dual interior point method, with the rows eliminated.
 
 Coefficients W = W⁺ - W⁻ have the multipliers u = half_width + g and v = half_width - g of
-their signs, where g = mean (p - onehot(y)) ⊗ x; rows have the variables of `kernels.barrier`.
+their signs, where g = mean p ⊗ x - tau; rows have the variables of `solvers.rows`.
 Eliminating the rows leaves one symmetric positive definite system per iteration,
 
     [mean C_i ⊗ x_i x_iᵀ + D] dW = rhs,      D = (W⁺/u + W⁻/v)^{-1},
@@ -27,6 +27,7 @@ from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, row_team
 from mgce_sklearn.solvers.base import Progress, SolverResult, Status
 from mgce_sklearn.solvers.repair import repair
+from mgce_sklearn.solvers.rows import Rows, ThresholdRows, rows_of
 
 Array = np.ndarray[Any, Any]
 
@@ -100,16 +101,15 @@ class _Coefficients(NamedTuple):
 class _Restart(NamedTuple):
     """An interior point of middling accuracy: central enough to serve neighbouring problems."""
 
-    rows: barrier.RowState
+    rows: ThresholdRows
     point: _Coefficients
-    q: float
     half_width: Array
 
     def fits(self, objective: Objective) -> bool:
         """Tell whether the rows and the potential are those of ``objective``."""
         shapes = (objective.n_classes, objective.design.n_rows), objective.shape
         return (self.rows.proba.shape, self.point.plus.shape) == shapes and (
-            self.q == kernels.loss_parameter(objective.potential.q)
+            self.rows.q == kernels.loss_parameter(objective.potential.q)
         )
 
     def between(self, other: _Restart, share: float, objective: Objective) -> _Restart:
@@ -123,19 +123,19 @@ class _Restart(NamedTuple):
             return (1.0 - share) * one + share * another
 
         point = _Coefficients(*map(mix, self.point, other.point))
-        mixed = barrier.RowState(*map(mix, self.rows, other.rows))
+        mixed = barrier.RowState(*map(mix, self.rows.state, other.rows.state))
         for rows in objective.design.blocks(width=objective.n_classes):
             bounds = self._bounds(objective, rows), other._bounds(objective, rows)
-            mixed.distance[:, rows] = barrier.nearer(*map(mix, *bounds), self.q)
-        return _Restart(mixed, point, self.q, mix(self.half_width, other.half_width))
+            mixed.distance[:, rows] = barrier.nearer(*map(mix, *bounds), self.rows.q)
+        return _Restart(
+            ThresholdRows(mixed, self.rows.q), point, mix(self.half_width, other.half_width)
+        )
 
     def _bounds(self, objective: Objective, rows: slice) -> tuple[Array, Array]:
         """Return s and c (K, rows) of some rows."""
-        margins = objective.margins(self.point.plus - self.point.minus, rows)
-        margins -= self.rows.threshold[rows]
-        return barrier.both(self.rows.distance[:, rows], margins, self.q)
+        return self.rows.bounds(objective.margins(self.point.plus - self.point.minus, rows), rows)
 
-    def at(self, objective: Objective, half_width: Array) -> tuple[barrier.RowState, _Coefficients]:
+    def at(self, objective: Objective, half_width: Array) -> tuple[ThresholdRows, _Coefficients]:
         """Return a copy for other half-widths.
 
         Where they are smaller, u and v shrink with them, and W stays: the products shrink
@@ -143,7 +143,7 @@ class _Restart(NamedTuple):
         before, but its products with s would grow without bound in rows whose label the
         rule misses. So it goes half of the way, and the first steps go the other half.
         """
-        rows = barrier.RowState(*(array.copy() for array in self.rows))
+        rows = self.rows.copy()
         shrink = float(np.min(half_width / self.half_width, initial=1.0))
         rows.proba[:] *= np.sqrt(shrink)
         rows.proba[objective.codes, np.arange(len(objective.codes))] += 1.0 - np.sqrt(shrink)
@@ -165,13 +165,11 @@ class _Probe(NamedTuple):
         return np.minimum(1.0, fraction / np.maximum(self.rates, np.finfo(float).tiny))
 
 
-class _Rows:
-    """The rows' part of the method: sums over rows of what `kernels.barrier` computes."""
+class _RowSums:
+    """The rows' part of the method: sums over rows of what `Rows` computes of blocks."""
 
-    def __init__(
-        self, objective: Objective, team: RowTeam, q: float, state: barrier.RowState
-    ) -> None:
-        self.objective, self.team, self.q, self.state = objective, team, q, state
+    def __init__(self, objective: Objective, team: RowTeam, rows: Rows) -> None:
+        self.objective, self.team, self.rows = objective, team, rows
         self.stages = 0
         # The coefficients of the point, and their steps of each stage.
         self.coefs = np.zeros((4, *objective.shape))
@@ -189,7 +187,7 @@ class _Rows:
 
     def assemble(self) -> tuple[Array, Array, Array, Array]:
         """Return mean C ⊗ x xᵀ, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        objective, state = self.objective, self.state
+        objective = self.objective
         first, n_classes = objective.first_class, objective.n_classes
         n_pairs = objective.shape[0] * (objective.shape[0] + 1) // 2
 
@@ -199,12 +197,12 @@ class _Rows:
             for begin, end, features in self._blocks(start, stop, gram.rows_per_block):
                 curvature = np.empty((n_pairs, end - begin))
                 kappas = np.empty((2, n_classes, end - begin))
-                margins = self._margins(features, 0)[0]
-                barrier.eliminate(state, begin, end, self.q, margins, first, curvature, *kappas)
+                margins = self._margins(features, begin, end, stages=0)[0]
+                self.rows.eliminate(begin, end, margins, first, curvature, *kappas)
                 weights = objective.design.weights[begin:end]
                 curvature *= weights
                 gram.add(curvature, features)
-                sums[0] += (state.proba[first:, begin:end] * weights) @ features.T
+                sums[0] += (self.rows.proba[first:, begin:end] * weights) @ features.T
                 sums[1:] += (kappas[:, first:] * weights) @ features.T
             return gram, sums
 
@@ -214,12 +212,12 @@ class _Rows:
             gram += other
         return gram.matrix(), excess - objective.uncertainty.tau, kappa, kappa_center
 
-    def _margins(self, features: Array, stages: int) -> Array:
+    def _margins(self, features: Array, start: int, stop: int, stages: int) -> Array:
         """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
-        margins = self.coefs[: 1 + stages] @ features
-        if self.objective.first_class == 0:
-            return margins
-        return np.concatenate([np.zeros_like(margins), margins], axis=1)
+        margins = self.objective.with_reference(self.coefs[: 1 + stages] @ features)
+        if self.objective.offsets is not None:
+            margins[0] += self.objective.offsets[:, start:stop]
+        return margins
 
     def look(self) -> tuple[Array, Array, Array]:
         """Look along the last direction of ``coefs``: rates, sums, next correction."""
@@ -231,7 +229,7 @@ class _Rows:
         self._follow(lengths)
 
     def _follow(self, lengths: Array) -> list[tuple[Array, Array, Array]]:
-        objective, state = self.objective, self.state
+        objective = self.objective
         first, weights = objective.first_class, objective.design.weights
         size = int(np.clip(CACHED_FEATURES // objective.shape[1], 256, 1024))
 
@@ -240,9 +238,9 @@ class _Rows:
             correction = np.zeros(objective.shape)
             for begin, end, features in self._blocks(start, stop, size):
                 kappa = np.empty((objective.n_classes, end - begin))
-                barrier.follow(
-                    state, begin, end, self.q, weights, self.stages,
-                    self._margins(features, self.stages),
+                self.rows.follow(
+                    begin, end, weights, self.stages,
+                    self._margins(features, begin, end, self.stages),
                     self.nu, self.reach, lengths, kappa, rates, sums,
                 )  # fmt: skip
                 if not lengths.any():
@@ -250,49 +248,6 @@ class _Rows:
             return rates, sums, correction
 
         return self.team.run(share)
-
-
-def _q_logarithm(rule: Array, q: float) -> Array:
-    return np.log(rule) if q == 0.0 else np.expm1(q * np.log(rule)) / q
-
-
-def _start_rows(
-    objective: Objective, q: float, coef: Array | None, team: RowTeam
-) -> barrier.RowState:
-    """Put every row well inside its constraints, near the given coefficients if there are any.
-
-    The rule and the worst case of the margins are mixed with uniform ones, which keeps them
-    off the boundary; slacks follow from feasibility, and multipliers from the average product.
-    """
-    n_classes, n_rows = objective.n_classes, objective.design.n_rows
-    spread = 1.0 if coef is None else 0.1
-    if coef is None:
-        coef = np.zeros(objective.shape)
-    smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
-    state = barrier.new_rows(n_classes, n_rows)
-
-    def fill(rows: slice) -> float:
-        margins = objective.margins(coef, rows)
-        worst_case = objective.potential.value_and_gradient(margins)[1]
-        proba = (1.0 - spread) * worst_case + spread / n_classes
-        rule = (1.0 - spread) * kernels.rule(margins.T, q).T + spread / n_classes
-        rule *= 1.0 - spread / 2.0
-        slack = _q_logarithm(rule, q) - margins
-        state.threshold[rows] = smallest - slack.min(axis=0)
-        slack += state.threshold[rows]
-        c = rule**q
-        state.distance[:, rows] = barrier.nearer(slack, c, q)
-        state.proba[:, rows], state.spare[rows] = proba, 1.0 - rule.sum(axis=0)
-        # Up to nu, which is known at the end.
-        state.edge[:, rows], state.multiplier[rows] = q / c, np.sum(rule / c, axis=0)
-        return float(np.sum(proba * slack))
-
-    nu = objective.sum_over_rows(fill, team) / state.proba.size
-    state.edge[:] *= nu
-    for rows in objective.design.blocks(width=objective.n_classes):
-        total = 1.0 + np.sum(state.edge[:, rows], axis=0, dtype=np.float64)
-        state.multiplier[rows] = total / state.multiplier[rows]
-    return state
 
 
 class _System:
@@ -399,20 +354,19 @@ class InteriorPoint:
         team: RowTeam,
         progress: Progress,
     ) -> SolverResult:
-        q = kernels.loss_parameter(objective.potential.q)
         n_coef = objective.shape[0] * objective.shape[1]
         share = max(COEF_SHARE / objective.shape[1], 1.0 / objective.design.total_weight)
-        n_products = objective.n_classes * (2 if q > 0.0 else 1) + 1 + 2 * share * n_coef
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = np.where(half_width > 0.0, half_width, 1.0)
-        state, point = _start(objective, q, half_width, start, team)
-        rows = _Rows(objective, team, q, state)
+        rows, point = _start(objective, half_width, start, team)
+        n_products = rows.products + 2 * share * n_coef
+        sums = _RowSums(objective, team, rows)
         restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):
             coef = point.plus - point.minus
             progress.offer_coef(coef, objective.value(coef, team))
-            _offer_proba(progress, rows.state.proba, team)
+            _offer_proba(progress, rows.proba, team)
             if progress.record():
                 status = Status.CONVERGED
                 break
@@ -422,17 +376,16 @@ class InteriorPoint:
                 status = Status.STALLED
                 break
             if restartable and restart is None and progress.gap <= RESTART_GAP * progress.value:
-                kept = barrier.RowState(*(array.copy() for array in rows.state))
-                restart = _Restart(kept, point, q, half_width)
+                restart = _Restart(rows.copy(), point, half_width)
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-                point = _iterate(rows, point, half_width, share, n_products, lowest)
+                point = _iterate(sums, point, half_width, share, n_products, lowest)
             except LinAlgError:
                 status = Status.STALLED
                 break
         _drop_small(point, half_width, progress, team)
         if restartable and restart is None:
-            restart = _Restart(rows.state, point, q, half_width)
+            restart = _Restart(rows, point, half_width)
         return progress.result(status, iteration, restart)
 
 
@@ -448,61 +401,60 @@ def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
 
 
 def _iterate(
-    rows: _Rows,
+    sums: _RowSums,
     point: _Coefficients,
     half_width: Array,
     share: float,
     n_products: float,
     lowest_nu: float,
 ) -> _Coefficients:
-    rows.coefs[0] = point.plus - point.minus
-    gram, excess, kappa, kappa_center = rows.assemble()
+    sums.coefs[0] = point.plus - point.minus
+    gram, excess, kappa, kappa_center = sums.assemble()
     system = _System(point, gram, excess, kappa, half_width)
 
     def look(stage: int) -> _Probe:
         step = system.solve()
-        rows.stages = stage
-        rows.coefs[stage] = step.plus - step.minus
-        rates, sums, correction = rows.look()
+        sums.stages = stage
+        sums.coefs[stage] = step.plus - step.minus
+        rates, products, correction = sums.look()
         rates = np.maximum(rates, point.step_rates(step))
-        return _Probe(step, rates, sums + point.complementarity(step), correction)
+        return _Probe(step, rates, products + point.complementarity(step), correction)
 
     predictor = look(1)
     primal, dual = predictor.lengths(1.0)
     now = predictor.sums[0]
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
-    rows.nu = max((ahead / now) ** 3 * now / n_products, lowest_nu)
-    rows.reach = np.minimum(1.0, predictor.lengths(1.0) + REACH)
-    system.correct(predictor.step, share * rows.nu, predictor.correction + rows.nu * kappa_center)
+    sums.nu = max((ahead / now) ** 3 * now / n_products, lowest_nu)
+    sums.reach = np.minimum(1.0, predictor.lengths(1.0) + REACH)
+    system.correct(predictor.step, share * sums.nu, predictor.correction + sums.nu * kappa_center)
     corrector = look(2)
-    system.pull(corrector.step, share * rows.nu, *rows.reach, corrector.correction)
+    system.pull(corrector.step, share * sums.nu, *sums.reach, corrector.correction)
     final = look(3)
     if final.lengths(1.0).sum() < corrector.lengths(1.0).sum():
-        final, rows.stages = corrector, 2
+        final, sums.stages = corrector, 2
     lengths = final.lengths(TO_THE_BOUNDARY)
-    rows.advance(lengths)
+    sums.advance(lengths)
     return point.advanced(final.step, *lengths)
 
 
 def _start(
     objective: Objective,
-    q: float,
     half_width: Array,
     start: Array | SolverResult | None,
     team: RowTeam,
-) -> tuple[barrier.RowState, _Coefficients]:
+) -> tuple[Rows, _Coefficients]:
     """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
     if isinstance(start, SolverResult):
         if isinstance(start.restart, _Restart) and start.restart.fits(objective):
             return start.restart.at(objective, half_width)
         start = start.coef
-    state = _start_rows(objective, q, start, team)
+    rows = rows_of(objective, start, team)
     size = np.broadcast_to(START_SIZE / objective.design.column_scale, objective.shape)
-    multiplier = np.maximum(half_width, np.abs(objective.excess(state.proba, team)))
+    multiplier = np.maximum(half_width, np.abs(objective.excess(rows.proba, team)))
     plus = minus = size
     if start is not None:
         plus, minus = np.maximum(start, 0.0) + 0.1 * size, np.maximum(-start, 0.0) + 0.1 * size
-    return state, _Coefficients(plus, minus, multiplier, multiplier.copy())
+    return rows, _Coefficients(plus, minus, multiplier, multiplier.copy())
 
 
 def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:

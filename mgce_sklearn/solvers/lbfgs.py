@@ -1,8 +1,8 @@
 """Orthant-wise L-BFGS on the smoothed objective, with continuation in the smoothing.
 
 Limited-memory quasi-Newton steps stay within the orthant of the present signs, where the
-penalty <half_width, |W|> is linear (Andrew and Gao 2007). For q > 1/2 the potential's
-curvature has no bound, so its positive parts are smoothed, and the smoothing is lowered
+penalty <half_width, |W|> is linear (Andrew and Gao 2007). Where the potential's
+curvature has no bound (q > 1/2) it is smoothed, and the smoothing is lowered
 whenever progress stops. Each iteration costs two passes over X and O(n K) memory: the
 choice where K d is too large for the interior point method's system.
 
@@ -28,7 +28,6 @@ Array = np.ndarray[Any, Any]
 
 FIRST_SMOOTHING = 0.3
 SMOOTHING_FACTOR = 1.0 / 3.0
-SMOOTHEST_Q = 0.5  # up to here the curvature is bounded without smoothing
 
 MEMORY = 20
 ITERATIONS_PER_CHECK = 10
@@ -109,7 +108,7 @@ class LBFGS:
         progress = Progress("lbfgs", objective, self.tol, self.verbose)
         start = coef_of(start)
         coef = np.zeros(objective.shape) if start is None else start
-        needs_smoothing = objective.potential.q > SMOOTHEST_Q
+        needs_smoothing = not objective.potential.smooth
         smoothing = FIRST_SMOOTHING if needs_smoothing else 0.0
         if start is not None:  # near the solution, strong smoothing would only lead away
             smoothing *= SMOOTHING_FACTOR**2

@@ -70,7 +70,7 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Callable[[slice
 
     def repaired_rows(rows: slice) -> Array:
         room = proba[:, rows] ** 2
-        pull = objective.margins(solution, rows)
+        pull = objective.linear_margins(solution, rows)
         pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
         return proba[:, rows] + room * pull
 
@@ -106,12 +106,15 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
 
 
 def _target(objective: Objective, proba: Array, team: RowTeam) -> Array:
-    """Return r (C, d), with columns that sum to 0 if every class has coefficients."""
+    """Return r (C, d), with columns that sum to 0 if every class has coefficients.
+
+    Where there is not room enough for that, as in an empty set, some constraints stay violated.
+    """
     width = (1.0 - MARGIN) * objective.uncertainty.half_width
     excess = objective.excess(proba, team)
     inside = np.clip(excess, -width, width)
     if objective.first_class == 0:
-        surplus = inside.sum(axis=0)
+        surplus = (inside - excess).sum(axis=0)
         room = np.where(surplus > 0.0, width + inside, width - inside)
         inside -= room * (surplus / np.maximum(room.sum(axis=0), np.finfo(float).tiny))
     return inside - excess

@@ -123,12 +123,11 @@ class _Iteration:
         self._n_summed += 1
 
     def _read(self, rows: Array) -> None:
-        objective = self.objective
-        batch = objective.design.take(rows)
-        margins = objective.with_reference(batch.margins(self.coef))
+        objective = self.objective.take(rows)
+        batch, margins = objective.design, objective.margins(self.coef)
         proba = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
         change = proba - self.table[rows].T
-        share = batch.total_weight / objective.design.total_weight / self.scale
+        share = batch.total_weight / self.objective.design.total_weight / self.scale
         sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * share
         known, noisy = np.split(sums, 2)
         moved = self.scaled - self.step * (self.gradient + noisy)
