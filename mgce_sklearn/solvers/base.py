@@ -162,9 +162,12 @@ class Progress:
         return self.value < self.objective.least_value * (1.0 - ROUNDING)
 
     def iterations_since_better(self) -> int:
-        """Return how many points of the trace, at its end, have the same gap."""
+        """Return how many points of the trace, at its end, have the same gap.
+
+        Until a feasible point of the dual is found there is no gap that could be better.
+        """
         gaps = [point.value - point.dual_value for point in self.trace]
-        return len(gaps) - 1 - gaps.index(gaps[-1])
+        return len(gaps) - 1 - gaps.index(gaps[-1]) if np.isfinite(gaps[-1]) else 0
 
     @property
     def gap(self) -> float:

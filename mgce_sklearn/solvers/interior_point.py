@@ -37,10 +37,6 @@ TO_THE_BOUNDARY = 0.99
 # W⁺ and W⁻ at the start, in units of 1/(root mean square of the feature).
 START_SIZE = 0.3
 
-# The products W⁺u and W⁻v aim at COEF_SHARE/d of the rows' target. With n rows and one
-# target for all, the penalty would be far closer to its boundary than the rows to theirs.
-COEF_SHARE = 0.03
-
 # The target is not taken further below the gap allowed than this: it would gain nothing,
 # and the system's condition worsens with it.
 LOWEST_TARGET = 0.02
@@ -354,13 +350,12 @@ class InteriorPoint:
         team: RowTeam,
         progress: Progress,
     ) -> SolverResult:
-        n_coef = objective.shape[0] * objective.shape[1]
-        share = max(COEF_SHARE / objective.shape[1], 1.0 / objective.design.total_weight)
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = np.where(half_width > 0.0, half_width, 1.0)
         rows, point = _start(objective, half_width, start, team)
-        n_products = rows.products + 2 * share * n_coef
+        share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
+        n_products = rows.products + 2 * share * half_width.size
         sums = _RowSums(objective, team, rows)
         restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):

@@ -19,12 +19,22 @@ from mgce_sklearn.potentials import MGCEPotential
 
 Array = np.ndarray[Any, Any]
 
-# Mixed with the point of given coefficients, so that it is inside the constraints.
-UNIFORM_SHARE = 0.1
+# How far a start near given coefficients keeps from the boundary, where 1 is the start from none.
+NEAR = 0.1
+MAXIMUM_NEAR = 0.3
 
 
 class Rows(Protocol):
-    """The interior point of every row, and the elimination of a step."""
+    """The interior point of every row, and the elimination of a step.
+
+    Attributes
+    ----------
+    coef_share : float
+        The products W⁺u and W⁻v aim at coef_share/d of the rows' target. With n rows and one
+        target for all, the penalty would be far closer to its boundary than the rows to theirs.
+    """
+
+    coef_share: float
 
     @property
     def proba(self) -> Array:
@@ -50,6 +60,8 @@ class ThresholdRows:
     q : float
     """
 
+    coef_share = 0.03
+
     def __init__(self, state: barrier.RowState, q: float) -> None:
         self.state, self.q = state, q
         self.proba = state.proba
@@ -65,7 +77,7 @@ class ThresholdRows:
         """
         q = kernels.loss_parameter(objective.potential.q)
         n_classes, n_rows = objective.n_classes, objective.design.n_rows
-        spread = 1.0 if coef is None else UNIFORM_SHARE
+        spread = 1.0 if coef is None else NEAR
         if coef is None:
             coef = np.zeros(objective.shape)
         smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
@@ -124,6 +136,8 @@ class MaximumRows:
     state : kernels.maximum.MaximumState
     """
 
+    coef_share = 0.1
+
     def __init__(self, state: maximum.MaximumState) -> None:
         self.state = state
         self.proba = state.proba
@@ -133,7 +147,7 @@ class MaximumRows:
     def of(cls, objective: Objective, coef: Array | None, team: RowTeam) -> MaximumRows:
         """Put every row inside its constraints: equal products, near the given coefficients."""
         n_classes, n_rows = objective.n_classes, objective.design.n_rows
-        spread = 1.0 if coef is None else UNIFORM_SHARE
+        spread = 1.0 if coef is None else MAXIMUM_NEAR
         if coef is None:
             coef = np.zeros(objective.shape)
         state = maximum.MaximumState(np.empty((n_classes, n_rows)), np.empty(n_rows))
