@@ -127,16 +127,30 @@ class UncertaintySet:
         """
         return UncertaintySet(self.tau, factor * self.half_width)
 
-    def of_coefficients(self) -> UncertaintySet:
-        """Return the set of what has coefficients: of two classes the second, else all."""
-        n_classes = len(self.tau)
-        return self.binary() if n_coefficient_rows(n_classes) < n_classes else self
+    def of_coefficients(self, mean: Array | None = None) -> UncertaintySet:
+        """Return the set of what has coefficients: of two classes the second, else all.
 
-    def binary(self) -> UncertaintySet:
+        Parameters
+        ----------
+        mean : ndarray of shape (d,), default=None
+            Mean of the features. None: that of the sample, the sum of tau over classes.
+        """
+        n_classes = len(self.tau)
+        return self.binary(mean) if n_coefficient_rows(n_classes) < n_classes else self
+
+    def binary(self, mean: Array | None = None) -> UncertaintySet:
         """Reduce two classes to the coefficients of the second, the first held at zero.
 
         The potential depends on the difference w = W_1 - W_0 alone. Of all ways to split w,
         the cheapest puts it where the half-width is smaller, so min(lambda_0, lambda_1) on w
-        gives the same optimum as both widths on W_0 and W_1.
+        gives the same optimum as both widths on W_0 and W_1. With another mean of the features
+        than the sample's, the two intervals of the second class' mean no longer have the same
+        centre, and what they have in common remains.
         """
-        return UncertaintySet(self.tau[1:], self.half_width.min(axis=0, keepdims=True))
+        if mean is None:
+            return UncertaintySet(self.tau[1:], self.half_width.min(axis=0, keepdims=True))
+        first, second = self.tau
+        center = np.stack([mean - first, second])
+        low = np.max(center - self.half_width, axis=0, keepdims=True)
+        high = np.min(center + self.half_width, axis=0, keepdims=True)
+        return UncertaintySet((low + high) / 2.0, (high - low) / 2.0)

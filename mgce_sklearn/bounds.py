@@ -1,0 +1,473 @@
+r"""Error bounds: how wrong a given rule can be over an uncertainty set.
+
+For costs c_ik of deciding row i by the rule if its class is k, the largest expected cost of
+all distributions of the set is
+
+    U(c) = max_p mean_i <p_i, c_i>  subject to  |mean_i p_i ⊗ x_i - tau| <= half_width
+         = min_W mean_i max_k (m_ik + c_ik) - <tau, W> + <half_width, |W|>,     m_i = W x_i,
+
+the objective of a fit with another potential, and -U(-c) is the least. Any W gives a valid
+bound, so what a solver leaves open lies on the safe side. Rows need no labels: they are where
+features are distributed as the set says. Without labels the set may hold nothing at all.
+
+The same inequality holds for the expectation over new data, with W fixed by other rows, if
+half-widths hold with a probability and the mean over rows is replaced with an upper confidence
+bound: see `certify`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+
+from mgce_sklearn.design import Design
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.potentials import MaximumPotential
+from mgce_sklearn.solvers import SOLVERS, SolverResult, Status, choose_solver
+from mgce_sklearn.uncertainty import UncertaintySet
+
+Array = np.ndarray[Any, Any]
+
+RULES = ("deterministic", "randomized")
+
+# The factor by which an empty set must grow is found to this accuracy.
+GROWTH_ACCURACY = 0.01
+
+# Gap to which the coefficients of a certificate are found, as a share of the range of costs.
+CERTIFY_TOL = 1e-3
+
+# Bets from which `mean_above` may choose: shares of the capital.
+BETS = np.geomspace(1e-3, 0.9, 24)
+
+
+@dataclass(frozen=True)
+class ErrorBounds:
+    """Least and largest expected cost of a rule over an uncertainty set.
+
+    Attributes
+    ----------
+    lower, upper : float
+        Every distribution of the set has an expected cost in [lower, upper]. For the default
+        costs that is the error rate, in [0, 1].
+    rule : {"deterministic", "randomized"}
+        Whose error: that of `predict`, or of a label drawn from `predict_proba`.
+    gap : float
+        By how much, at most, either bound could be tighter.
+    status : {"converged", "max_iter", "stalled"}
+        How the solver ended. The bounds are valid in every case.
+    chance : float
+        Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
+    """
+
+    lower: float
+    upper: float
+    rule: str
+    gap: float
+    status: str
+    chance: float
+
+    @property
+    def informative(self) -> bool:
+        """Whether the upper bound is below ``chance``."""
+        return self.upper < self.chance
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.lower:.4f} <= error of the {self.rule} rule <= {self.upper:.4f} "
+            f"(each within {self.gap:.1e}, {self.status})"
+        )
+        return text if self.informative else f"{text}; {_says_nothing(self.chance)}"
+
+
+@dataclass(frozen=True)
+class ErrorCertificate:
+    """Upper bound on the expected cost of a rule on new data, with a probability.
+
+    Attributes
+    ----------
+    upper : float
+        With probability 1 - delta over training and held-out rows, the expected cost on new
+        rows of the same distribution is at most this.
+    rule : {"deterministic", "randomized"}
+    delta : float
+        Probability that the statement is wrong.
+    means_term : float
+        Part of ``upper`` that comes from the means and their half-widths,
+        -<tau, W'> + <half_width, |W'|>.
+    rows_term : float
+        Part that comes from the held-out rows, mean max_k (m'_k + c_k).
+    concentration : float
+        What is added because the held-out rows are a sample.
+    chance : float
+        Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
+
+    Notes
+    -----
+    ``upper`` is the sum of the three parts, or the largest cost where that is smaller.
+    """
+
+    upper: float
+    rule: str
+    delta: float
+    means_term: float
+    rows_term: float
+    concentration: float
+    chance: float
+
+    @property
+    def informative(self) -> bool:
+        """Whether the bound is below ``chance``."""
+        return self.upper < self.chance
+
+    def __str__(self) -> str:
+        text = (
+            f"error of the {self.rule} rule on new data <= {self.upper:.4f} "
+            f"with probability {1.0 - self.delta:g}"
+        )
+        return text if self.informative else f"{text}; {_says_nothing(self.chance)}"
+
+
+def _says_nothing(chance: float) -> str:
+    return f"this says nothing: guessing has {chance:.4f}"
+
+
+class EmptySetError(ValueError):
+    """No distribution has these features and means within the half-widths.
+
+    Attributes
+    ----------
+    growth : float
+        Factor on the half-widths with which the set holds something, to one per cent.
+    """
+
+    def __init__(self, growth: float, lam: float | None = None) -> None:
+        self.growth = growth
+        if lam is None:
+            remedy = f"Half-widths {growth:.3g} times as large would hold some"
+        else:
+            remedy = f"lam must grow from {lam:g} to {growth * lam:.3g} to hold some"
+        super().__init__(
+            "X must be able to have means within the uncertainty set: no labels give its rows "
+            f"means within half_width of tau. {remedy}; or take rows distributed like those of "
+            "the fit."
+        )
+
+
+class Costs(NamedTuple):
+    """Costs of a rule, moved and scaled into [0, 1].
+
+    Attributes
+    ----------
+    scaled : ndarray of shape (K, n)
+        Expected cost of each row's decision by class.
+    least, largest : float
+        The costs that 0 and 1 stand for.
+    chance : float
+    """
+
+    scaled: Array
+    least: float
+    largest: float
+    chance: float
+
+    @classmethod
+    def of(cls, proba: Array, rule: str, cost: Array | None) -> Costs:
+        """Return the costs of rules (K, n): errors, or those of a matrix (true, decided)."""
+        n_classes = len(proba)
+        matrix = 1.0 - np.eye(n_classes) if cost is None else cost
+        if rule == "deterministic":
+            expected = matrix[:, proba.argmax(axis=0)]
+        else:
+            expected = matrix @ proba
+        least, largest = float(matrix.min()), float(matrix.max())
+        scaled = (expected - least) / ((largest - least) or 1.0)
+        return cls(np.clip(scaled, 0.0, 1.0), least, largest, float(matrix.mean()))
+
+    def unscaled(self, value: float) -> float:
+        """Return the cost that a value in [0, 1] stands for."""
+        return self.least + (self.largest - self.least) * value
+
+
+class Sample(NamedTuple):
+    """Rows without labels, and the uncertainty set of a fit, for features that it constrains."""
+
+    design: Design
+    uncertainty: UncertaintySet
+
+    @classmethod
+    def of(cls, design: Design, uncertainty: UncertaintySet) -> Sample:
+        """Leave out the features that were zero in every row of the fit.
+
+        Of these the set says nothing: their half-widths are 0 because no row showed them.
+        """
+        seen = uncertainty.half_width.any(axis=0)
+        if seen.all():
+            return cls(design, uncertainty)
+        columns = np.flatnonzero(seen[: design.X.shape[1]])
+        return cls(
+            Design(design.X[:, columns], design.sample_weight, design.fit_intercept),
+            UncertaintySet(uncertainty.tau[:, seen], uncertainty.half_width[:, seen]),
+        )
+
+    def objective(self, offsets: Array) -> Objective:
+        """Return the problem of the worst case for costs (K, n)."""
+        uncertainty = self.uncertainty.of_coefficients(self.mean())
+        n_classes = len(self.uncertainty.tau)
+        return Objective(MaximumPotential(), self.design, None, uncertainty, n_classes, offsets)
+
+    def mean(self) -> Array:
+        """Return the mean of the features (d,)."""
+        return self.design.adjoint(np.ones((1, self.design.n_rows)))[0]
+
+    def growth_for_sums(self) -> float:
+        """Return the factor that the half-widths need for the sums over classes alone.
+
+        Over classes the means of onehot(y) ⊗ x sum to the mean of x, whatever the labels.
+        """
+        surplus = np.abs(self.mean() - self.uncertainty.tau.sum(axis=0))
+        return float(np.max(surplus / self.uncertainty.half_width.sum(axis=0)))
+
+    def growth(self) -> float:
+        """Return the factor on the half-widths from which on the set holds something."""
+        low, high = self.growth_for_sums(), np.inf
+        step = GROWTH_ACCURACY
+        while high > (1.0 + GROWTH_ACCURACY) * low:
+            trial = low * (1.0 + step) if np.isinf(high) else np.sqrt(low * high)
+            holds, needed = self._holds(trial)
+            low, high = (low, trial) if holds else (max(needed, trial), high)
+            step *= 2.0
+        return high
+
+    def _holds(self, growth: float) -> tuple[bool, float]:
+        """Tell whether the set holds something if it grows, and what growth it needs at least.
+
+        With equal costs for all the value is theirs, unless some W proves the set empty.
+        """
+        uncertainty = self.uncertainty.widened(growth)
+        n_classes, n_rows = len(uncertainty.tau), self.design.n_rows
+        equal = np.broadcast_to(1.0, (n_classes, n_rows))
+        objective = Objective(
+            MaximumPotential(), self.design, None, uncertainty, n_classes, equal
+        )
+        result = _solve(objective, tol=1.0)
+        if result.status is not Status.EMPTY:
+            return bool(np.isfinite(result.dual_value)), growth
+        penalty = np.vdot(uncertainty.half_width, np.abs(result.coef))
+        return False, growth * (1.0 + (1.0 - result.value) / float(penalty))
+
+
+def error_bounds(
+    design: Design,
+    uncertainty: UncertaintySet,
+    costs: Costs,
+    tol: float,
+    coef: Array | None = None,
+) -> tuple[float, float, float, Status]:
+    """Bound the expected costs of a rule over all distributions of a set.
+
+    Parameters
+    ----------
+    design : Design
+        Rows, with or without known labels.
+    uncertainty : UncertaintySet
+        All K classes in it.
+    costs : Costs
+    tol : float
+        Largest gap, as a share of the range of costs.
+    coef : ndarray of shape (C, d), default=None
+        Coefficients of the rule, to start from.
+
+    Returns
+    -------
+    lower, upper, gap : float
+    status : Status
+
+    Raises
+    ------
+    EmptySetError
+        If no distribution has these features and means.
+    """
+    sample = Sample.of(design, uncertainty)
+    if sample.growth_for_sums() > 1.0:
+        raise EmptySetError(sample.growth())
+    largest = _worst_case(sample, costs.scaled, tol, coef)
+    least = _worst_case(sample, 1.0 - costs.scaled, tol, coef)
+    gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
+    status = largest.status if largest.status is not Status.CONVERGED else least.status
+    return costs.unscaled(1.0 - least.value), costs.unscaled(largest.value), gap, status
+
+
+class _WorstCase(NamedTuple):
+    value: float
+    gap: float
+    status: Status
+
+
+def _worst_case(sample: Sample, costs: Array, tol: float, coef: Array | None) -> _WorstCase:
+    """Return an upper bound on U(c) for costs in [0, 1]."""
+    # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
+    objective = sample.objective(1.0 + costs)
+    result = _solve(objective, tol / 2.0, coef)
+    if result.status is Status.EMPTY:
+        raise EmptySetError(sample.growth())
+    # The coefficients of the rule bound its worst case by its minimax risk, zeros by the mean
+    # of the largest costs. No solver need find better ones.
+    known = [np.zeros(objective.shape)] + ([] if coef is None else [coef])
+    value = min([2.0, result.value, *map(objective.value, known)])
+    gap = value - max(result.dual_value, objective.least_value)
+    return _WorstCase(value - 1.0, max(0.0, gap), result.status)
+
+
+def _solve(objective: Objective, tol: float, start: Array | None = None) -> SolverResult:
+    return SOLVERS[choose_solver(objective)](tol=tol).solve(objective, start=start)
+
+
+class Training(NamedTuple):
+    """What training rows leave for a certificate of a rule.
+
+    Attributes
+    ----------
+    design : Design
+    costs : Costs
+        Of the rule on these rows.
+    uncertainty : UncertaintySet
+        Holds the true means with probability 1 - delta/2.
+    low, high : ndarrays of shape (d,)
+        Range of the features.
+    """
+
+    design: Design
+    costs: Costs
+    uncertainty: UncertaintySet
+    low: Array
+    high: Array
+
+
+def certify(
+    training: Training, held_out: Design, costs: Costs, rule: str, delta: float
+) -> ErrorCertificate:
+    """Bound the expected cost of a rule on new data.
+
+    Parameters
+    ----------
+    training : Training
+    held_out : Design
+        Rows without labels, independent of the training rows.
+    costs : Costs
+        Of the rule on the held-out rows.
+    rule : {"deterministic", "randomized"}
+    delta : float
+
+    Returns
+    -------
+    ErrorCertificate
+
+    Notes
+    -----
+    Let f be the features clipped to their range, which is that of the means' half-widths. For any
+    W' that the training rows determine, and a new pair (x, y) given these rows,
+
+        E c_y(x) <= E max_k (m'_k + c_k(x)) - <E onehot(y) ⊗ f, W'>,      m' = W' f,
+
+    since c_y = (m'_y + c_y) - m'_y. The last term is at most -<tau, W'> + <half_width, |W'|>
+    with probability 1 - delta/2 over the training rows. The first is the mean of a number per
+    row that does not exceed the largest it can be within the features' range; given the training
+    rows, `mean_above` bounds it with probability 1 - delta/2 over the held-out rows.
+    """
+    coef = _coefficients(training, np.log(2.0 / delta) / held_out.n_rows)
+    half_width = training.uncertainty.half_width
+    means_term = float(np.vdot(half_width, np.abs(coef)) - np.vdot(training.uncertainty.tau, coef))
+    top = 1.0 + float(np.maximum(coef * training.low, coef * training.high).sum(axis=1).max())
+    guide = _largest_margins(training, training.design, coef, training.costs.scaled)
+    values = _largest_margins(training, held_out, coef, costs.scaled)
+    above = mean_above(values, top, delta / 2.0, guide)
+    rows_term = float(values.mean())
+    scale = costs.largest - costs.least
+    return ErrorCertificate(
+        upper=costs.unscaled(min(means_term + above, 1.0)),
+        rule=rule,
+        delta=delta,
+        means_term=scale * means_term,
+        rows_term=costs.unscaled(rows_term),
+        concentration=scale * (above - rows_term),
+        chance=costs.chance,
+    )
+
+
+def _coefficients(training: Training, range_penalty: float) -> Array:
+    """Minimise the bound over W' (K, d), for held-out rows that are like the training rows.
+
+    The range of the margins is penalised with what it costs where it is the range, not the
+    variance, that decides how well the mean over rows is known.
+    """
+    wider = training.uncertainty.half_width + range_penalty * (training.high - training.low)
+    sample = Sample.of(training.design, UncertaintySet(training.uncertainty.tau, wider))
+    offsets = 1.0 + training.costs.scaled
+    objective = Objective(
+        MaximumPotential(), sample.design, None, sample.uncertainty, len(offsets), offsets
+    )
+    coef = np.zeros(wider.shape)
+    coef[:, wider.any(axis=0)] = _solve(objective, CERTIFY_TOL).coef
+    return coef
+
+
+def _largest_margins(training: Training, design: Design, coef: Array, costs: Array) -> Array:
+    """Return max_k (m'_k + c_k) (n,) with features clipped to the range of training."""
+    values = np.empty(design.n_rows)
+    for rows in design.blocks(width=design.n_features + len(coef)):
+        features = design.features(rows.start, rows.stop)
+        np.clip(features, training.low[:, None], training.high[:, None], out=features)
+        values[rows] = np.max(coef @ features + costs[:, rows], axis=0)
+    return values
+
+
+def mean_above(values: Array, top: float, delta: float, guide: Array) -> float:
+    r"""Return an upper confidence bound on the mean of values that do not exceed ``top``.
+
+    Parameters
+    ----------
+    values : ndarray of shape (m,)
+        Independent and identically distributed.
+    top : float
+        Known beforehand.
+    delta : float
+        Probability that the mean is larger than the bound.
+    guide : ndarray
+        Values seen earlier, independent of ``values``, by which the bet is chosen.
+
+    Notes
+    -----
+    With Z = top - value >= 0 of mean nu, and a bet gamma in (0, 1) fixed beforehand, the capital
+    :math:`K(\nu) = \prod_i (1 - \gamma + \gamma Z_i / \nu)` has expectation 1, so that it is
+    1/delta or more with a probability of at most delta (Markov). K falls with nu, whence nu is
+    above the root of K = 1/delta, but for that probability. No variance and no range below
+    ``top`` enter: the bet that suits the guide makes the bound about as tight as Bernstein's.
+
+    References
+    ----------
+    .. [1] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
+       Betting", J. R. Stat. Soc. B 86, 2024, section 4: the capital process.
+    """
+    depths, guide = top - values, top - guide
+    target = np.log(1.0 / delta) / len(values)
+    bet = max(BETS, key=lambda share: _least_mean(guide, share, target))
+    return top - _least_mean(depths, bet, target)
+
+
+def _least_mean(depths: Array, bet: float, target: float) -> float:
+    """Return nu with mean log(1 - bet + bet Z / nu) = target; 0 if all Z are 0."""
+    mean = float(depths.mean())
+    if mean <= 0.0:
+        return 0.0
+
+    def surplus(log_ratio: float) -> float:
+        return float(np.mean(np.log1p(bet * (depths / mean * np.exp(log_ratio) - 1.0)))) - target
+
+    # At ratio 1 the mean logarithm is at most 0. It grows without bound with the ratio.
+    high = 1.0
+    while surplus(high) < 0.0:
+        high *= 2.0
+    return mean * float(np.exp(-brentq(surplus, 0.0, high, xtol=1e-10)))
