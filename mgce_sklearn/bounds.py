@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
+from mgce_sklearn import kernels
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MaximumPotential
@@ -174,14 +175,17 @@ class Costs(NamedTuple):
     chance: float
 
     @classmethod
-    def of(cls, proba: Array, rule: str, cost: Array | None) -> Costs:
-        """Return the costs of rules (K, n): errors, or those of a matrix (true, decided)."""
-        n_classes = len(proba)
-        matrix = 1.0 - np.eye(n_classes) if cost is None else cost
+    def of(cls, margins: Array, q: float, rule: str, cost: Array | None = None) -> Costs:
+        """Return the costs of a rule of `RULES` at margins (n, K).
+
+        ``cost`` is a matrix (K, K) of what deciding the column's class costs if the row's is
+        true. None: errors.
+        """
+        matrix = 1.0 - np.eye(margins.shape[1]) if cost is None else cost
         if rule == "deterministic":
-            expected = matrix[:, proba.argmax(axis=0)]
+            expected = matrix[:, margins.argmax(axis=1)]
         else:
-            expected = matrix @ proba
+            expected = matrix @ kernels.rule(margins, q).T
         least, largest = float(matrix.min()), float(matrix.max())
         scaled = (expected - least) / ((largest - least) or 1.0)
         return cls(np.clip(scaled, 0.0, 1.0), least, largest, float(matrix.mean()))

@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import kernels, validation
+from mgce_sklearn import bounds, kernels, validation
+from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
 from mgce_sklearn.design import Design
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
@@ -27,6 +28,13 @@ PARAMETER_RULES = {
     "lam": validation.HALF_WIDTH,
     "warm_start": validation.SWITCH,
     **SETTING_RULES,
+}
+
+
+BOUND_RULES = {
+    "rule": validation.one_of(bounds.RULES),
+    "tol": validation.TOLERANCE,
+    "delta": validation.PROBABILITY,
 }
 
 
@@ -290,7 +298,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"{self.fit_intercept}. Make a new estimator, or call fit."
             )
         coef = stream.read(design, codes[used], float(self.q), float(self.lam))
-        for name in ("minimax_risk_", "dual_gap_"):
+        for name in ("minimax_risk_", "dual_gap_", "_rows"):
             vars(self).pop(name, None)
         self._stream = stream
         self.coef_, self.intercept_ = design.split(coef.astype(X.dtype))
@@ -368,13 +376,22 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.solver_ = problem.classes, point.solver
         self.uncertainty_set_ = problem.uncertainty(point.lam)
         self.n_features_in_ = problem.design.X.shape[1]
+        self._rows = problem.design
         vars(self).pop("_stream", None)
         return self
 
     def _margins(self, X: Any) -> Array:
         """Return margins (n, K), in column order, which the kernels read without a copy."""
+        return self._margins_of(self._checked(X))
+
+    def _checked(self, X: Any) -> Any:
+        """Return rows to predict as an array or CSR matrix."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+        )
+
+    def _margins_of(self, X: Any) -> Array:
         # ndarray on the left keeps sparse products dense and of shape (C, n).
         scores = (X @ self.coef_.T).T + self.intercept_[:, np.newaxis]
         if len(self.classes_) == 2:
@@ -451,3 +468,224 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             Probabilities on the support of the rule; uniform there at q = 1.
         """
         return kernels.worst_case(self._margins(X), float(self.q))
+
+    def error_bounds(
+        self,
+        X: Any,
+        rule: str = "deterministic",
+        sample_weight: Any = None,
+        tol: float = 1e-3,
+        *,
+        cost: Any = None,
+    ) -> ErrorBounds:
+        r"""Bound the error of the fitted rule over the uncertainty set from both sides.
+
+        Of all distributions whose features are distributed as in X, and whose means lie within
+        ``uncertainty_set_``, the rule's error is at most ``upper`` and at least ``lower``:
+
+        .. math::
+
+            U(c) = \max_p \operatorname{mean}_i \langle p_i, c_i \rangle
+            = \min_W \operatorname{mean}_i \max_k (m_{ik} + c_{ik}) - \langle \tau, W \rangle
+            + \langle \lambda, |W| \rangle,
+
+        with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
+        :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
+        ``minimax_risk_``; for the randomised rule they are never above it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows without labels: those of the fit, or others.
+        rule : {"deterministic", "randomized"}, default="deterministic"
+            "deterministic": the error of `predict`. "randomized": of a label drawn from
+            `predict_proba`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative. Give the fit's for its rows, class weights multiplied in.
+        tol : float, default=1e-3
+            Gap at which to stop, in units of error; with ``cost`` a share of its range.
+        cost : array-like of shape (n_classes, n_classes), default=None
+            Cost of deciding the column's class when the row's is true. None: 0 on the
+            diagonal and 1 elsewhere, so that expected costs are errors.
+
+        Returns
+        -------
+        ErrorBounds
+            ``lower``, ``upper``, ``rule``, ``gap``, ``status`` and ``chance``. Both bounds are
+            valid whatever the gap. An upper bound of ``chance`` or more says nothing.
+
+        Raises
+        ------
+        EmptySetError
+            A ValueError: no labels give the rows of X means within the set. It says by how much
+            ``lam`` must grow. Rows other than the fit's have other means, so that half-widths
+            of less than about two standard errors rarely suffice for them.
+        TypeError, ValueError
+            For an argument that cannot be used.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the gap exceeds ``tol``.
+
+        References
+        ----------
+        .. [1] "Minimax Generalized Cross-Entropy", 2026.
+        .. [2] S. Mazuelas, M. Romero and P. Grunwald, "Minimax Risk Classifiers with 0-1 Loss",
+           J. Mach. Learn. Res. 24, 2023: upper and lower bounds of a given rule.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> from mgce_sklearn import MGCEClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> X = StandardScaler().fit_transform(X)
+        >>> bounds = MGCEClassifier(q=0.7, lam=0.3).fit(X, y).error_bounds(X, tol=1e-4)
+        >>> print(f"{bounds.lower:.3f} <= error <= {bounds.upper:.3f}")
+        0.004 <= error <= 0.200
+        """
+        validation.check_all({"rule": rule, "tol": tol}, BOUND_RULES)
+        X = self._checked(X)
+        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
+        used = sample_weight > 0.0
+        if not used.all():
+            X, sample_weight = X[used], sample_weight[used]
+        design = Design(X, sample_weight, self._has_intercept())
+        costs = self._costs(X, rule, cost)
+        try:
+            lower, upper, gap, status = bounds.error_bounds(
+                design, self.uncertainty_set_, costs, float(tol), self._coefficients()
+            )
+        except EmptySetError as error:
+            raise EmptySetError(error.growth, self._lam_in_use()) from None
+        if gap > tol * (costs.largest - costs.least):
+            warnings.warn(
+                f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
+                f"{status.name.lower()!r}. Both are valid all the same; standardise the features "
+                "or raise lam for tighter ones, or accept a larger tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return ErrorBounds(lower, upper, rule, gap, status.name.lower(), costs.chance)
+
+    def certify(
+        self, X: Any, delta: float = 0.05, rule: str = "deterministic", *, cost: Any = None
+    ) -> ErrorCertificate:
+        r"""Bound the error on new data, with a probability, from held-out rows without labels.
+
+        With probability 1 - ``delta`` the error on new data is at most
+
+        .. math::
+
+            -\langle \tau, W' \rangle + \langle \lambda_\delta, |W'| \rangle
+            + \operatorname{mean}_X \max_k (m'_k + c_k) + \text{a concentration term},
+
+        where :math:`c_k` is the probability that the fitted rule errs at a row if its class is
+        k, and W' is chosen by the rows of the fit alone, to make the sum small.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Held-out rows, which neither the fit nor any choice before it has seen. Labels are not
+            needed. The more, the smaller the concentration term.
+        delta : float, default=0.05
+            Probability in (0, 1) that the statement is wrong.
+        rule : {"deterministic", "randomized"}, default="deterministic"
+            "deterministic": the error of `predict`. "randomized": of a label drawn from
+            `predict_proba`.
+        cost : array-like of shape (n_classes, n_classes), default=None
+            Cost of deciding the column's class when the row's is true. None: errors.
+
+        Returns
+        -------
+        ErrorCertificate
+            ``upper``, ``rule``, ``delta``, the parts of the sum, and ``chance``: a bound of
+            ``chance`` or more says nothing.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that cannot be used; if X are the rows of the fit; if the fit
+            weighted rows or classes differently; or if its rows are not at hand, after
+            `partial_fit` or in an estimator that was pickled.
+
+        Notes
+        -----
+        What is random: the labelled rows of the fit and the rows of X. All are independent
+        draws from one distribution, which is that of new data too. The statement is about
+        the rule as fitted, and fails for at most a share ``delta`` of all such draws: half of it
+        for the means to lie within :math:`\lambda_\delta` (``width="betting"``), half for the
+        mean over X. ``q``, ``lam`` and ``width`` may have been chosen by the rows of the fit, not
+        by those of X.
+
+        What is assumed: the features of the fit lie within ``feature_range``, fixed before they
+        were seen. Those of X and of new data need not: m' is taken of features clipped to it.
+        With ``feature_range=None`` the range seen in the fit stands in for it, which is an
+        assumption, slightly optimistic where extremes matter.
+
+        Where labels of held-out rows are known, their error rate bounds the error more tightly.
+
+        References
+        ----------
+        .. [1] S. Mazuelas, M. Romero and P. Grunwald, "Minimax Risk Classifiers with 0-1 Loss",
+           J. Mach. Learn. Res. 24, 2023.
+        .. [2] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
+           Betting", J. R. Stat. Soc. B 86, 2024.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mgce_sklearn import MGCEClassifier
+        >>> X = np.random.default_rng(0).uniform(-1, 1, (20_000, 2))
+        >>> y = X @ [1, 1] > 0
+        >>> model = MGCEClassifier(feature_range=(-1, 1)).fit(X[:10_000], y[:10_000])
+        >>> print(model.certify(X[10_000:], delta=0.05).informative)
+        True
+        """
+        validation.check_all({"rule": rule, "delta": delta}, BOUND_RULES)
+        X = self._checked(X)
+        rows = self._training_rows()
+        validation.check_held_out(X, rows.X)
+        feature_range = validation.check_feature_range(
+            self.feature_range, rows.X, rows.sample_weight
+        )
+        width = Width("betting", delta / 2.0, feature_range)
+        training = bounds.Training(
+            rows,
+            self._costs(rows.X, rule, cost),
+            UncertaintySet.from_moments(self._moments, 1.0, width),
+            *width.range_of(self._moments),
+        )
+        held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), rows.fit_intercept)
+        return bounds.certify(training, held_out, self._costs(X, rule, cost), rule, float(delta))
+
+    def _costs(self, X: Any, rule: str, cost: Any) -> Costs:
+        if cost is not None:
+            cost = validation.check_cost(cost, len(self.classes_))
+        return Costs.of(self._margins_of(X), float(self.q), rule, cost)
+
+    def _lam_in_use(self) -> float | None:
+        """Return lam if the half-widths are multiples of it."""
+        scaled = isinstance(self.width, str) and self.width in SCALED_WIDTHS
+        return float(self.lam) if scaled else None
+
+    def _training_rows(self) -> Design:
+        """Return the rows of the fit, if a certificate may rest on them."""
+        rows = getattr(self, "_rows", None)
+        if rows is None:
+            raise ValueError(
+                "certify must have the rows of the fit, which partial_fit, copies and pickles do "
+                "not keep. Call fit with them, or certify before pickling."
+            )
+        if self.class_weight is not None or not self._moments.equal_weights:
+            raise ValueError(
+                "certify must have a fit whose rows count alike, being draws from the distribution "
+                "of new data; this one had sample or class weights. Fit without them."
+            )
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the rows of the fit, which belong to the user, out of pickles."""
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_rows"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,3 +181,51 @@ def check_labels(y: Array, classes: Array) -> Array:
             f"{y.tolist()[row]!r}."
         )
     return codes
+
+
+def check_cost(cost: Any, n_classes: int) -> Array:
+    """Return a cost matrix as a float64 array (n_classes, n_classes).
+
+    Raises
+    ------
+    ValueError
+        If it has another shape or a number that is not finite.
+    """
+    matrix = check_numbers("cost", cost)
+    if matrix.shape != (n_classes, n_classes):
+        raise ValueError(
+            f"cost must have a row for each true class and a column for each decided one, shape "
+            f"{(n_classes, n_classes)}; got shape {matrix.shape}."
+        )
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"cost must be finite; got {cost!r}.")
+    return matrix
+
+
+def check_held_out(X: Any, X_train: Any) -> None:
+    """Raise ValueError if many rows of X are rows of X_train, more than chance explains.
+
+    Chance is how often a row of X_train occurs there again: rows of few features may well
+    coincide. What exceeds it by a tenth of X, and by four standard errors, is no coincidence;
+    nor are the same rows in the same order.
+    """
+    keys, known = list(_row_keys(X)), list(_row_keys(X_train))
+    counts = Counter(known)
+    again = sum(count for count in counts.values() if count > 1) / len(known)
+    n_shared = sum(key in counts for key in keys)
+    noise = np.sqrt(again * (1.0 - again) / len(keys))
+    if keys == known or n_shared > len(keys) * (again + 0.1 + 4.0 * noise):
+        raise ValueError(
+            f"X must be rows that the fit has not seen; {n_shared} of {len(keys)} are rows of the "
+            "fit. Hold rows out before fitting, and certify on these."
+        )
+
+
+def _row_keys(X: Any) -> Iterator[int]:
+    """Yield a number for every row, the same for the same row."""
+    for start in range(0, X.shape[0], ROWS_AT_A_TIME):
+        block = X[start : start + ROWS_AT_A_TIME]
+        block = block.toarray() if sp.issparse(block) else block
+        # Adding 0 makes -0 a 0, and a copy whose rows are contiguous.
+        for row in np.ascontiguousarray(block.astype(np.float64) + 0.0):
+            yield hash(row.tobytes())
