@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import linprog
 from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
@@ -87,3 +89,50 @@ def conic_optimum(X, y, q, lam):
         warnings.filterwarnings("ignore", "Solution may be inaccurate")
         value = problem.solve(solver=cp.CLARABEL)
     return value, value * (1e-6 if problem.status == cp.OPTIMAL else 1e-5)
+
+
+def worst_case_by_linear_program(X, weights, uncertainty, costs):
+    """Maximise the expected costs (K, n) over the set by HiGHS; None if the set is empty.
+
+    The intercept's constant is added here if the set has a column for it.
+    """
+    n_classes, n = costs.shape
+    program = _means_program(X, weights, uncertainty, n_classes)
+    tau, width = uncertainty.tau.ravel(), uncertainty.half_width.ravel()
+    share = weights / weights.sum()
+    result = linprog(
+        -(costs * share).ravel(),
+        A_ub=sp.vstack([program, -program]),
+        b_ub=np.concatenate([tau + width, width - tau]),
+        A_eq=sp.hstack([sp.eye(n)] * n_classes).tocsr(),
+        b_eq=np.ones(n),
+        method="highs-ipm",
+    )
+    assert result.status in (0, 2), result.message
+    return -result.fun if result.status == 0 else None
+
+
+def growth_by_linear_program(X, weights, uncertainty):
+    """Minimise the factor on the half-widths with which the set holds something, by HiGHS."""
+    n_classes, n = len(uncertainty.tau), len(X)
+    program = _means_program(X, weights, uncertainty, n_classes)
+    tau, width = uncertainty.tau.ravel(), uncertainty.half_width.ravel()[:, np.newaxis]
+    result = linprog(
+        np.append(np.zeros(n * n_classes), 1.0),
+        A_ub=sp.vstack([sp.hstack([program, -width]), sp.hstack([-program, -width])]).tocsr(),
+        b_ub=np.concatenate([tau, -tau]),
+        A_eq=sp.hstack([sp.eye(n)] * n_classes + [sp.csr_array((n, 1))]).tocsr(),
+        b_eq=np.ones(n),
+        method="highs",
+    )
+    assert result.status == 0, result.message
+    return result.fun
+
+
+def _means_program(X, weights, uncertainty, n_classes):
+    """Return the matrix that takes p (K n) to the means of onehot ⊗ x (K d)."""
+    features = X
+    if uncertainty.tau.shape[1] > X.shape[1]:
+        features = np.column_stack([X, np.ones(len(X))])
+    scaled = features * (weights / weights.sum())[:, np.newaxis]
+    return sp.block_diag([scaled.T] * n_classes).tocsr()
