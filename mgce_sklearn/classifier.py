@@ -18,7 +18,14 @@ from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
 from mgce_sklearn.solvers import certificate
 from mgce_sklearn.stream import Stream
-from mgce_sklearn.uncertainty import n_coefficient_rows
+from mgce_sklearn.uncertainty import (
+    PROBABLE_WIDTHS,
+    SCALED_WIDTHS,
+    WIDTHS,
+    UncertaintySet,
+    Width,
+    n_coefficient_rows,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -26,6 +33,11 @@ Array = np.ndarray[Any, Any]
 PARAMETER_RULES = {
     "q": validation.LOSS_PARAMETER,
     "lam": validation.HALF_WIDTH,
+    "width": validation.one_of_or_array(
+        WIDTHS, "half-widths of shape (n_classes, n_features + fit_intercept)"
+    ),
+    "delta": validation.PROBABILITY,
+    "feature_range": validation.PAIR,
     "warm_start": validation.SWITCH,
     **SETTING_RULES,
 }
@@ -70,7 +82,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         where linear margins express little.
     lam : float, default=0.1
         Half-width of the uncertainty set in standard errors of the feature means. Larger
-        values give sparser coefficients and a bound that holds for more distributions.
+        values give sparser coefficients and a bound that holds for more distributions. It
+        plays no part if ``width`` is "hoeffding", "bernstein" or an array.
     fit_intercept : bool, default=True
         Whether to add a constant feature. It has a half-width like every other feature.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
@@ -89,6 +102,23 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         1,000 passes over the rows for "sgd", 200 for "cvxpy").
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced": inverse to class frequencies.
+    width : str or array-like, default="standard_error"
+        Rule of the half-widths. "standard_error": ``lam`` times the standard error of each
+        feature mean. "std": ``lam`` times its standard deviation, however many the rows.
+        "hoeffding" and "bernstein": so wide that all true means lie within with probability
+        1 - ``delta``, under the assumptions in the notes; "bernstein" is narrower where
+        features vary little within their range and rows are many. Both are many standard
+        errors wide, and on some hundred rows may leave no coefficient but 0. An array of shape
+        (n_classes, n_features + fit_intercept): the half-widths themselves, in units of the
+        features, a row for each of the sorted classes, the intercept's column last; positive,
+        or 0 for features that are zero in all rows.
+    delta : float, default=0.05
+        For "hoeffding" and "bernstein" the probability in (0, 1), over the sample, that some
+        component of the true mean lies outside.
+    feature_range : pair (low, high) or None, default=None
+        For "hoeffding" and "bernstein" the least and the largest value that features can take,
+        known beforehand: numbers, or arrays of shape (n_features,). Data outside are an error
+        whatever the ``width``. None: the range of the data.
     warm_start : bool, default=False
         Whether to start from the coefficients of the previous fit, if they fit.
     random_state : int, RandomState instance or None, default=None
@@ -130,9 +160,18 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     returns p*, the distribution that attains the worst case and that the convex loss is
     proper for. At q = 0 both are the softmax of the margins.
 
-    Widths follow the scale of the features, so rescaling a column changes neither
-    predictions nor risk. A feature never seen with a class gets the width of one
-    pseudo-observation.
+    Widths by rule follow the scale of the features, so rescaling a column, and its range if
+    given, changes neither predictions nor risk. A feature never seen with a class gets the
+    width of one pseudo-observation if widths are standard errors or deviations.
+
+    The probability of "hoeffding" and "bernstein" rests on assumptions: rows are independent
+    and identically distributed and count alike (different sample weights, or class weights,
+    are an error), and the classes and the bounds ``feature_range`` of the features were fixed
+    before the rows were seen. With None the sample's own range is taken for these bounds, which
+    is slightly optimistic. What holds with probability 1 - ``delta`` is that the true *means* of
+    onehot(y) ⊗ x lie within ``half_width`` of the sample's. The set still fixes the
+    distribution of x to the sample's, so ``minimax_risk_`` is no bound of that probability on
+    the loss where x is new.
 
     References
     ----------
@@ -162,6 +201,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         tol: float = 1e-4,
         max_iter: int | None = None,
         class_weight: Any = None,
+        width: Any = "standard_error",
+        delta: float = 0.05,
+        feature_range: Any = None,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -173,6 +215,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.width = width
+        self.delta = delta
+        self.feature_range = feature_range
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -215,7 +260,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCEClassifier:
         validation.check_all(vars(self), PARAMETER_RULES)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
-        problem = Problem.from_labels(X, y, sample_weight, self.class_weight, self.fit_intercept)
+        problem = self._problem(X, y, sample_weight, self.fit_intercept)
         settings = Settings.of(self)
         # A fit is a path of one point.
         (point,) = follow(problem, self.q, [self.lam], settings, self._previous(problem))
@@ -285,6 +330,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         )
         codes = validation.check_labels(y, classes)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
+        width = self._width(X, sample_weight)
         sample_weight = (
             sample_weight * class_factors(self.class_weight, classes, codes, sample_weight)[codes]
         )
@@ -297,21 +343,22 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"fit_intercept must stay what it was at the first call of partial_fit; got "
                 f"{self.fit_intercept}. Make a new estimator, or call fit."
             )
-        coef = stream.read(design, codes[used], float(self.q), float(self.lam))
+        coef = stream.read(design, codes[used], float(self.q), float(self.lam), width)
         for name in ("minimax_risk_", "dual_gap_", "_rows"):
             vars(self).pop(name, None)
         self._stream = stream
         self.coef_, self.intercept_ = design.split(coef.astype(X.dtype))
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
-        self.uncertainty_set_ = stream.uncertainty(float(self.lam))
+        self.uncertainty_set_ = stream.uncertainty(float(self.lam), width)
+        self._moments = stream.moments
         return self
 
     def certificate(self, X: Any, y: Any, sample_weight: Any = None) -> Certificate:
         """Compute the bound, and its distance from the best one, for a labelled sample.
 
-        The uncertainty set is that of this sample: of the rows that `partial_fit` was given,
-        for example, or of as many of them as fit in memory. The present coefficients are
-        judged, and stay as they are.
+        The uncertainty set is that of this sample, by the same ``width``: of the rows that
+        `partial_fit` was given, for example, or of as many of them as fit in memory. The
+        present coefficients are judged, and stay as they are.
 
         Parameters
         ----------
@@ -329,14 +376,15 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
-            For data that cannot be used, or if the classes are not those of the fit.
+        TypeError, ValueError
+            For a parameter or data that cannot be used, or if the classes are not those of the fit.
         """
         check_is_fitted(self)
+        validation.check_all(vars(self), PARAMETER_RULES)
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
-        problem = Problem.from_labels(X, y, sample_weight, self.class_weight, self._has_intercept())
+        problem = self._problem(X, y, sample_weight, self._has_intercept())
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
@@ -344,6 +392,24 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             )
         value, dual_value = certificate(problem.objective(self.q, self.lam), self._coefficients())
         return Certificate(value, max(0.0, value - dual_value))
+
+    def _problem(self, X: Any, y: Array, sample_weight: Any, fit_intercept: bool) -> Problem:
+        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
+        width = self._width(X, sample_weight)
+        return Problem.from_labels(X, y, sample_weight, self.class_weight, fit_intercept, width)
+
+    def _width(self, X: Any, sample_weight: Array) -> Width:
+        """Return the rule of the half-widths, with X held against the range of the features."""
+        feature_range = validation.check_feature_range(self.feature_range, X, sample_weight)
+        if not isinstance(self.width, str):
+            return Width(validation.check_numbers("width", self.width))
+        if self.width in PROBABLE_WIDTHS and self.class_weight is not None:
+            raise ValueError(
+                f"class_weight must be None if width={self.width!r}, whose probability is that of "
+                f"rows that count alike; got {self.class_weight!r}. Leave it out, or take "
+                "width='standard_error'."
+            )
+        return Width(self.width, float(self.delta), feature_range)
 
     def _coefficients(self) -> Array:
         """Return coefficients and intercepts, if there were any, in one float64 array (C, d)."""
@@ -375,6 +441,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = point.result.n_iter
         self.classes_, self.solver_ = problem.classes, point.solver
         self.uncertainty_set_ = problem.uncertainty(point.lam)
+        self._moments = problem.moments
         self.n_features_in_ = problem.design.X.shape[1]
         self._rows = problem.design
         vars(self).pop("_stream", None)

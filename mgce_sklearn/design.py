@@ -168,6 +168,21 @@ class Design:
             moments[:, :, -1] = np.bincount(codes, self.weights, n_classes)
         return moments[0], moments[1], moments[2]
 
+    def column_range(self) -> tuple[Array, Array]:
+        """Return the least and the largest value (d,) of each feature, zeros not stored included.
+
+        A pass of its own: a block is larger than the cache, so that one in common with
+        `class_moments` would be no faster, and a step of a stream needs no range.
+        """
+        ends = np.ones((2, self.n_features))
+        low, high = ends[:, : self.X.shape[1]]
+        low[:], high[:] = np.inf, -np.inf
+        for rows in self.blocks():
+            block = self.X[rows]
+            np.minimum(low, _dense(block.min(axis=0)), out=low)
+            np.maximum(high, _dense(block.max(axis=0)), out=high)
+        return ends[0], ends[1]
+
     def features(self, start: int, stop: int, out: Array | None = None) -> Array:
         """Return rows ``start`` to ``stop`` as a dense float64 array (d, stop - start)."""
         if out is None:
@@ -200,3 +215,8 @@ class Design:
         if self.fit_intercept:
             square[-1] = 1.0
         return np.sqrt(np.where(square > 0.0, square, 1.0))
+
+
+def _dense(row: Any) -> Array:
+    """Return an ndarray (d,), whichever of its shapes a sparse row comes in."""
+    return row.toarray().ravel() if sp.issparse(row) else row

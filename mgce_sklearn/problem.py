@@ -13,7 +13,7 @@ from mgce_sklearn import validation
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
-from mgce_sklearn.uncertainty import UncertaintySet
+from mgce_sklearn.uncertainty import STANDARD_ERROR, Moments, UncertaintySet, Width
 
 Array = np.ndarray[Any, Any]
 
@@ -30,14 +30,17 @@ class Problem:
         Class of each row, 0 to K - 1.
     classes : ndarray of shape (K,)
         Label of each class, sorted.
-    one_standard_error : UncertaintySet
-        The uncertainty set at lam = 1.
+    moments : Moments
+        Of the labelled rows, read once for all lam.
+    width : Width
+        Rule of the half-widths.
     """
 
     design: Design
     codes: Array
     classes: Array
-    one_standard_error: UncertaintySet
+    moments: Moments
+    width: Width = STANDARD_ERROR
 
     @classmethod
     def from_labels(
@@ -47,8 +50,9 @@ class Problem:
         sample_weight: Any = None,
         class_weight: Any = None,
         fit_intercept: bool = True,
+        width: Width = STANDARD_ERROR,
     ) -> Problem:
-        """Weigh the rows, encode the labels, and estimate means and standard errors.
+        """Weigh the rows, encode the labels, and estimate their moments.
 
         Parameters
         ----------
@@ -58,6 +62,7 @@ class Problem:
             Non-negative. Rows of weight 0 are left out.
         class_weight : dict, "balanced" or None, default=None
         fit_intercept : bool, default=True
+        width : Width, default=standard errors
 
         Raises
         ------
@@ -81,12 +86,11 @@ class Problem:
             factors = class_factors(class_weight, classes, codes, sample_weight)
             sample_weight = sample_weight * factors[codes]
         design = Design(X, sample_weight, fit_intercept)
-        uncertainty = UncertaintySet.from_sample(design, codes, len(classes), lam=1.0)
-        return cls(design, codes, classes, uncertainty)
+        return cls(design, codes, classes, Moments.of(design, codes, len(classes)), width)
 
     def uncertainty(self, lam: float) -> UncertaintySet:
-        """Return the uncertainty set of ``lam`` standard errors, all classes in it."""
-        return self.one_standard_error.widened(lam)
+        """Return the uncertainty set of ``lam``, all classes in it."""
+        return UncertaintySet.from_moments(self.moments, lam, self.width)
 
     def objective(self, q: float, lam: float) -> Objective:
         """Return what is to be minimised; of two classes only the second has coefficients."""
@@ -102,7 +106,8 @@ class Problem:
         """Return the smallest lam at which all coefficients are zero, whatever q.
 
         At W = 0 the worst case of every row is uniform for every q, and the gradient of the
-        smooth part is what the uniform distribution exceeds the labels by.
+        smooth part is what the uniform distribution exceeds the labels by. Widths must be
+        multiples of lam, as standard errors are.
         """
         objective = self.objective(q=0.0, lam=1.0)
         n_classes = objective.n_classes

@@ -21,7 +21,13 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
-from mgce_sklearn.uncertainty import Moments, UncertaintySet, n_coefficient_rows
+from mgce_sklearn.uncertainty import (
+    STANDARD_ERROR,
+    Moments,
+    UncertaintySet,
+    Width,
+    n_coefficient_rows,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -54,22 +60,24 @@ class Stream:
         self._gradients, self._squares = np.zeros((2, *shape))
         self._weight = 0.0
 
-    def uncertainty(self, lam: float) -> UncertaintySet:
+    def uncertainty(self, lam: float, width: Width = STANDARD_ERROR) -> UncertaintySet:
         """Return the uncertainty set of all rows so far, all classes in it."""
-        return UncertaintySet.from_moments(self.moments, lam)
+        return UncertaintySet.from_moments(self.moments, lam, width)
 
-    def read(self, design: Design, codes: Array, q: float, lam: float) -> Array:
+    def read(
+        self, design: Design, codes: Array, q: float, lam: float, width: Width = STANDARD_ERROR
+    ) -> Array:
         """Learn from a portion of rows, and return the coefficients (C, d)."""
         self.moments = self.moments.joined(Moments.of(design, codes, self.n_classes))
-        half_width = self.uncertainty(lam).of_coefficients().half_width
+        half_width = self.uncertainty(lam, width).of_coefficients().half_width
         coef = self._coef(half_width)
         for start in range(0, design.n_rows, ROWS_PER_STEP):
             rows = np.arange(start, min(start + ROWS_PER_STEP, design.n_rows))
             batch = design.take(rows)
-            tau = Moments.of(batch, codes[rows], self.n_classes).mean[-len(coef) :]
+            mean, _, _ = batch.class_moments(codes[rows], self.n_classes)
             step = Objective(
                 MGCEPotential(q), batch, codes[rows],
-                UncertaintySet(tau, half_width), self.n_classes,
+                UncertaintySet(mean[-len(coef) :], half_width), self.n_classes,
             )  # fmt: skip
             _, gradient, _ = step.value_and_gradient(coef)
             gradient *= batch.total_weight

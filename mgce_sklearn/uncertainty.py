@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +13,13 @@ from mgce_sklearn.design import Design
 Array = np.ndarray[Any, Any]
 
 ROUNDING = 1e-14
+
+# Squared coefficient of variation of the weights up to which they are equal: far more than what
+# rounding makes of a million portions, and far less than one other weight among a million rows.
+# Share of the capital, in `Width`'s rule "betting", that even the smallest variances repay.
+LARGEST_BET = 0.8
+
+UNEQUAL = 1e-9
 
 
 def n_coefficient_rows(n_classes: int) -> int:
@@ -24,37 +32,302 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
+    n_rows : int
     total_weight : float
+    concentration : float
+        Sum of the squared weights over the square of their sum: 1 / n_rows if all are equal,
+        and more if not.
     mean, mean_square, support : ndarrays of shape (K, d)
         Weighted means of onehot(y) ⊗ x, of its square, and of where it is not 0.
+    low, high : ndarrays of shape (d,)
+        Least and largest value of each feature.
     """
 
+    n_rows: int
     total_weight: float
+    concentration: float
     mean: Array
     mean_square: Array
     support: Array
+    low: Array
+    high: Array
 
     @classmethod
     def of(cls, design: Design, codes: Array, n_classes: int) -> Moments:
         """Compute the moments of labelled rows."""
-        return cls(design.total_weight, *design.class_moments(codes, n_classes))
+        means = design.class_moments(codes, n_classes)
+        concentration = float(np.sum(design.weights**2))
+        return cls(
+            design.n_rows, design.total_weight, concentration, *means, *design.column_range()
+        )
 
     @classmethod
     def none(cls, n_classes: int, n_features: int) -> Moments:
         """Return the moments of no rows."""
-        return cls(0.0, *np.zeros((3, n_classes, n_features)))
+        means, ends = np.zeros((3, n_classes, n_features)), np.full(n_features, np.inf)
+        return cls(0, 0.0, 0.0, *means, ends, -ends)
 
     def joined(self, other: Moments) -> Moments:
         """Return the moments of both parts together."""
         total = self.total_weight + other.total_weight
         share = other.total_weight / total
+
+        def mixed(a: Array, b: Array) -> Array:
+            return a + share * (b - a)
+
         return Moments(
-            total, *(a + share * (b - a) for a, b in zip(self[1:], other[1:], strict=True))
+            self.n_rows + other.n_rows,
+            total,
+            (1.0 - share) ** 2 * self.concentration + share**2 * other.concentration,
+            mixed(self.mean, other.mean),
+            mixed(self.mean_square, other.mean_square),
+            mixed(self.support, other.support),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
         )
 
     def column_scale(self) -> Array:
         """Return the root mean square of each feature (d,)."""
         return np.sqrt(self.mean_square.sum(axis=0))
+
+    def variance(self) -> Array:
+        """Return the variance of every component (K, d), by the mean over rows."""
+        variance = self.mean_square - self.mean**2
+        # What rounding leaves of a feature that is constant in a class of weight 1 is 0.
+        return np.where(variance > ROUNDING * self.mean_square, variance, 0.0)
+
+    def deviation(self) -> Array:
+        r"""Return standard deviations (K, d), of one pseudo-observation where there are none.
+
+        A feature never seen with a class has sigma = 0, and a width of zero would claim that
+        it never will be. It gets :math:`\sigma_{kj} = r_j / \sqrt n` instead, with r_j the root
+        mean square of the feature's non-zero values.
+        """
+        sigma = np.sqrt(self.variance())
+        square, occupied = self.mean_square.sum(axis=0), self.support.sum(axis=0)
+        pseudo = np.sqrt(square / np.where(occupied > 0, occupied, 1.0) / self.total_weight)
+        return np.where(sigma > 0, sigma, pseudo)
+
+    @property
+    def equal_weights(self) -> bool:
+        """Whether all rows count alike."""
+        # By Cauchy and Schwarz never below 1, and 1 for equal weights alone.
+        return self.n_rows * self.concentration <= 1.0 + UNEQUAL
+
+    def check_equal_weights(self, kind: str) -> None:
+        """Raise ValueError unless all rows count alike."""
+        if not self.equal_weights:
+            raise ValueError(
+                f"sample_weight must be the same for all rows if width={kind!r}, whose "
+                "probability is that of rows that count alike; got different weights. Leave "
+                "them out, or take width='standard_error'."
+            )
+
+
+@dataclass(frozen=True)
+class Width:
+    r"""Rule of the half-widths.
+
+    Parameters
+    ----------
+    kind : str or ndarray of shape (K, d), default="standard_error"
+        A name of `WIDTHS`, or the half-widths themselves.
+    delta : float, default=0.05
+        For "hoeffding", "bernstein" and "betting" the probability, in (0, 1), that over the
+        sample some mean lies outside.
+    feature_range : pair of ndarrays of shape (d - fit_intercept,), default=None
+        Least and largest value that each feature can take, known beforehand. None: those in
+        the rows.
+
+    Notes
+    -----
+    With N = K d components :math:`\Phi_{kj} = \text{onehot}(y)_k \, x_j`, of standard deviation
+    sigma (by the mean over rows), and n rows:
+
+    - "standard_error": :math:`\text{lam} \, \sigma / \sqrt n`, with n the sum of the weights.
+    - "std": :math:`\text{lam} \, \sigma`.
+    - "hoeffding": :math:`r \sqrt{\ln(2N/\delta) / (2n)}`.
+    - "bernstein": :math:`\sqrt{2 V L / n} + 7 r L / (3(n - 1))`, with
+      :math:`L = \ln(4N/\delta)` and :math:`V = \sigma^2 n / (n - 1)`.
+    - "betting": the larger of the deviations :math:`\varepsilon` of both sides, see below.
+
+    A component is x_j or 0, so it keeps within [min(0, low_j), max(0, high_j)], of length r_j;
+    the intercept's within [0, 1]. Rows are taken for independent and identically distributed.
+
+    Hoeffding: one component is off by t or more to one side with a probability of at most
+    :math:`\exp(-2 n t^2 / r^2)`. The 2N events of N components and two sides together have
+    at most delta if this is delta / (2N): :math:`t = r \sqrt{\ln(2N/\delta) / (2n)}`.
+
+    Bernstein with the sample's variance: a mean in [0, 1] of variance v exceeds that of the
+    sample by more than :math:`\sqrt{2 v l / n} + l / (3n)` with a probability of at most
+    :math:`e^{-l}`, and :math:`\sqrt v` exceeds :math:`\sqrt V` by more than
+    :math:`\sqrt{2 l / (n - 1)}` with one of at most :math:`e^{-l}`. If neither happens the mean is
+    off by at most :math:`\sqrt{2 V l / n} + 2 l / \sqrt{n (n - 1)} + l / (3n)`, and the last two
+    add up to less than :math:`7 l / (3(n - 1))`. This is one side; for the other take 1 - Z, and
+    for a length r multiply deviations and means by r. 2N sides with two events each have at most
+    delta if :math:`e^{-l} = \delta / (4N)`: l is L.
+
+    References
+    ----------
+    .. [1] W. Hoeffding, "Probability Inequalities for Sums of Bounded Random Variables",
+       J. Amer. Statist. Assoc. 58, 1963, Theorem 2.
+    .. [2] A. Maurer and M. Pontil, "Empirical Bernstein Bounds and Sample Variance
+       Penalization", COLT 2009, Theorem 4.
+    .. [3] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
+       Betting", J. R. Stat. Soc. B 86, 2024, section 4.
+    .. [4] X. Fan, I. Grama and Q. Liu, "Exponential Inequalities for Martingales with
+       Applications", Electron. J. Probab. 20, 2015: the bound on the logarithm.
+    """
+
+    kind: str | Array = "standard_error"
+    delta: float = 0.05
+    feature_range: tuple[Array, Array] | None = None
+
+    def half_width(self, moments: Moments, lam: float) -> Array:
+        """Return the half-widths (K, d) for the moments of a sample.
+
+        Raises
+        ------
+        ValueError
+            If the sample is not one that the rule holds for, or an array does not fit it.
+        """
+        if not isinstance(self.kind, str):
+            return _fitting(self.kind, moments)
+        return _RULES[self.kind](self, moments, lam)
+
+    def _standard_error(self, moments: Moments, lam: float) -> Array:
+        return lam * (1.0 / np.sqrt(moments.total_weight) * moments.deviation())
+
+    def _std(self, moments: Moments, lam: float) -> Array:
+        return lam * moments.deviation()
+
+    def _hoeffding(self, moments: Moments, lam: float) -> Array:
+        moments.check_equal_weights("hoeffding")
+        log_term = np.log(2.0 * moments.mean.size) - np.log(self.delta)
+        width = self._lengths(moments) * np.sqrt(log_term / (2.0 * moments.n_rows))
+        return np.tile(width, (len(moments.mean), 1))
+
+    def _bernstein(self, moments: Moments, lam: float) -> Array:
+        moments.check_equal_weights("bernstein")
+        n = moments.n_rows
+        if n < 2:
+            raise ValueError(
+                "width='bernstein' must have at least 2 rows to see their variance; got 1. Add "
+                "rows, or take width='hoeffding'."
+            )
+        log_term = np.log(4.0 * moments.mean.size) - np.log(self.delta)
+        unbiased = moments.variance() * n / (n - 1)
+        rest = 7.0 * self._lengths(moments) * log_term / (3.0 * (n - 1))
+        return np.sqrt(2.0 * unbiased * log_term / n) + rest
+
+    def _betting(self, moments: Moments, lam: float) -> Array:
+        moments.check_equal_weights("betting")
+        low, high = self._ends(moments)
+        log_term = np.log(2.0 * moments.mean.size) - np.log(self.delta)
+        variance, n = moments.variance(), moments.n_rows
+        return np.maximum(
+            _deviation_by_betting(high - moments.mean, variance, n, log_term),
+            _deviation_by_betting(moments.mean - low, variance, n, log_term),
+        )
+
+    def range_of(self, moments: Moments) -> tuple[Array, Array]:
+        """Return the ends (d,) of the features' range, 1 for the intercept's constant."""
+        low, high = moments.low.copy(), moments.high.copy()
+        if self.feature_range is not None:
+            n_columns = len(self.feature_range[0])  # the intercept's constant is none of them
+            self._check_seen(low[:n_columns], high[:n_columns])
+            low[:n_columns], high[:n_columns] = self.feature_range
+        return low, high
+
+    def _ends(self, moments: Moments) -> tuple[Array, Array]:
+        """Return the ends (d,) of the intervals that hold the components x_j or 0."""
+        low, high = self.range_of(moments)
+        return np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+    def _lengths(self, moments: Moments) -> Array:
+        """Return the lengths r (d,) of these intervals."""
+        low, high = self._ends(moments)
+        return high - low
+
+    def _check_seen(self, seen_low: Array, seen_high: Array) -> None:
+        """Raise ValueError if rows, perhaps of earlier portions, were outside the range."""
+        low, high = self.feature_range
+        outside = (seen_low < low) | (seen_high > high)
+        if outside.any():
+            j = int(np.argmax(outside))
+            raise ValueError(
+                f"feature_range must hold all rows so far; column {j} was from {seen_low[j]} to "
+                f"{seen_high[j]}, beyond [{low[j]}, {high[j]}]. Widen the range."
+            )
+
+
+STANDARD_ERROR = Width()
+
+_RULES: dict[str, Callable[[Width, Moments, float], Array]] = {
+    "standard_error": Width._standard_error,
+    "std": Width._std,
+    "hoeffding": Width._hoeffding,
+    "bernstein": Width._bernstein,
+    "betting": Width._betting,
+}
+WIDTHS = tuple(_RULES)
+
+# Those that are multiples of lam, and those that hold with a probability, which needs rows of
+# equal weight.
+SCALED_WIDTHS = ("standard_error", "std")
+PROBABLE_WIDTHS = ("hoeffding", "bernstein", "betting")
+
+
+def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float) -> Array:
+    """Return by how much, at most, the means of non-negative Z lie below the sample's.
+
+    Parameters
+    ----------
+    mean, variance : ndarrays
+        Of the sample, the variance by the mean over rows.
+    n : int
+    log_term : float
+        Logarithm of 1 over the probability of the contrary.
+    """
+    # From the best bet at the largest variance that matters to the largest of use; between
+    # them no variance is served much worse by the nearest of powers of 2 than by its own.
+    smallest = min(LARGEST_BET, 0.5 * np.sqrt(2.0 * log_term / n))
+    n_bets = int(np.ceil(np.log2(LARGEST_BET / smallest))) + 1
+    cost = (log_term + np.log(n_bets)) / n
+    positive = np.where(mean > 0.0, mean, 1.0)
+    ratio = variance / positive**2
+    best = np.full(mean.shape, np.inf)
+    for bet in LARGEST_BET * 0.5 ** np.arange(n_bets):
+        omega = -np.log1p(-bet) - bet
+        a, b, c = omega * (1.0 + ratio), bet - 2.0 * omega * ratio, omega * ratio + cost
+        square = b**2 - 4.0 * a * c
+        solvable = (b > 0.0) & (square >= 0.0)
+        # The smaller root without cancellation: both are positive.
+        root = 2.0 * c / (b + np.sqrt(np.where(solvable, square, 0.0)))
+        best = np.where(solvable, np.minimum(best, root), best)
+    share = np.where(np.isinf(best), 1.0, best / (1.0 + np.where(np.isinf(best), 0.0, best)))
+    return np.where(mean > 0.0, mean * share, 0.0)
+
+
+
+def _fitting(half_width: Array, moments: Moments) -> Array:
+    """Return half-widths given as an array if there is a valid one for every component."""
+    if half_width.shape != moments.mean.shape:
+        raise ValueError(
+            f"width must have a row for each class and a column for each feature, the last for "
+            f"the intercept if there is one: shape {moments.mean.shape}; got shape "
+            f"{half_width.shape}."
+        )
+    # A coefficient of a feature that is always 0 has no effect: no width is needed there.
+    idle = (moments.low == 0.0) & (moments.high == 0.0)
+    valid = np.isfinite(half_width) & ((half_width > 0.0) | (idle & (half_width == 0.0)))
+    if not valid.all():
+        k, j = np.argwhere(~valid)[0]
+        raise ValueError(
+            f"width must be positive and finite; row {k}, column {j} has {half_width[k, j]}. Try a "
+            "small positive number: without a width there is no certificate."
+        )
+    return half_width
 
 
 @dataclass(frozen=True)
@@ -81,19 +354,21 @@ class UncertaintySet:
 
     @classmethod
     def from_sample(
-        cls, design: Design, codes: Array, n_classes: int, lam: float
+        cls,
+        design: Design,
+        codes: Array,
+        n_classes: int,
+        lam: float,
+        width: Width = STANDARD_ERROR,
     ) -> UncertaintySet:
-        r"""Estimate means and standard-error widths from labelled rows.
+        r"""Estimate means and widths from labelled rows.
 
         .. math:: \tau = \operatorname{mean} \Phi, \quad
                   \sigma^2 = \operatorname{mean} \Phi^2 - \tau^2, \quad
                   \lambda = \text{lam} \, \sigma / \sqrt{n}
 
         with weighted means and n the sum of the weights, so that a weight of 2 equals the
-        same row twice. A feature never seen with a class has sigma = 0, and a width of zero
-        would claim that it never will be: it gets one pseudo-observation instead,
-        :math:`\sigma_{kj} = r_j / \sqrt n`, with r_j the root mean square of the feature's
-        non-zero values.
+        same row twice. `Width` has other rules for lambda.
 
         Parameters
         ----------
@@ -102,28 +377,22 @@ class UncertaintySet:
             Class of each row, 0 to n_classes - 1.
         n_classes : int
         lam : float
-            Half-width in standard errors.
+            Half-width in standard errors, or in the unit of ``width``.
+        width : Width, default=standard errors
         """
-        return cls.from_moments(Moments.of(design, codes, n_classes), lam)
+        return cls.from_moments(Moments.of(design, codes, n_classes), lam, width)
 
     @classmethod
-    def from_moments(cls, moments: Moments, lam: float) -> UncertaintySet:
+    def from_moments(
+        cls, moments: Moments, lam: float, width: Width = STANDARD_ERROR
+    ) -> UncertaintySet:
         """Estimate the same from the moments of the rows."""
-        mean, mean_square, support = moments.mean, moments.mean_square, moments.support
-        n = moments.total_weight
-        variance = mean_square - mean**2
-        # What rounding leaves of a feature that is constant in a class of weight 1 is 0.
-        sigma = np.sqrt(np.where(variance > ROUNDING * mean_square, variance, 0.0))
-        square, occupied = mean_square.sum(axis=0), support.sum(axis=0)
-        pseudo = np.sqrt(square / np.where(occupied > 0, occupied, 1.0) / n)
-        half_width = lam / np.sqrt(n) * np.where(sigma > 0, sigma, pseudo)
-        return cls(tau=mean, half_width=half_width)
+        return cls(tau=moments.mean, half_width=width.half_width(moments, lam))
 
     def widened(self, factor: float) -> UncertaintySet:
         """Return the set with every half-width multiplied by a factor.
 
-        The set of one standard error, widened by lam, is that of lam standard errors: a path
-        over lam reads the data once.
+        The set of one standard error, widened by lam, is that of lam standard errors.
         """
         return UncertaintySet(self.tau, factor * self.half_width)
 

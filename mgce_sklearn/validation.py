@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.sparsefuncs import min_max_axis
 
 Array = np.ndarray[Any, Any]
+
+# Rows looked through at a time, so that what a search takes is small beside X.
+ROWS_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,27 @@ ITERATIONS = Rule(
     "a positive integer, or None for the solver's own limit",
 )
 VERBOSITY = Rule((Integral, bool), lambda value: value >= 0, "a non-negative integer")
+PROBABILITY = Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (try 0.05)")
+PAIR = Rule(
+    (tuple, list, np.ndarray, type(None)),
+    lambda value: value is None or (np.iterable(value) and len(value) == 2),
+    "a pair (low, high) of numbers or arrays of shape (n_features,), or None",
+)
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
 
 
 def one_of(names: Sequence[str]) -> Rule:
     """Return the rule of a parameter that chooses by name."""
     return Rule((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
+
+
+def one_of_or_array(names: Sequence[str], what: str) -> Rule:
+    """Return the rule of a parameter that chooses by name, or is an array of something."""
+    return Rule(
+        (str, Iterable),
+        lambda value: not isinstance(value, str) or value in names,
+        f"{one_of(names).expected}, or an array of {what}",
+    )
 
 
 def check_all(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
@@ -85,6 +105,89 @@ def check_sequence(name: str, values: Any, rule: Rule) -> Array:
     for position, value in enumerate(values):
         rule.check(f"{name}[{position}]", value)
     return np.array(values, dtype=np.float64)
+
+
+def check_numbers(name: str, values: Any) -> Array:
+    """Return a copy of an array-like of any shape as a float64 array.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must have numbers only, as many in every row; got {values!r}."
+        ) from None
+
+
+def check_feature_range(
+    feature_range: Any, X: Any, sample_weight: Array
+) -> tuple[Array, Array] | None:
+    """Return the ends of the features' range as float64 arrays (n_features,), or None for None.
+
+    They are rounded as X is: a float32 number next to 0.1 lies within a range that ends there.
+
+    Raises
+    ------
+    ValueError
+        If they are no range, or with a number of X outside, in a row of positive weight.
+    """
+    if feature_range is None:
+        return None
+    low, high = (
+        _range_end(f"feature_range[{i}]", end, X.shape[1]).astype(X.dtype).astype(np.float64)
+        for i, end in enumerate(feature_range)
+    )
+    if (low > high).any():
+        column = int(np.argmax(low > high))
+        raise ValueError(
+            f"feature_range must have low <= high; column {column} has low={low[column]} and "
+            f"high={high[column]}."
+        )
+    _check_within(low, high, X, sample_weight > 0.0)
+    return low, high
+
+
+def _range_end(name: str, end: Any, n_features: int) -> Array:
+    numbers = check_numbers(name, end)
+    if numbers.shape not in ((), (n_features,)):
+        raise ValueError(
+            f"{name} must be a number or an array of shape ({n_features},), one for each column of "
+            f"X and none for the intercept; got shape {numbers.shape}."
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(
+            f"{name} must be finite; got {end!r}. Features without bounds have no range: take "
+            "width='standard_error'."
+        )
+    return np.broadcast_to(numbers, n_features)
+
+
+def _check_within(low: Array, high: Array, X: Any, used: Array) -> None:
+    """Raise ValueError with a number of X outside its column's range."""
+    for start in range(0, X.shape[0], ROWS_AT_A_TIME):
+        rows = start + np.flatnonzero(used[start : start + ROWS_AT_A_TIME])
+        if not len(rows):
+            continue
+        least, most = _least_and_most(X[rows])
+        outside = (least < low) | (most > high)
+        if outside.any():
+            j = int(np.argmax(outside))
+            column = X[rows][:, [j]]
+            column = (column.toarray() if sp.issparse(column) else column).ravel()
+            row = int(np.argmax((column < low[j]) | (column > high[j])))
+            raise ValueError(
+                f"X must lie within feature_range; row {rows[row]}, column {j} has "
+                f"{column[row]}, outside [{low[j]}, {high[j]}]. Widen the range, or clip X."
+            )
+
+
+def _least_and_most(X: Any) -> tuple[Array, Array]:
+    """Return the least and the largest number of each column, dense or sparse."""
+    return min_max_axis(X, axis=0) if sp.issparse(X) else (X.min(axis=0), X.max(axis=0))
 
 
 @contextmanager
