@@ -64,7 +64,7 @@ def imbalanced(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def wrong_labels(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """The three Gaussians with a label in five replaced by one at random.
+    """Replace a label in five of the three Gaussians by one at random.
 
     The error is that with respect to such labels: bounds speak of the labels that were learnt.
     """
@@ -245,7 +245,7 @@ def _table(name: str, n: int, said: list[list[Said]]) -> list[dict[str, Any]]:
     """Print and return what was said of all draws, a line per statement."""
     kept = [draw for draw in said if draw]
     print(f"\n{name}, n = {n} ({len(kept)} draws with all classes)")
-    print(f"{'statement':42s} {'violated':>8s} {'95% interval':>15s} {'bound':>7s} {'truth':>7s} margin")
+    print("statement".ljust(42), "violated  95% interval      bound   truth margin")
     lines = []
     for of_draws in zip(*kept, strict=True):
         statement = of_draws[0].statement

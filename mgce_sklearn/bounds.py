@@ -196,10 +196,19 @@ class Costs(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Rows without labels, and the uncertainty set of a fit, for features that it constrains."""
+    """Rows without labels, and the uncertainty set of a fit, for features that it constrains.
+
+    Attributes
+    ----------
+    design : Design
+    uncertainty : UncertaintySet
+    seen : ndarray of shape (d,)
+        Which features are left.
+    """
 
     design: Design
     uncertainty: UncertaintySet
+    seen: Array
 
     @classmethod
     def of(cls, design: Design, uncertainty: UncertaintySet) -> Sample:
@@ -209,11 +218,12 @@ class Sample(NamedTuple):
         """
         seen = uncertainty.half_width.any(axis=0)
         if seen.all():
-            return cls(design, uncertainty)
+            return cls(design, uncertainty, seen)
         columns = np.flatnonzero(seen[: design.X.shape[1]])
         return cls(
             Design(design.X[:, columns], design.sample_weight, design.fit_intercept),
             UncertaintySet(uncertainty.tau[:, seen], uncertainty.half_width[:, seen]),
+            seen,
         )
 
     def objective(self, offsets: Array) -> Objective:
@@ -253,9 +263,7 @@ class Sample(NamedTuple):
         uncertainty = self.uncertainty.widened(growth)
         n_classes, n_rows = len(uncertainty.tau), self.design.n_rows
         equal = np.broadcast_to(1.0, (n_classes, n_rows))
-        objective = Objective(
-            MaximumPotential(), self.design, None, uncertainty, n_classes, equal
-        )
+        objective = Objective(MaximumPotential(), self.design, None, uncertainty, n_classes, equal)
         result = _solve(objective, tol=1.0)
         if result.status is not Status.EMPTY:
             return bool(np.isfinite(result.dual_value)), growth
@@ -297,6 +305,8 @@ def error_bounds(
     sample = Sample.of(design, uncertainty)
     if sample.growth_for_sums() > 1.0:
         raise EmptySetError(sample.growth())
+    if coef is not None:
+        coef = coef[:, sample.seen]
     largest = _worst_case(sample, costs.scaled, tol, coef)
     least = _worst_case(sample, 1.0 - costs.scaled, tol, coef)
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
@@ -414,7 +424,7 @@ def _coefficients(training: Training, range_penalty: float) -> Array:
         MaximumPotential(), sample.design, None, sample.uncertainty, len(offsets), offsets
     )
     coef = np.zeros(wider.shape)
-    coef[:, wider.any(axis=0)] = _solve(objective, CERTIFY_TOL).coef
+    coef[:, sample.seen] = _solve(objective, CERTIFY_TOL).coef
     return coef
 
 

@@ -43,11 +43,7 @@ PARAMETER_RULES = {
 }
 
 
-BOUND_RULES = {
-    "rule": validation.one_of(bounds.RULES),
-    "tol": validation.TOLERANCE,
-    "delta": validation.PROBABILITY,
-}
+DECISION = validation.one_of(bounds.RULES)
 
 
 class Certificate(NamedTuple):
@@ -612,7 +608,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         >>> print(f"{bounds.lower:.3f} <= error <= {bounds.upper:.3f}")
         0.004 <= error <= 0.200
         """
-        validation.check_all({"rule": rule, "tol": tol}, BOUND_RULES)
+        DECISION.check("rule", rule)
+        validation.TOLERANCE.check("tol", tol)
         X = self._checked(X)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
@@ -710,7 +707,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         >>> print(model.certify(X[10_000:], delta=0.05).informative)
         True
         """
-        validation.check_all({"rule": rule, "delta": delta}, BOUND_RULES)
+        DECISION.check("rule", rule)
+        validation.PROBABILITY.check("delta", delta)
         X = self._checked(X)
         rows = self._training_rows()
         validation.check_held_out(X, rows.X)

@@ -14,11 +14,11 @@ Array = np.ndarray[Any, Any]
 
 ROUNDING = 1e-14
 
-# Squared coefficient of variation of the weights up to which they are equal: far more than what
-# rounding makes of a million portions, and far less than one other weight among a million rows.
 # Share of the capital, in `Width`'s rule "betting", that even the smallest variances repay.
 LARGEST_BET = 0.8
 
+# Squared coefficient of variation of the weights up to which they are equal: far more than what
+# rounding makes of a million portions, and far less than one other weight among a million rows.
 UNEQUAL = 1e-9
 
 
@@ -307,7 +307,6 @@ def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float)
         best = np.where(solvable, np.minimum(best, root), best)
     share = np.where(np.isinf(best), 1.0, best / (1.0 + np.where(np.isinf(best), 0.0, best)))
     return np.where(mean > 0.0, mean * share, 0.0)
-
 
 
 def _fitting(half_width: Array, moments: Moments) -> Array:

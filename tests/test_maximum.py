@@ -56,7 +56,7 @@ def test_elimination_is_that_of_the_full_system(point, first):
 def staged_step(state, margins, i, steps, stages, nu, reach):
     """Return dp, ds, dt of a row after predictor, corrector and centrality corrector."""
     p, s = state.proba[:, i], state.threshold[i] - margins[:, i]
-    target = np.zeros(K)
+    target, dp, ds = np.zeros(K), np.zeros(K), np.zeros(K)
     for stage in range(stages):
         if stage == 1:
             target = target + nu - dp * ds

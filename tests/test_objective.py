@@ -221,7 +221,7 @@ def test_a_dual_point_need_not_be_a_distribution(data):
     exact = objective.dual_point(proba / proba.sum(axis=0))
     found = objective.dual_point(rough)
     assert found[:2] == pytest.approx(exact[:2], rel=1e-12)
-    assert_allclose(found.excess, exact.excess, rtol=0.0, atol=1e-12)
+    np.testing.assert_allclose(found.excess, exact.excess, rtol=0.0, atol=1e-12)
 
 
 def test_adding_a_constant_to_all_margins_of_a_row_changes_nothing(data):

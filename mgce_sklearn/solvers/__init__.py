@@ -39,12 +39,14 @@ def choose_solver(objective: Objective) -> str:
 
     "interior_point" up to `LARGEST_SYSTEM` coefficients, save for strong penalties on many of
     them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2, or where rows are
-    fewer than coefficients, so that passes over them are cheap; else "sgd".
+    fewer than coefficients, so that passes over them are cheap, or have no labels, without
+    which neither closes the gap and "lbfgs" finds better coefficients; else "sgd".
     """
     n_coef, n_rows = objective.uncertainty.tau.size, objective.design.n_rows
     smooth = objective.potential.smooth
     if n_coef > LARGEST_SYSTEM:
-        return "lbfgs" if smooth or n_rows < n_coef else "sgd"
+        cheap = n_rows < n_coef or objective.codes is None
+        return "lbfgs" if smooth or cheap else "sgd"
     if smooth and n_coef >= MANY_COEFFICIENTS and _penalty(objective) >= STRONG_PENALTY:
         return "lbfgs"
     return "interior_point"

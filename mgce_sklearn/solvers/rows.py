@@ -1,8 +1,9 @@
 """Rows of the interior point method: what it asks of a potential, one class for each.
 
 The method knows coefficients; a row has variables of its own, which are eliminated before
-every step and recovered after it. `mgce_sklearn.kernels` does so for a block of rows; the classes here
-hold the state of all rows, and put them inside their constraints at the start.
+every step and recovered after it. `kernels.barrier` and `kernels.maximum` do so for a block of
+rows; the classes here hold the state of all rows, and put them inside their constraints at the
+start.
 """
 
 from __future__ import annotations
