@@ -1,5 +1,6 @@
 """Minimax generalised cross-entropy classifiers for scikit-learn."""
 
+from mgce_sklearn.bounds import EmptySetError, ErrorBounds, ErrorCertificate
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.path import MGCEPath, lam_max, mgce_path
 from mgce_sklearn.search import MGCEClassifierCV
@@ -8,6 +9,9 @@ from mgce_sklearn.uncertainty import UncertaintySet
 __version__ = "0.1.0"
 
 __all__ = [
+    "EmptySetError",
+    "ErrorBounds",
+    "ErrorCertificate",
     "MGCEClassifier",
     "MGCEClassifierCV",
     "MGCEPath",

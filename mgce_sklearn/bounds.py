@@ -27,7 +27,7 @@ from mgce_sklearn import kernels
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MaximumPotential
-from mgce_sklearn.solvers import SOLVERS, SolverResult, Status, choose_solver
+from mgce_sklearn.solvers import SOLVERS, SolverResult, Start, Status, choose_solver
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
@@ -275,8 +275,9 @@ def error_bounds(
     design: Design,
     uncertainty: UncertaintySet,
     costs: Costs,
+    fitted: Start,
+    rule: Array,
     tol: float,
-    coef: Array | None = None,
 ) -> tuple[float, float, float, Status]:
     """Bound the expected costs of a rule over all distributions of a set.
 
@@ -287,10 +288,12 @@ def error_bounds(
     uncertainty : UncertaintySet
         All K classes in it.
     costs : Costs
+    fitted : Start
+        Coefficients of the fit, and its worst case on the rows.
+    rule : ndarray of shape (K, n)
+        The fit's rule on the rows.
     tol : float
         Largest gap, as a share of the range of costs.
-    coef : ndarray of shape (C, d), default=None
-        Coefficients of the rule, to start from.
 
     Returns
     -------
@@ -305,10 +308,11 @@ def error_bounds(
     sample = Sample.of(design, uncertainty)
     if sample.growth_for_sums() > 1.0:
         raise EmptySetError(sample.growth())
-    if coef is not None:
-        coef = coef[:, sample.seen]
-    largest = _worst_case(sample, costs.scaled, tol, coef)
-    least = _worst_case(sample, 1.0 - costs.scaled, tol, coef)
+    fitted = fitted._replace(coef=fitted.coef[:, sample.seen])
+    largest = _worst_case(sample, costs.scaled, tol, fitted)
+    # The best case is no worst case of the loss: its coefficients are small, and its
+    # distributions more like the rule, which on these rows is right with such probabilities.
+    least = _worst_case(sample, 1.0 - costs.scaled, tol, Start(0.0 * fitted.coef, rule))
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
     status = largest.status if largest.status is not Status.CONVERGED else least.status
     return costs.unscaled(1.0 - least.value), costs.unscaled(largest.value), gap, status
@@ -320,22 +324,21 @@ class _WorstCase(NamedTuple):
     status: Status
 
 
-def _worst_case(sample: Sample, costs: Array, tol: float, coef: Array | None) -> _WorstCase:
+def _worst_case(sample: Sample, costs: Array, tol: float, start: Start) -> _WorstCase:
     """Return an upper bound on U(c) for costs in [0, 1]."""
     # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
     objective = sample.objective(1.0 + costs)
-    result = _solve(objective, tol / 2.0, coef)
+    result = _solve(objective, tol / 2.0, start)
     if result.status is Status.EMPTY:
         raise EmptySetError(sample.growth())
-    # The coefficients of the rule bound its worst case by its minimax risk, zeros by the mean
-    # of the largest costs. No solver need find better ones.
-    known = [np.zeros(objective.shape)] + ([] if coef is None else [coef])
-    value = min([2.0, result.value, *map(objective.value, known)])
+    # The coefficients of the rule bound its worst case by its minimax risk, zeros by the largest
+    # cost. No solver need find better ones.
+    value = min(result.value, objective.value(start.coef), 2.0)
     gap = value - max(result.dual_value, objective.least_value)
     return _WorstCase(value - 1.0, max(0.0, gap), result.status)
 
 
-def _solve(objective: Objective, tol: float, start: Array | None = None) -> SolverResult:
+def _solve(objective: Objective, tol: float, start: Start | None = None) -> SolverResult:
     return SOLVERS[choose_solver(objective)](tol=tol).solve(objective, start=start)
 
 

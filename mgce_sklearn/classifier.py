@@ -16,7 +16,7 @@ from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertific
 from mgce_sklearn.design import Design
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
-from mgce_sklearn.solvers import certificate
+from mgce_sklearn.solvers import Start, certificate
 from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
@@ -617,9 +617,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             X, sample_weight = X[used], sample_weight[used]
         design = Design(X, sample_weight, self._has_intercept())
         costs = self._costs(X, rule, cost)
+        margins, q = self._margins_of(X), float(self.q)
+        fitted = Start(self._coefficients(), kernels.worst_case(margins, q).T)
+        proba = kernels.rule(margins, q).T
         try:
             lower, upper, gap, status = bounds.error_bounds(
-                design, self.uncertainty_set_, costs, float(tol), self._coefficients()
+                design, self.uncertainty_set_, costs, fitted, proba, float(tol)
             )
         except EmptySetError as error:
             raise EmptySetError(error.growth, self._lam_in_use()) from None

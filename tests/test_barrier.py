@@ -149,7 +149,7 @@ def follow(state, margins, q, stages, margin_steps, nu=0.0, reach=(1.0, 1.0), le
     kappa, rates, sums = np.empty((K, N)), np.zeros(2), np.zeros(4)
     barrier.follow(
         state, 0, N, q, np.full(N, 1 / N), stages, np.stack([margins, *margin_steps]), nu,
-        np.array(reach), np.array(lengths), kappa, rates, sums,
+        np.array([reach, reach]), np.array(lengths), kappa, rates, sums,
     )  # fmt: skip
     return kappa, rates, sums
 
@@ -280,7 +280,7 @@ def test_next_correction_is_the_change_of_kappa(q, stages):
 
 def test_rows_in_pieces_equal_the_whole():
     """Blocks that begin anywhere, with more rows than are treated together."""
-    n, q, nu, reach = 600, 0.7, 0.2, np.array([0.7, 0.9])
+    n, q, nu, reach = 600, 0.7, 0.2, np.array([[0.7, 0.9], [0.6, 0.8]])
     rng = np.random.default_rng(0)
     weights, margins = rng.random(n), 0.1 * rng.normal(size=(4, K, n))
     margins[0] = random_state(q, n)[1]

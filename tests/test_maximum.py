@@ -60,20 +60,21 @@ def staged_step(state, margins, i, steps, stages, nu, reach):
     for stage in range(stages):
         if stage == 1:
             target = target + nu - dp * ds
-        elif stage == 2:
-            product = (p + reach[1] * dp) * (s + reach[0] * ds)
+        elif stage >= 2:
+            product = (p + reach[stage - 2, 1] * dp) * (s + reach[stage - 2, 0] * ds)
             pull = np.clip(product, 0.1 * nu, 10 * nu) - product
             target = target + np.maximum(pull, -10 * nu)
         dp, ds, dt = newton_step(state, margins, i, target, steps[stage][:, i])
     return dp, ds, dt
 
 
-@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("stages", [1, 2, 3, 5])
 def test_following_a_direction(point, stages):
     state, margins = point
     rng = np.random.default_rng(1)
-    steps = rng.normal(size=(3, K, N))
-    weights, nu, reach = rng.uniform(0.5, 2.0, N), 0.2, np.array([0.9, 0.7])
+    steps = rng.normal(size=(5, K, N))
+    weights, nu = rng.uniform(0.5, 2.0, N), 0.2
+    reach = np.array([[0.9, 0.7], [0.8, 0.6], [0.5, 0.9], [0.3, 1.0]])
     found = [staged_step(state, margins, i, steps, stages, nu, reach) for i in range(N)]
     dp, ds = (np.transpose([row[part] for row in found]) for part in (0, 1))
     dt = np.array([row[2] for row in found])
@@ -93,7 +94,7 @@ def test_following_a_direction(point, stages):
     if stages == 1:
         added = -dp * ds
     else:
-        product = (p + reach[1] * dp) * (s + reach[0] * ds)
+        product = (p + reach[stages - 2, 1] * dp) * (s + reach[stages - 2, 0] * ds)
         added = np.maximum(np.clip(product, 0.1 * nu, 10 * nu) - product, -10 * nu)
     for i in range(N):
         with_it = newton_step(state, margins, i, added[:, i], np.zeros(K))[0]

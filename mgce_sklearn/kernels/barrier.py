@@ -431,7 +431,7 @@ def _add_targets(w, state, start, lanes, q, nu):
 
 @jit
 def _staged_direction(w, state, start, lanes, q, stages, margins, offset, nu, reach):
-    """Repeat the predictor, the corrector and the centrality corrector up to ``stages``.
+    """Repeat the predictor, the corrector and the centrality correctors up to ``stages``.
 
     Directions are recomputed in cache from the steps of the margins rather than kept:
     four arrays (K, n) less, for about the same time as writing and reading them.
@@ -440,8 +440,8 @@ def _staged_direction(w, state, start, lanes, q, stages, margins, offset, nu, re
     for stage in range(stages):
         if stage == 1:
             _second_order(w, state, start, lanes, q)
-        elif stage == 2:
-            _centrality(w, state, start, lanes, q, nu, reach[0], reach[1])
+        elif stage >= 2:
+            _centrality(w, state, start, lanes, q, nu, reach[stage - 2, 0], reach[stage - 2, 1])
         if stage > 0:
             _add_targets(w, state, start, lanes, q, nu if stage == 1 else 0.0)
         _direction(w, state, start, lanes, q, margins[1 + stage], offset)
@@ -616,14 +616,14 @@ def follow(state, start, stop, q, weights, stages, margins, nu, reach, lengths, 
     start, stop : int
     q : float
     weights : ndarray of shape (n,)
-    stages : {1, 2, 3}
-        1: predictor. 2: corrector. 3: with the centrality corrector.
+    stages : int
+        1: predictor. 2: corrector. 3 and more: with so many less two centrality correctors.
     margins : ndarray of shape (1 + stages or more, K, stop - start)
         The margins, and their steps of each stage.
     nu : float
         Target of the complementarity products (stages > 1).
-    reach : ndarray of shape (2,)
-        Primal and dual step at which the centrality corrector looks at the products.
+    reach : ndarray of shape (stages - 1 or more, 2)
+        Primal and dual step at which each centrality corrector looks at the products.
     lengths : ndarray of shape (2,)
         Primal and dual step to take. Zero: only look, and write what follows.
     kappa : ndarray of shape (K, stop - start)
@@ -650,6 +650,7 @@ def follow(state, start, stop, q, weights, stages, margins, nu, reach, lengths, 
         if stages == 1:
             _second_order(w, state, begin, size, q)
         else:
-            _centrality(w, state, begin, size, q, nu, reach[0], reach[1])
+            far = reach[stages - 2]
+            _centrality(w, state, begin, size, q, nu, far[0], far[1])
         _condense_increment(w)
         _write_kappa(w, size, kappa, offset)

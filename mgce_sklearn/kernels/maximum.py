@@ -145,14 +145,14 @@ def _centrality(w, state, start, nu, primal, dual):
 
 @jit
 def _staged_direction(w, state, start, stages, margins, offset, nu, reach):
-    """Repeat the predictor, the corrector and the centrality corrector up to ``stages``."""
+    """Repeat the predictor, the corrector and the centrality correctors up to ``stages``."""
     n_classes, lanes = w.slack.shape
     _factor(w, state, start, margins[0], offset)
     for stage in range(stages):
         if stage == 1:
             _second_order(w)
-        elif stage == 2:
-            _centrality(w, state, start, nu, reach[0], reach[1])
+        elif stage >= 2:
+            _centrality(w, state, start, nu, reach[stage - 2, 0], reach[stage - 2, 1])
         if stage > 0:
             center = nu if stage == 1 else 0.0
             for k in range(n_classes):
@@ -264,5 +264,5 @@ def follow(state, start, stop, weights, stages, margins, nu, reach, lengths, kap
         if stages == 1:
             _second_order(w)
         else:
-            _centrality(w, state, begin, nu, reach[0], reach[1])
+            _centrality(w, state, begin, nu, reach[stages - 2, 0], reach[stages - 2, 1])
         _write_kappa(w, w.following, 0.0, kappa, offset)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.solvers.base import Solver, SolverResult, Status, TracePoint
+from mgce_sklearn.solvers.base import Solver, SolverResult, Start, Status, TracePoint
 from mgce_sklearn.solvers.cvxpy import ConicProgram
 from mgce_sklearn.solvers.interior_point import InteriorPoint
 from mgce_sklearn.solvers.lbfgs import LBFGS
@@ -66,6 +66,7 @@ __all__ = [
     "InteriorPoint",
     "Solver",
     "SolverResult",
+    "Start",
     "Status",
     "TracePoint",
     "certificate",

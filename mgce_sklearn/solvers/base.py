@@ -76,9 +76,23 @@ class SolverResult:
         return self.gap / self.value
 
 
-def coef_of(start: Array | SolverResult | None) -> Array | None:
+class Start(NamedTuple):
+    """A point to start from.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (C, d)
+    proba : ndarray of shape (K, n)
+        Distributions that come near to the constraints of the dual.
+    """
+
+    coef: Array
+    proba: Array
+
+
+def coef_of(start: Array | Start | SolverResult | None) -> Array | None:
     """Return the coefficients to start from, of a solver that restarts from these alone."""
-    return start.coef if isinstance(start, SolverResult) else start
+    return start.coef if isinstance(start, Start | SolverResult) else start
 
 
 class Solver(Protocol):
@@ -91,7 +105,7 @@ class Solver(Protocol):
     def solve(
         self,
         objective: Objective,
-        start: Array | SolverResult | None = None,
+        start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise an objective.
@@ -99,9 +113,9 @@ class Solver(Protocol):
         Parameters
         ----------
         objective : Objective
-        start : ndarray of shape (C, d), SolverResult or None
-            Coefficients to start from, or the result of a neighbouring problem: the same rows
-            and potential, other half-widths.
+        start : ndarray of shape (C, d), Start, SolverResult or None
+            Coefficients to start from, with distributions or without, or the result of a
+            neighbouring problem: the same rows and potential, other half-widths.
         restartable : bool, default=False
             Whether to keep in the result what a neighbouring problem can start from.
         """

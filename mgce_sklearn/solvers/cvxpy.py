@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status
 
 Array = np.ndarray[Any, Any]
 
@@ -45,7 +45,7 @@ class ConicProgram:
     def solve(
         self,
         objective: Objective,
-        start: Array | SolverResult | None = None,
+        start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Clarabel has no use for a start.

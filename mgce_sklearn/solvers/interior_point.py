@@ -6,7 +6,7 @@ Eliminating the rows leaves one symmetric positive definite system per iteration
 
     [mean C_i ⊗ x_i x_iᵀ + D] dW = rhs,      D = (W⁺/u + W⁻/v)^{-1},
 
-solved for a predictor, Mehrotra's corrector, and one centrality corrector of Gondzio.
+solved for a predictor, Mehrotra's corrector, and centrality correctors of Gondzio.
 Every iterate's p is a candidate for the dual, every W for the primal, so the gap that stops
 the method is that of the problem itself and owes nothing to the method's own accuracy.
 """
@@ -25,7 +25,7 @@ from mgce_sklearn.kernels import barrier
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, row_team
-from mgce_sklearn.solvers.base import Progress, SolverResult, Status
+from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
 from mgce_sklearn.solvers.repair import repair
 from mgce_sklearn.solvers.rows import Rows, ThresholdRows, rows_of
 
@@ -41,7 +41,7 @@ START_SIZE = 0.3
 # and the system's condition worsens with it.
 LOWEST_TARGET = 0.02
 
-# How far beyond the predictor's step the centrality corrector looks.
+# How far beyond the step before it a centrality corrector looks.
 REACH = 0.3
 
 # The relative gap at which a point is kept for neighbouring problems.
@@ -53,6 +53,11 @@ PATIENCE = 15
 # A dual point is repaired, at the price of one assembly, if it would otherwise be shrunk by
 # no more than this many times tol. Larger violations the next iterations mend as well.
 REPAIRABLE = 10.0
+
+# Without labels, a first feasible point is made by a repair once constraints are violated by no
+# more than this share, with room of so many times the violation.
+ANCHORED = 0.1
+ROOM = 10.0
 
 # Numbers of a block's features: few enough for the second cache, where they are read for the
 # margins and again for the sums.
@@ -168,9 +173,9 @@ class _RowSums:
         self.objective, self.team, self.rows = objective, team, rows
         self.stages = 0
         # The coefficients of the point, and their steps of each stage.
-        self.coefs = np.zeros((4, *objective.shape))
+        self.coefs = np.zeros((3 + rows.correctors, *objective.shape))
         self.nu = 0.0
-        self.reach = np.ones(2)
+        self.reach = np.ones((1 + rows.correctors, 2))
 
     def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Array]]:
         design = self.objective.design
@@ -334,7 +339,7 @@ class InteriorPoint:
     def solve(
         self,
         objective: Objective,
-        start: Array | SolverResult | None = None,
+        start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
@@ -345,7 +350,7 @@ class InteriorPoint:
     def _solve(
         self,
         objective: Objective,
-        start: Array | SolverResult | None,
+        start: Array | Start | SolverResult | None,
         restartable: bool,
         team: RowTeam,
         progress: Progress,
@@ -388,6 +393,12 @@ def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
     """Offer a dual point, and repair it if small violations are all that keeps the gap open."""
     objective = progress.objective
     shrink = progress.offer_proba(proba, team).shrink
+    violation = 1.0 / shrink - 1.0
+    if objective.codes is None and progress.anchor is None and violation <= ANCHORED:
+        # Iterates may near the constraints from outside for ever. While p has room, a point well
+        # inside is at hand that all later ones can be moved to.
+        margin = min(ANCHORED, ROOM * violation)
+        progress.offer_proba(repair(objective, proba, team, margin), team)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
         return
@@ -419,36 +430,41 @@ def _iterate(
     primal, dual = predictor.lengths(1.0)
     now = predictor.sums[0]
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
-    sums.nu = max((ahead / now) ** 3 * now / n_products, lowest_nu)
-    sums.reach = np.minimum(1.0, predictor.lengths(1.0) + REACH)
+    sums.nu = max((ahead / now) ** sums.rows.ambition * now / n_products, lowest_nu)
+    sums.reach[0] = np.minimum(1.0, predictor.lengths(1.0) + REACH)
     system.correct(predictor.step, share * sums.nu, predictor.correction + sums.nu * kappa_center)
-    corrector = look(2)
-    system.pull(corrector.step, share * sums.nu, *sums.reach, corrector.correction)
-    final = look(3)
-    if final.lengths(1.0).sum() < corrector.lengths(1.0).sum():
-        final, sums.stages = corrector, 2
-    lengths = final.lengths(TO_THE_BOUNDARY)
+    best = look(2)
+    for stage in range(3, 3 + sums.rows.correctors):
+        system.pull(best.step, share * sums.nu, *sums.reach[stage - 3], best.correction)
+        sums.reach[stage - 2] = np.minimum(1.0, best.lengths(1.0) + REACH)
+        probe = look(stage)
+        if probe.lengths(1.0).sum() < best.lengths(1.0).sum():
+            sums.stages = stage - 1
+            break
+        best = probe
+    lengths = best.lengths(TO_THE_BOUNDARY)
     sums.advance(lengths)
-    return point.advanced(final.step, *lengths)
+    return point.advanced(best.step, *lengths)
 
 
 def _start(
     objective: Objective,
     half_width: Array,
-    start: Array | SolverResult | None,
+    start: Array | Start | SolverResult | None,
     team: RowTeam,
 ) -> tuple[Rows, _Coefficients]:
     """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
-    if isinstance(start, SolverResult):
-        if isinstance(start.restart, _Restart) and start.restart.fits(objective):
-            return start.restart.at(objective, half_width)
-        start = start.coef
-    rows = rows_of(objective, start, team)
+    restart = start.restart if isinstance(start, SolverResult) else None
+    if isinstance(restart, _Restart) and restart.fits(objective):
+        return restart.at(objective, half_width)
+    proba = start.proba if isinstance(start, Start) else None
+    coef = coef_of(start)
+    rows = rows_of(objective, coef, proba, team)
     size = np.broadcast_to(START_SIZE / objective.design.column_scale, objective.shape)
     multiplier = np.maximum(half_width, np.abs(objective.excess(rows.proba, team)))
     plus = minus = size
-    if start is not None:
-        plus, minus = np.maximum(start, 0.0) + 0.1 * size, np.maximum(-start, 0.0) + 0.1 * size
+    if coef is not None:
+        plus, minus = np.maximum(coef, 0.0) + 0.1 * size, np.maximum(-coef, 0.0) + 0.1 * size
     return rows, _Coefficients(plus, minus, multiplier, multiplier.copy())
 
 

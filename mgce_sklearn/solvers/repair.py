@@ -43,7 +43,9 @@ MOST_COEFFICIENTS = 8000
 RIDGE = 1e-10
 
 
-def repair(objective: Objective, proba: Array, team: RowTeam) -> Callable[[slice], Array]:
+def repair(
+    objective: Objective, proba: Array, team: RowTeam, margin: float = MARGIN
+) -> Callable[[slice], Array]:
     """Return a point (K, n) near ``proba`` that violates the constraints less.
 
     It is a function of the rows wanted, so that a second point need not be kept. Its rows
@@ -55,8 +57,10 @@ def repair(objective: Objective, proba: Array, team: RowTeam) -> Callable[[slice
     proba : ndarray of shape (K, n)
         Positive, with rows that sum to 1.
     team : RowTeam
+    margin : float, default=`MARGIN`
+        Share of the half-widths by which constraints are to hold with room.
     """
-    target = _target(objective, proba, team)
+    target = _target(objective, proba, team, margin)
     gram = _gram(objective, proba, team)
     scale = 1.0 / np.sqrt(np.maximum(gram.diagonal(), np.finfo(float).tiny))
     gram *= scale
@@ -105,12 +109,12 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     return value, max(point.value for point in points)
 
 
-def _target(objective: Objective, proba: Array, team: RowTeam) -> Array:
+def _target(objective: Objective, proba: Array, team: RowTeam, margin: float) -> Array:
     """Return r (C, d), with columns that sum to 0 if every class has coefficients.
 
     Where there is not room enough for that, as in an empty set, some constraints stay violated.
     """
-    width = (1.0 - MARGIN) * objective.uncertainty.half_width
+    width = (1.0 - margin) * objective.uncertainty.half_width
     excess = objective.excess(proba, team)
     inside = np.clip(excess, -width, width)
     if objective.first_class == 0:

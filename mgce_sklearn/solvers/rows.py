@@ -24,6 +24,9 @@ Array = np.ndarray[Any, Any]
 NEAR = 0.1
 MAXIMUM_NEAR = 0.3
 
+# What is mixed with given distributions so that they are inside the simplex.
+UNIFORM_SHARE = 0.03
+
 
 class Rows(Protocol):
     """The interior point of every row, and the elimination of a step.
@@ -33,9 +36,15 @@ class Rows(Protocol):
     coef_share : float
         The products W⁺u and W⁻v aim at coef_share/d of the rows' target. With n rows and one
         target for all, the penalty would be far closer to its boundary than the rows to theirs.
+    ambition : float
+        Power of the predictor's reduction that the target is reduced by.
+    correctors : int
+        The most centrality correctors a step. One is worth about a tenth of a system.
     """
 
     coef_share: float
+    ambition: float
+    correctors: int
 
     @property
     def proba(self) -> Array:
@@ -61,7 +70,7 @@ class ThresholdRows:
     q : float
     """
 
-    coef_share = 0.03
+    coef_share, ambition, correctors = 0.03, 3.0, 1
 
     def __init__(self, state: barrier.RowState, q: float) -> None:
         self.state, self.q = state, q
@@ -137,7 +146,7 @@ class MaximumRows:
     state : kernels.maximum.MaximumState
     """
 
-    coef_share = 0.1
+    coef_share, ambition, correctors = 0.1, 5.0, 3
 
     def __init__(self, state: maximum.MaximumState) -> None:
         self.state = state
@@ -145,8 +154,14 @@ class MaximumRows:
         self.products = len(state.proba)
 
     @classmethod
-    def of(cls, objective: Objective, coef: Array | None, team: RowTeam) -> MaximumRows:
-        """Put every row inside its constraints: equal products, near the given coefficients."""
+    def of(
+        cls, objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam
+    ) -> MaximumRows:
+        """Put every row inside its constraints.
+
+        Near the given coefficients, if there are any, and distributions; without these all
+        products of a row are equal.
+        """
         n_classes, n_rows = objective.n_classes, objective.design.n_rows
         spread = 1.0 if coef is None else MAXIMUM_NEAR
         if coef is None:
@@ -156,8 +171,12 @@ class MaximumRows:
         def fill(rows: slice) -> float:
             margins = objective.margins(coef, rows)
             state.threshold[rows] = margins.max(axis=0) + spread
-            proba = 1.0 / (state.threshold[rows] - margins)
-            state.proba[:, rows] = proba / proba.sum(axis=0)
+            if proba is None:
+                inverse = 1.0 / (state.threshold[rows] - margins)
+                state.proba[:, rows] = inverse / inverse.sum(axis=0)
+            else:
+                mixed = (1.0 - UNIFORM_SHARE) * proba[:, rows] + UNIFORM_SHARE / n_classes
+                state.proba[:, rows] = mixed
             return 0.0
 
         objective.sum_over_rows(fill, team)
@@ -172,7 +191,8 @@ class MaximumRows:
         maximum.follow(self.state, start, stop, *direction)
 
 
-def rows_of(objective: Objective, coef: Array | None, team: RowTeam) -> Rows:
-    """Return the rows of an objective, inside their constraints."""
-    kind = ThresholdRows if isinstance(objective.potential, MGCEPotential) else MaximumRows
-    return kind.of(objective, coef, team)
+def rows_of(objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam) -> Rows:
+    """Return the rows of an objective, inside their constraints, near a point if one is given."""
+    if isinstance(objective.potential, MGCEPotential):
+        return ThresholdRows.of(objective, coef, team)  # whose own worst case is near enough
+    return MaximumRows.of(objective, coef, proba, team)

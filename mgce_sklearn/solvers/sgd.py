@@ -26,7 +26,7 @@ import numpy as np
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.solvers.base import Progress, SolverResult, Status, coef_of
+from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
 from mgce_sklearn.solvers.repair import repaired
 
 Array = np.ndarray[Any, Any]
@@ -180,7 +180,7 @@ class SGD:
     def solve(
         self,
         objective: Objective,
-        start: Array | SolverResult | None = None,
+        start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
