@@ -245,8 +245,8 @@ class Sample(NamedTuple):
         return float(np.max(surplus / self.uncertainty.half_width.sum(axis=0)))
 
     def growth(self) -> float:
-        """Return the factor on the half-widths from which on the set holds something."""
-        low, high = self.growth_for_sums(), np.inf
+        """Return the factor on the half-widths from which on the set, empty now, is not."""
+        low, high = max(1.0, self.growth_for_sums()), np.inf
         step = GROWTH_ACCURACY
         while high > (1.0 + GROWTH_ACCURACY) * low:
             trial = low * (1.0 + step) if np.isinf(high) else np.sqrt(low * high)

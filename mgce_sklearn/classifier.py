@@ -79,7 +79,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     lam : float, default=0.1
         Half-width of the uncertainty set in standard errors of the feature means. Larger
         values give sparser coefficients and a bound that holds for more distributions. It
-        plays no part if ``width`` is "hoeffding", "bernstein" or an array.
+        plays no part if ``width`` holds with a probability or is an array.
     fit_intercept : bool, default=True
         Whether to add a constant feature. It has a half-width like every other feature.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
@@ -101,20 +101,22 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     width : str or array-like, default="standard_error"
         Rule of the half-widths. "standard_error": ``lam`` times the standard error of each
         feature mean. "std": ``lam`` times its standard deviation, however many the rows.
-        "hoeffding" and "bernstein": so wide that all true means lie within with probability
-        1 - ``delta``, under the assumptions in the notes; "bernstein" is narrower where
-        features vary little within their range and rows are many. Both are many standard
-        errors wide, and on some hundred rows may leave no coefficient but 0. An array of shape
+        "hoeffding", "bernstein" and "betting": so wide that all true means lie within with
+        probability 1 - ``delta``, under the assumptions in the notes. "betting" is the narrowest
+        but where features vary as much as their range allows, "bernstein" the empirical
+        inequality of the textbooks. All are many standard errors wide, and on some hundred rows
+        may leave no coefficient but 0. An array of shape
         (n_classes, n_features + fit_intercept): the half-widths themselves, in units of the
         features, a row for each of the sorted classes, the intercept's column last; positive,
         or 0 for features that are zero in all rows.
     delta : float, default=0.05
-        For "hoeffding" and "bernstein" the probability in (0, 1), over the sample, that some
-        component of the true mean lies outside.
+        For "hoeffding", "bernstein" and "betting" the probability in (0, 1), over the sample,
+        that some component of the true mean lies outside.
     feature_range : pair (low, high) or None, default=None
-        For "hoeffding" and "bernstein" the least and the largest value that features can take,
-        known beforehand: numbers, or arrays of shape (n_features,). Data outside are an error
-        whatever the ``width``. None: the range of the data.
+        For widths that hold with a probability, and for `certify`, the least and the largest
+        value that features can take, known beforehand: numbers, or arrays of shape
+        (n_features,). Data outside are an error whatever the ``width``. None: the range of
+        the data.
     warm_start : bool, default=False
         Whether to start from the coefficients of the previous fit, if they fit.
     random_state : int, RandomState instance or None, default=None
@@ -160,11 +162,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     given, changes neither predictions nor risk. A feature never seen with a class gets the
     width of one pseudo-observation if widths are standard errors or deviations.
 
-    The probability of "hoeffding" and "bernstein" rests on assumptions: rows are independent
-    and identically distributed and count alike (different sample weights, or class weights,
-    are an error), and the classes and the bounds ``feature_range`` of the features were fixed
-    before the rows were seen. With None the sample's own range is taken for these bounds, which
-    is slightly optimistic. What holds with probability 1 - ``delta`` is that the true *means* of
+    The probability of "hoeffding", "bernstein" and "betting" rests on assumptions: rows are
+    independent and identically distributed and count alike (different sample weights, or class
+    weights, are an error), and the classes and the bounds ``feature_range`` of the features were
+    fixed before the rows were seen. With None the sample's own range is taken for these bounds,
+    which is slightly optimistic; so is a transformer, a scaler say, that was fitted to the same
+    rows. What holds with probability 1 - ``delta`` is that the true *means* of
     onehot(y) ⊗ x lie within ``half_width`` of the sample's. The set still fixes the
     distribution of x to the sample's, so ``minimax_risk_`` is no bound of that probability on
     the loss where x is new.
@@ -689,7 +692,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         What is assumed: the features of the fit lie within ``feature_range``, fixed before they
         were seen. Those of X and of new data need not: m' is taken of features clipped to it.
         With ``feature_range=None`` the range seen in the fit stands in for it, which is an
-        assumption, slightly optimistic where extremes matter.
+        assumption, slightly optimistic where extremes matter. A transformer, a scaler say, that
+        was fitted to the same rows makes them depend on each other a little; one that was
+        fitted to others, or to none, does not.
 
         Where labels of held-out rows are known, their error rate bounds the error more tightly.
 

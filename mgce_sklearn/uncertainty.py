@@ -421,4 +421,4 @@ class UncertaintySet:
         center = np.stack([mean - first, second])
         low = np.max(center - self.half_width, axis=0, keepdims=True)
         high = np.min(center + self.half_width, axis=0, keepdims=True)
-        return UncertaintySet((low + high) / 2.0, (high - low) / 2.0)
+        return UncertaintySet((low + high) / 2.0, np.maximum(high - low, 0.0) / 2.0)
