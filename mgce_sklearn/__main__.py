@@ -66,7 +66,8 @@ def _run(arguments: argparse.Namespace) -> None:
     report.print_preamble(study.warm_up())
     for first_look in plain:
         report.print_sample(first_look)
-        report.print_comparison(_compare(first_look))
+        compared = _compare(first_look)
+        report.print_comparison(compared, study.error_bounds(compared[-1], first_look))
 
     report.print_sample(searched)
     search = study.search_q_and_lam(searched)
@@ -75,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> None:
         *_compare(searched),
         study.assess("searched", MGCEClassifier(q=search.q, lam=search.lam), searched),
     ]
-    report.print_comparison(compared)
+    report.print_comparison(compared, study.error_bounds(compared[-1], searched))
     lams, along_lam = study.path_over_lam(bounded)
 
     drawing = figure.DemoFigure()

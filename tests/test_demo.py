@@ -65,6 +65,13 @@ def check_numbers(output: str, n_sections: int) -> None:
     for dual_value, risk in brackets:
         assert 0.0 < float(dual_value) <= float(risk) < 3.0
         assert float(dual_value) == pytest.approx(float(risk), rel=2e-4)
+    bounds = re.findall(r"set: (\S+) <= error of the (\w+) rule <= (\S+) \(", output)
+    assert [rule for _, rule, _ in bounds] == ["deterministic", "randomized"] * n_sections
+    assert all(0.0 <= float(lower) < float(upper) < 1.0 for lower, _, upper in bounds)
+    risks = [float(risk) for _, risk in brackets]
+    assert all(
+        float(upper) <= risk + 1e-3 for (*_, upper), risk in zip(bounds[1::2], risks, strict=True)
+    )
     scores = re.findall(r"(?:default|searched) +(\S+) +(\S+) +(\S+) +(\S+)$", output, re.M)
     assert len(scores) == 2 * n_sections + 1
     accuracy, brier, calibration_error, seconds = np.array(scores, dtype=float).T

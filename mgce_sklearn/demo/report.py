@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgce_sklearn.bounds import ErrorBounds
 from mgce_sklearn.demo.sample import Sample
 from mgce_sklearn.demo.study import N_BINS, Assessment, Search
 
@@ -15,7 +16,7 @@ def print_preamble(seconds: float) -> None:
         "Brier: mean squared distance of the probabilities from the label's indicator\n"
         f"ECE: expected calibration error, mean |confidence - accuracy| over {N_BINS} bins\n"
         "minimax_risk_: bounds the error of labels drawn from predict_proba, where feature means\n"
-        "lie within lam standard errors of those learnt from, wrong labels included"
+        "lie within lam standard errors of those learnt from, wrong labels included: the set"
     )
 
 
@@ -39,8 +40,8 @@ def print_search(search: Search) -> None:
     print(f"best: q={search.q:g}, lam={search.lam:g}")
 
 
-def print_comparison(assessments: list[Assessment]) -> None:
-    """Print a line for each model, and the certificate of the last."""
+def print_comparison(assessments: list[Assessment], bounds: list[ErrorBounds]) -> None:
+    """Print a line for each model, and the certificate and error bounds of the last."""
     names = [f"{a.name}, {a.choice}" for a in assessments]
     width = max(map(len, names))
     print(f"\n{'on the rows held out':<{width}}  accuracy   Brier     ECE  fit, s")
@@ -49,15 +50,17 @@ def print_comparison(assessments: list[Assessment]) -> None:
             f"{name:<{width}}  {a.accuracy:8.3f}{a.brier:8.3f}{a.calibration.error:8.3f}"
             f"{a.seconds:8.2f}"
         )
-    _print_certificate(assessments[-1])
+    _print_certificate(assessments[-1], bounds)
 
 
-def _print_certificate(assessment: Assessment) -> None:
-    """Print the bracket of the optimum, and the held-out errors that the bound is about."""
+def _print_certificate(assessment: Assessment, bounds: list[ErrorBounds]) -> None:
+    """Print the bracket of the optimum, error bounds, and the errors that they are about."""
     fitted = assessment.classifier
     risk, gap = fitted.minimax_risk_, fitted.dual_gap_
     print(f"\ncertificate of {assessment.name}, {fitted.n_iter_} steps of {fitted.solver_}:")
     print(f"  {risk - gap:.6f} = dual value <= optimum <= minimax_risk_ = {risk:.6f}")
+    for bound in bounds:
+        print(f"  over the set: {bound}")
     print(
         f"  held out: {assessment.drawn_error:.3f} of labels drawn from predict_proba are wrong, "
         f"{1.0 - assessment.accuracy:.3f} of those of predict"

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from mgce_sklearn.bounds import RULES, ErrorBounds
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.demo.sample import Sample
 
@@ -123,6 +124,12 @@ def assess(choice: str, classifier: Any, sample: Sample) -> Assessment:
     )
 
 
+def error_bounds(assessment: Assessment, sample: Sample) -> list[ErrorBounds]:
+    """Return the bounds of both rules for the rows learnt from."""
+    rows = assessment.model[:-1].transform(sample.X_train)
+    return [assessment.classifier.error_bounds(rows, rule) for rule in RULES]
+
+
 def search(classifier: Any, grid: dict[str, Sequence[float]], sample: Sample) -> GridSearchCV:
     """Cross-validate the accuracy of a classifier over a grid of its parameters."""
     pipeline = Pipeline([("columns", clone(sample.preprocessing)), ("model", classifier)])
@@ -193,6 +200,7 @@ def warm_up() -> float:
         for q in QS:
             model = MGCEClassifier(q=q).fit(X[rows], y[rows])
             model.predict_proba(X)
+            model.error_bounds(X[rows])
     return time.perf_counter() - start
 
 
