@@ -69,7 +69,7 @@ def test_examples_of_the_readme_run():
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_files_named_in_documents_exist(name):
     text = (ROOT / name).read_text("utf-8")
-    named = re.findall(r"`((?:mgce_sklearn|tests|benchmarks)/[\w/.]*)`", text)
+    named = re.findall(r"`((?:mgce_sklearn|tests|benchmarks|notebooks)/[\w/.]*)`", text)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 
