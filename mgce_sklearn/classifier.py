@@ -103,7 +103,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         feature mean. "std": ``lam`` times its standard deviation, however many the rows.
         "hoeffding", "bernstein" and "betting": so wide that all true means lie within with
         probability 1 - ``delta``, under the assumptions in the notes. "betting" is the narrowest
-        but where features vary as much as their range allows, "bernstein" the empirical
+        save where features vary about as much as their range allows, "bernstein" the empirical
         inequality of the textbooks. All are many standard errors wide, and on some hundred rows
         may leave no coefficient but 0. An array of shape
         (n_classes, n_features + fit_intercept): the half-widths themselves, in units of the
@@ -115,8 +115,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     feature_range : pair (low, high) or None, default=None
         For widths that hold with a probability, and for `certify`, the least and the largest
         value that features can take, known beforehand: numbers, or arrays of shape
-        (n_features,). Data outside are an error whatever the ``width``. None: the range of
-        the data.
+        (n_features,). Rows of a fit outside are an error whatever the ``width``. None: the
+        range of these rows.
     warm_start : bool, default=False
         Whether to start from the coefficients of the previous fit, if they fit.
     random_state : int, RandomState instance or None, default=None
@@ -135,7 +135,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         Class labels.
     minimax_risk_ : float
         Upper bound on the worst-case expected loss of the fitted rule over the uncertainty set,
-        in units of :math:`\ell_q`, and so on the rule's error there; at the optimum it is
+        in units of :math:`\ell_q`, and so on the error there of labels drawn from
+        `predict_proba` (for `predict` see `error_bounds`); at the optimum it is
         attained. Valid whether or not the solver converged. Not there after `partial_fit`.
     dual_gap_ : float
         ``minimax_risk_ - dual_gap_ <= optimum <= minimax_risk_``.
@@ -585,7 +586,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         EmptySetError
             A ValueError: no labels give the rows of X means within the set. It says by how much
             ``lam`` must grow. Rows other than the fit's have other means, so that half-widths
-            of less than about two standard errors rarely suffice for them.
+            of less than about two standard errors rarely suffice for them. Another ``lam`` takes
+            another fit; ``uncertainty_set_.widened(factor)`` in place of ``uncertainty_set_``
+            has the present rule judged over a wider set.
         TypeError, ValueError
             For an argument that cannot be used.
 
@@ -696,6 +699,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         was fitted to the same rows makes them depend on each other a little; one that was
         fitted to others, or to none, does not.
 
+        However many the rows, the bound stays well above the error: means tell less than labels.
         Where labels of held-out rows are known, their error rate bounds the error more tightly.
 
         References
