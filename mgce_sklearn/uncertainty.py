@@ -169,8 +169,8 @@ class Width:
 
     Betting: let Z >= 0 have mean :math:`\nu` and a bet g in (0, 1) be fixed beforehand. The capital
     :math:`\prod_i (1 + u_i)`, :math:`u_i = g (Z_i / \nu - 1) \ge -g`, has expectation 1 and falls
-    with :math:`\nu`, so that :math:`\nu` is above the root of capital = b/p but for a probability of
-    at most p/b (Markov), and with b bets above the largest of their roots but for p. As
+    with :math:`\nu`, so that :math:`\nu` is above the root of capital = b/p but for a probability
+    of at most p/b (Markov), and with b bets above the largest of their roots but for p. As
     :math:`\ln(1 + u) \ge u - \omega u^2 / g^2` for :math:`u \ge -g`, with
     :math:`\omega = -\ln(1 - g) - g`, the logarithm is at least n times
     :math:`g x - \omega (x^2 + s (1 + x)^2)`, where :math:`x = \bar Z / \nu - 1` and s is the

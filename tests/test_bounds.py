@@ -492,12 +492,13 @@ def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale)
     rng = np.random.default_rng(0)
     delta, low, high = 0.1, np.array([-4.0, -4.5]), np.array([5.0, 4.0])
     X, y = mixture(2000, rng)
-    held_out = 1.5 * mixture(1000, rng)[0]  # beyond the range, some of them
+    held_out = mixture(1000, rng)[0]
+    held_out[:50] *= 3.0  # beyond the range, some of them
     kind = sp.csr_array if sparse else np.asarray
     model = MGCEClassifier(feature_range=(low, high)).fit(kind(X), y)
     betting = MGCEClassifier(feature_range=(low, high), width="betting", delta=delta / 2)
     means = betting.fit(X, y).uncertainty_set_
-    coef = scale * np.array([[0.05, -0.02, 0.01], [-0.1, 0.03, 0.02], [0.04, 0.06, -0.03]])
+    coef = scale * np.array([[-0.16, -0.11, 0.08], [0.16, -0.1, 0.07], [0.01, 0.22, -0.15]])
     monkeypatch.setattr(bounds, "_coefficients", lambda *arguments: coef)
     found = model.certify(kind(held_out), delta=delta, rule=rule)
 
