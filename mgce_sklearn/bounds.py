@@ -43,6 +43,9 @@ CERTIFY_TOL = 1e-3
 # Bets from which `mean_above` may choose: shares of the capital.
 BETS = np.geomspace(1e-3, 0.9, 24)
 
+# Of the sample's mean over its least possible: beyond this the latter may as well be 0.
+LARGEST_LOG_RATIO = 600.0
+
 
 @dataclass(frozen=True)
 class ErrorBounds:
@@ -242,7 +245,7 @@ class Sample(NamedTuple):
         Over classes the means of onehot(y) ⊗ x sum to the mean of x, whatever the labels.
         """
         surplus = np.abs(self.mean() - self.uncertainty.tau.sum(axis=0))
-        return float(np.max(surplus / self.uncertainty.half_width.sum(axis=0)))
+        return float(np.max(surplus / self.uncertainty.half_width.sum(axis=0), initial=0.0))
 
     def growth(self) -> float:
         """Return the factor on the half-widths from which on the set, empty now, is not."""
@@ -339,6 +342,10 @@ def _worst_case(sample: Sample, costs: Array, tol: float, start: Start) -> _Wors
 
 
 def _solve(objective: Objective, tol: float, start: Start | None = None) -> SolverResult:
+    if objective.shape[1] == 0:  # nothing is constrained, and there is nothing to choose
+        coef = np.zeros(objective.shape)
+        value = objective.value(coef)
+        return SolverResult(coef, value, value, Status.CONVERGED, 0, ())
     return SOLVERS[choose_solver(objective)](tol=tol).solve(objective, start=start)
 
 
@@ -468,14 +475,15 @@ def mean_above(values: Array, top: float, delta: float, guide: Array) -> float:
     .. [1] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
        Betting", J. R. Stat. Soc. B 86, 2024, section 4: the capital process.
     """
-    depths, guide = top - values, top - guide
+    # Rounding may leave values at the top a little above it.
+    depths, guide = np.maximum(top - values, 0.0), np.maximum(top - guide, 0.0)
     target = np.log(1.0 / delta) / len(values)
     bet = max(BETS, key=lambda share: _least_mean(guide, share, target))
     return top - _least_mean(depths, bet, target)
 
 
 def _least_mean(depths: Array, bet: float, target: float) -> float:
-    """Return nu with mean log(1 - bet + bet Z / nu) = target; 0 if all Z are 0."""
+    """Return nu with mean log(1 - bet + bet Z / nu) = target; 0 if all Z, or nearly all, are."""
     mean = float(depths.mean())
     if mean <= 0.0:
         return 0.0
@@ -487,4 +495,6 @@ def _least_mean(depths: Array, bet: float, target: float) -> float:
     high = 1.0
     while surplus(high) < 0.0:
         high *= 2.0
+        if high > LARGEST_LOG_RATIO:
+            return 0.0
     return mean * float(np.exp(-brentq(surplus, 0.0, high, xtol=1e-10)))

@@ -20,7 +20,6 @@ from mgce_sklearn.solvers import Start, certificate
 from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
-    SCALED_WIDTHS,
     WIDTHS,
     UncertaintySet,
     Width,
@@ -350,6 +349,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.coef_, self.intercept_ = design.split(coef.astype(X.dtype))
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
         self.uncertainty_set_ = stream.uncertainty(float(self.lam), width)
+        self._lam = width.factor(float(self.lam))
         self._moments = stream.moments
         return self
 
@@ -441,6 +441,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = point.result.n_iter
         self.classes_, self.solver_ = problem.classes, point.solver
         self.uncertainty_set_ = problem.uncertainty(point.lam)
+        self._lam = problem.width.factor(point.lam)
         self._moments = problem.moments
         self.n_features_in_ = problem.design.X.shape[1]
         self._rows = problem.design
@@ -617,6 +618,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         DECISION.check("rule", rule)
         validation.TOLERANCE.check("tol", tol)
         X = self._checked(X)
+        validation.check_all(vars(self), PARAMETER_RULES)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():
@@ -631,7 +633,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 design, self.uncertainty_set_, costs, fitted, proba, float(tol)
             )
         except EmptySetError as error:
-            raise EmptySetError(error.growth, self._lam_in_use()) from None
+            raise EmptySetError(error.growth, self._lam) from None
         if gap > tol * (costs.largest - costs.least):
             warnings.warn(
                 f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
@@ -722,6 +724,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         DECISION.check("rule", rule)
         validation.PROBABILITY.check("delta", delta)
         X = self._checked(X)
+        validation.check_all(vars(self), PARAMETER_RULES)
         rows = self._training_rows()
         validation.check_held_out(X, rows.X)
         feature_range = validation.check_feature_range(
@@ -741,11 +744,6 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))
         return Costs.of(self._margins_of(X), float(self.q), rule, cost)
-
-    def _lam_in_use(self) -> float | None:
-        """Return lam if the half-widths are multiples of it."""
-        scaled = isinstance(self.width, str) and self.width in SCALED_WIDTHS
-        return float(self.lam) if scaled else None
 
     def _training_rows(self) -> Design:
         """Return the rows of the fit, if a certificate may rest on them."""

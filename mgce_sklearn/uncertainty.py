@@ -167,6 +167,18 @@ class Width:
     for a length r multiply deviations and means by r. 2N sides with two events each have at most
     delta if :math:`e^{-l} = \delta / (4N)`: l is L.
 
+    Betting: let Z >= 0 have mean :math:`\nu` and a bet g in (0, 1) be fixed beforehand. The capital
+    :math:`\prod_i (1 + u_i)`, :math:`u_i = g (Z_i / \nu - 1) \ge -g`, has expectation 1 and falls
+    with :math:`\nu`, so that :math:`\nu` is above the root of capital = b/p but for a probability
+    of at most p/b (Markov), and with b bets above the largest of their roots but for p. As
+    :math:`\ln(1 + u) \ge u - \omega u^2 / g^2` for :math:`u \ge -g`, with
+    :math:`\omega = -\ln(1 - g) - g`, the logarithm is at least n times
+    :math:`g x - \omega (x^2 + s (1 + x)^2)`, where :math:`x = \bar Z / \nu - 1` and s is the
+    variance over :math:`\bar Z^2`, both of the sample. If x is the least at which this is
+    :math:`\ln(b/p) / n`, then :math:`\varepsilon = \bar Z x / (1 + x)`, and :math:`\bar Z` if there
+    is none. Z is the distance from either end of a component's range, and p is
+    :math:`\delta / (2N)`.
+
     References
     ----------
     .. [1] W. Hoeffding, "Probability Inequalities for Sums of Bounded Random Variables",
@@ -194,6 +206,11 @@ class Width:
         if not isinstance(self.kind, str):
             return _fitting(self.kind, moments)
         return _RULES[self.kind](self, moments, lam)
+
+    def factor(self, lam: float) -> float | None:
+        """Return lam if the half-widths are multiples of it, else None."""
+        scaled = isinstance(self.kind, str) and self.kind in SCALED_WIDTHS
+        return float(lam) if scaled else None
 
     def _standard_error(self, moments: Moments, lam: float) -> Array:
         return lam * (1.0 / np.sqrt(moments.total_weight) * moments.deviation())

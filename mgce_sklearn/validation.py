@@ -300,7 +300,9 @@ def check_cost(cost: Any, n_classes: int) -> Array:
             f"cost must have a row for each true class and a column for each decided one, shape "
             f"{(n_classes, n_classes)}; got shape {matrix.shape}."
         )
-    if not np.isfinite(matrix).all():
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(np.abs(matrix).sum())  # sums and differences, too
+    if not finite:
         raise ValueError(f"cost must be finite; got {cost!r}.")
     return matrix
 

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, bounds
 from mgce_sklearn.bounds import RULES, EmptySetError, mean_above
-from mgce_sklearn.solvers import LBFGS
+from mgce_sklearn.solvers import LBFGS, SolverResult, Status
 
 TOL = 1e-4
 
@@ -109,6 +109,7 @@ def test_an_empty_set_says_how_much_lam_must_grow(name):
     growth = growth_by_linear_program(held, np.ones(len(held)), model.uncertainty_set_)
     assert growth > 1.0
     assert growth <= caught.value.growth * (1 + 1e-9) <= 1.011 * growth
+    assert f"from 0.2 to {0.2 * caught.value.growth:.3g} to hold" in str(caught.value)
     for factor, empty in ((0.99, True), (1.02, False)):
         refitted = clone(model).set_params(lam=lam * growth * factor).fit(X[::2], y[::2])
         if empty:
@@ -128,6 +129,40 @@ def test_an_empty_set_whose_sums_over_classes_would_fit():
         model.error_bounds(middle)
     expected = growth_by_linear_program(middle, np.ones(len(X)), model.uncertainty_set_)
     assert caught.value.growth == pytest.approx(expected, rel=0.011)
+
+
+@pytest.mark.parametrize("lam", [0.5, 0.01])
+def test_an_empty_set_whose_sums_over_classes_are_equal(lam):
+    """Without an intercept they may be so to the last digit."""
+    X, y = np.array([[-1.0], [1.0]] * 20), np.array([0, 1] * 20)
+    model = MGCEClassifier(lam=lam, fit_intercept=False).fit(X, y)
+    assert model.uncertainty_set_.tau.sum() == 0.0
+    with pytest.raises(EmptySetError) as caught:
+        model.error_bounds(0.1 * X)
+    expected = growth_by_linear_program(0.1 * X, np.ones(len(X)), model.uncertainty_set_)
+    assert caught.value.growth == pytest.approx(expected, rel=0.011)
+
+
+def test_an_empty_set_names_the_lam_of_the_fit():
+    """Whatever the parameter has been set to since, and by portions too."""
+    X, y = load("iris")
+    fitted = MGCEClassifier(lam=0.2).fit(X[::2], y[::2]).set_params(lam=5.0, width="hoeffding")
+    read = MGCEClassifier(lam=0.2).partial_fit(X[::2], y[::2], [0, 1, 2]).set_params(lam=5.0)
+    for model in (fitted, read, pickle.loads(pickle.dumps(fitted))):
+        with pytest.raises(EmptySetError, match=r"lam must grow from 0\.2 to"):
+            model.error_bounds(X[1::2])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_no_feature_that_the_fit_saw(n_classes):
+    """Nothing is constrained: every label may be wrong, or right."""
+    X, y = load("iris")
+    y = np.minimum(y, n_classes - 1)
+    model = MGCEClassifier(fit_intercept=False).fit(np.zeros_like(X[::2]), y[::2])
+    for rows in (X[1::2], sp.csr_array(X[1::2])):
+        found = model.error_bounds(rows)
+        assert [found.lower, found.upper, found.gap] == pytest.approx([0, 1, 0], abs=1e-12)
+        assert model.certify(rows).upper == 1.0
 
 
 def test_empty_sets_of_given_widths_name_the_factor_alone():
@@ -192,6 +227,41 @@ def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
     assert found.upper - found.gap <= tight.upper + 1e-12
 
 
+class Useless:
+    """A solver that finds nothing."""
+
+    def __init__(self, tol):
+        pass
+
+    def solve(self, objective, start=None):
+        return SolverResult(np.zeros(objective.shape), 9.0, -np.inf, Status.STALLED, 0, ())
+
+
+def test_bounds_of_a_solver_that_finds_nothing(monkeypatch):
+    """The fit's coefficients bound its rule by the minimax risk, and costs by their extremes."""
+    X, y = load("wine")
+    model = MGCEClassifier(lam=0.3).fit(X, y)
+    monkeypatch.setitem(bounds.SOLVERS, "interior_point", Useless)
+    with pytest.warns(ConvergenceWarning, match="'stalled'"):
+        found = model.error_bounds(X, "randomized")
+    assert found.upper <= model.minimax_risk_ + 1e-12 and found.lower >= 0.0
+    assert found.status == "stalled" and found.gap <= 1.0
+    with pytest.warns(ConvergenceWarning, match="'stalled'"):
+        far = model.error_bounds(9.0 * X)
+    assert (far.lower, far.upper, far.gap) == (0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("fails", ["the first", "the second"])
+def test_the_status_is_that_of_the_side_that_fails(monkeypatch, fails):
+    X, y = load("wine")
+    model = MGCEClassifier(lam=0.3).fit(X, y)
+    solvers = [Useless, bounds.SOLVERS["interior_point"]]
+    order = iter(solvers if fails == "the first" else solvers[::-1])
+    monkeypatch.setitem(bounds.SOLVERS, "interior_point", lambda tol: next(order)(tol))
+    with pytest.warns(ConvergenceWarning, match="'stalled'"):
+        assert model.error_bounds(X).status == "stalled"
+
+
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
 def test_first_order_solvers_bound_too(monkeypatch, solver):
     """What "auto" takes beyond 4,000 coefficients: tight bounds, whose gap stays open."""
@@ -232,6 +302,7 @@ def test_a_cost_matrix():
         assert [same.lower, same.upper] == pytest.approx(
             [7.0 * plain.lower - 2.0, 7.0 * plain.upper - 2.0], abs=1e-9
         )
+        assert same.gap == pytest.approx(7.0 * plain.gap, rel=1e-6)
 
 
 def test_equal_costs_are_known():
@@ -337,6 +408,7 @@ def test_what_a_user_reads():
         ({"cost": np.ones((2, 3))}, ValueError, r"cost must .*shape \(3, 3\); got shape \(2, 3\)"),
         ({"cost": np.full((3, 3), np.nan)}, ValueError, "cost must be finite"),
         ({"cost": [["a"] * 3] * 3}, ValueError, "cost must have numbers"),
+        ({"cost": 1e308 * (1.0 - 2.0 * np.eye(3))}, ValueError, "cost must be finite"),
         ({"sample_weight": -np.ones(150)}, ValueError, "sample_weight must be finite and non-neg"),
         ({"sample_weight": np.zeros(150)}, ValueError, "sample_weight is zero for every row"),
         ({"sample_weight": np.ones(3)}, ValueError, "one weight per row"),
@@ -350,6 +422,22 @@ def test_wrong_arguments_of_error_bounds(arguments, error, message):
     model = MGCEClassifier().fit(X, y)
     with pytest.raises(error, match=message):
         model.error_bounds(**{"X": X, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"q": 5}, ValueError, "q must be"),
+        ({"q": "a"}, TypeError, "q must be"),
+        ({"feature_range": 3}, TypeError, "feature_range must be a pair"),
+    ],
+)
+def test_parameters_set_since_the_fit(parameters, error, message):
+    X, y = load("iris")
+    model = MGCEClassifier().fit(X[::2], y[::2]).set_params(**parameters)
+    for method in (model.error_bounds, model.certify):
+        with pytest.raises(error, match=message):
+            method(X[1::2])
 
 
 def test_bounds_need_a_fit():
@@ -395,6 +483,51 @@ def test_a_certificate_is_the_sum_of_its_parts(certified, rule):
         X, np.ones(len(X)), wide.uncertainty_set_, costs_of(model, X, rule)
     )
     assert least - 0.03 <= found.means_term + found.rows_term <= least + 0.05
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("sparse", "scale"), [(False, 1.0), (True, 1.0), (False, 20.0)])
+def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale):
+    """Every term from its definition, for coefficients that are not the best."""
+    rng = np.random.default_rng(0)
+    delta, low, high = 0.1, np.array([-4.0, -4.5]), np.array([5.0, 4.0])
+    X, y = mixture(2000, rng)
+    held_out = mixture(1000, rng)[0]
+    held_out[:50] *= 3.0  # beyond the range, some of them
+    kind = sp.csr_array if sparse else np.asarray
+    model = MGCEClassifier(feature_range=(low, high)).fit(kind(X), y)
+    betting = MGCEClassifier(feature_range=(low, high), width="betting", delta=delta / 2)
+    means = betting.fit(X, y).uncertainty_set_
+    coef = scale * np.array([[-0.16, -0.11, 0.08], [0.16, -0.1, 0.07], [0.01, 0.22, -0.15]])
+    monkeypatch.setattr(bounds, "_coefficients", lambda *arguments: coef)
+    found = model.certify(kind(held_out), delta=delta, rule=rule)
+
+    def largest_margins(rows):
+        features = np.column_stack([np.clip(rows, low, high), np.ones(len(rows))])
+        return np.max(coef @ features.T + costs_of(model, rows, rule), axis=0)
+
+    corners = np.array([[a, b, 1.0] for a in (low[0], high[0]) for b in (low[1], high[1])])
+    top = 1.0 + np.max(coef @ corners.T)
+    means_term = np.sum(means.half_width * np.abs(coef)) - np.sum(means.tau * coef)
+    values = largest_margins(held_out)
+    above = mean_above(values, top, delta / 2, largest_margins(X))
+    assert found.means_term == pytest.approx(means_term, abs=1e-10)
+    assert found.rows_term == pytest.approx(values.mean(), abs=1e-10)
+    assert found.concentration == pytest.approx(above - values.mean(), abs=1e-9)
+    assert found.upper == pytest.approx(min(1.0, means_term + above), abs=1e-9)
+    assert (means_term + above > 1.0) == (scale > 1.0)
+
+
+def test_coefficients_of_a_certificate_weigh_the_range_where_rows_are_few(certified):
+    """Few held-out rows: the range of the margins is what the bound on their mean costs."""
+    model, held_out = certified
+    few, many = held_out[:40], held_out
+
+    def spread(rows):
+        found = model.certify(rows)
+        return abs(found.means_term)
+
+    assert spread(few) < spread(many)
 
 
 def test_more_rows_and_more_doubt_make_certificates_tighter(certified):
@@ -511,9 +644,45 @@ def test_the_mean_is_below_its_bound_as_often_as_claimed():
     assert np.mean(found) - 0.7 < 2.0 * 0.3 / np.sqrt(m)  # two standard errors
 
 
+def test_the_bound_on_the_mean_is_where_one_bet_wins_what_it_must():
+    """The capital there, at a bet that the guide alone decides."""
+    rng = np.random.default_rng(0)
+    delta, bets = 0.1, bounds.BETS[:, np.newaxis]
+    chosen = {}
+    for sigma in (0.05, 0.5):
+        guide = 1.0 - rng.exponential(sigma, 500) - 0.2
+        for scale in (0.05, 0.3, 1.0):
+            values = 1.0 - scale * rng.exponential(1.0, 80)
+            nu = 1.0 - mean_above(values, 1.0, delta, guide)
+            log_capital = np.log1p(bets * ((1.0 - values) / nu - 1.0)).sum(axis=1)
+            miss = np.abs(log_capital - np.log(1.0 / delta))
+            assert miss.min() < 1e-6
+            chosen.setdefault(sigma, set()).add(int(miss.argmin()))
+    assert all(len(bet) == 1 for bet in chosen.values())
+    assert chosen[0.05] != chosen[0.5]
+
+
 def test_the_mean_of_values_at_the_top():
     assert mean_above(np.ones(5), 1.0, 0.1, np.ones(5)) == 1.0
     assert mean_above(np.zeros(5), 1.0, 0.1, np.ones(5)) <= 1.0
+
+
+@pytest.mark.parametrize("n", [100, 10_000, 100_000])
+def test_the_mean_of_values_nearly_all_at_the_top(n):
+    """The ratio of the sample's mean to the bound may be larger than any number."""
+    values = np.ones(n)
+    values[0] = 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert values.mean() <= mean_above(values, 1.0, 0.05, values) <= 1.0
+
+
+def test_values_that_rounding_puts_above_the_top():
+    values = 1.0 + 1e-16 * np.array([-2.0, 2.0, 2.0, -2.0, 0.0])
+    assert values.max() > 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mean_above(values, 1.0, 0.1, values) == pytest.approx(1.0, abs=1e-15)
 
 
 def test_bounds_of_binary_rows_agree_with_all_coefficients():

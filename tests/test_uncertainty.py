@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from problems import load
-from scipy.stats import binom
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.design import Design
-from mgce_sklearn.uncertainty import WIDTHS, Moments, Width
+from mgce_sklearn.uncertainty import (
+    LARGEST_BET,
+    PROBABLE_WIDTHS,
+    WIDTHS,
+    Moments,
+    Width,
+    _deviation_by_betting,
+)
 
+# Those with a formula by component.
 PROBABLE = ("hoeffding", "bernstein")
 
 
@@ -119,7 +128,7 @@ def test_std_is_the_standard_error_of_one_row(wine):
     )
 
 
-@pytest.mark.parametrize("kind", PROBABLE)
+@pytest.mark.parametrize("kind", PROBABLE_WIDTHS)
 def test_widths_shrink_with_more_risk_and_more_rows(wine, kind):
     X, y = wine
     used = np.delete(np.arange(14), 2)
@@ -164,14 +173,14 @@ def share_of_misses(kind, n, delta, factors):
     return np.mean(missed, axis=0)
 
 
-@pytest.mark.parametrize("kind", PROBABLE)
+@pytest.mark.parametrize("kind", PROBABLE_WIDTHS)
 @pytest.mark.parametrize("delta", [0.05, 0.5])
 def test_true_means_lie_within_as_often_as_promised(kind, delta):
     for n in (5, 30):
         assert share_of_misses(kind, n, delta, 1.0) <= delta
 
 
-@pytest.mark.parametrize("kind", PROBABLE)
+@pytest.mark.parametrize("kind", PROBABLE_WIDTHS)
 def test_the_promise_is_not_kept_by_far_smaller_widths(kind):
     """The union and the theorems give away a factor of two or so, and no more."""
     kept, broken = share_of_misses(kind, 1000, 0.2, np.array([1.0, 0.4]))
@@ -191,6 +200,109 @@ def test_widths_of_a_fair_coin_are_near_the_exact_quantile(kind, most):
     # What one component promises it keeps, and would not with half the width.
     assert 2 * binom.sf(n * (0.5 + width), n, 0.5) <= delta / 2
     assert 2 * binom.sf(n * (0.5 + 0.5 * width), n, 0.5) > delta
+
+
+def bets_for(n, log_term):
+    """Return halves of the largest bet, down to half of the best at the largest variance."""
+    bets = [LARGEST_BET]
+    while bets[-1] > 0.5 * np.sqrt(2.0 * log_term / n):
+        bets.append(bets[-1] / 2.0)
+    return np.array(bets)
+
+
+def deviation_by_capital(z, log_term):
+    """Return how far below the sample's the mean of z >= 0 may be for all bets to fail.
+
+    The capital itself, without a bound on its logarithm.
+    """
+    bets = bets_for(len(z), log_term)[:, None]
+    wanted = log_term + np.log(len(bets))
+
+    def surplus(nu):
+        return np.log1p(bets * (z / nu - 1.0)).sum(axis=1).max() - wanted
+
+    if not z.any():
+        return 0.0
+    return z.mean() - brentq(surplus, 1e-9 * z.mean(), z.mean())
+
+
+def test_the_logarithm_that_betting_rests_on():
+    """log(1 + u) >= u - omega u^2 / bet^2 for u >= -bet, with equality there."""
+    for bet in (1e-3, 0.1, 0.5, LARGEST_BET):
+        omega = -np.log1p(-bet) - bet
+        u = np.append(np.linspace(-bet, 2.0, 10_001), np.geomspace(2.0, 1e6))
+        assert (np.log1p(u) - u + omega * (u / bet) ** 2 >= -1e-15).all()
+        assert np.log1p(-bet) + bet + omega == pytest.approx(0.0, abs=1e-15)
+
+
+VARIABLES = {
+    "coin": (lambda rng, size: (rng.random(size) < 0.5) * 1.0, 0.5, 0.5),
+    "rare": (lambda rng, size: (rng.random(size) < 0.05) * 1.0, 0.05, (0.05 * 0.95) ** 0.5),
+    "usual": (lambda rng, size: (rng.random(size) < 0.95) * 1.0, 0.95, (0.05 * 0.95) ** 0.5),
+    "long tail": (lambda rng, size: rng.exponential(2.0, size), 2.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("delta", [1e-9, 0.01, 0.5])
+def test_betting_wins_what_it_says(name, delta):
+    """At the bound the capital of some bet, exactly, is what its share of delta asks for."""
+    draw, _, _ = VARIABLES[name]
+    rng, log_term = np.random.default_rng(0), -np.log(delta)
+    for n in (30, 300, 3000, 100_000):
+        z = draw(rng, n)
+        found = _deviation_by_betting(z.mean(), z.var(), n, log_term)
+        exact = deviation_by_capital(z, log_term)
+        assert exact <= found * (1.0 + 1e-9)
+        if n == 100_000 and delta > 1e-9:  # where the bound on the logarithm costs little
+            assert found <= 1.15 * exact
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("n", [30, 3000])
+def test_one_component_keeps_the_promise_of_betting(name, n):
+    """The mean is above the sample's less the deviation, and that is no large one."""
+    draw, mean, sigma = VARIABLES[name]
+    z, delta = draw(np.random.default_rng(0), (1000, n)), 0.05
+    deviation = _deviation_by_betting(z.mean(axis=1), z.var(axis=1), n, -np.log(delta))
+    assert np.mean(z.mean(axis=1) - deviation > mean) <= delta
+    assert (deviation >= 0.0).all() and (deviation <= z.mean(axis=1)).all()
+    if n == 3000:
+        assert np.median(deviation) < 2.3 * norm.isf(delta) * sigma / np.sqrt(n)
+
+
+def test_betting_takes_the_larger_of_both_sides(wine):
+    """Against the capital of every component, at either end of a range that is not its own."""
+    X, y = wine
+    low, high = np.full(13, -9.0), np.linspace(6.0, 12.0, 13)
+    found = half_width(X, y, kind="betting", delta=0.1, feature_range=(low, high))
+    phi, log_term = components(X, y), np.log(2 * 42 / 0.1)
+    low, high = np.append(low, 0.0), np.append(high, 1.0)
+    for k in range(3):
+        for j in range(14):
+            sides = high[j] - phi[:, k, j], phi[:, k, j] - low[j]
+            expected = max(
+                _deviation_by_betting(side.mean(), side.var(), len(y), log_term) for side in sides
+            )
+            assert found[k, j] == pytest.approx(expected, rel=1e-9)
+            assert found[k, j] >= max(deviation_by_capital(side, log_term) for side in sides)
+
+
+def test_betting_on_a_feature_of_one_sign(wine):
+    """A component is 0 for other classes: the range holds 0 whether or not the feature's does."""
+    X, y = np.full((100, 2), [5.0, -5.0]), np.zeros(100, dtype=int)
+    y[:30] = 1
+    given = half_width(X, y, kind="betting", feature_range=([5.0, -5.0], [5.0, -5.0]))
+    wider = half_width(X, y, kind="betting", feature_range=([0.0, -5.0], [5.0, 0.0]))
+    np.testing.assert_array_equal(given, wider)
+    scale = np.array([5.0, 5.0, 1.0])
+    np.testing.assert_allclose(given, scale * given[:, -1:])
+
+
+def test_a_component_that_no_bet_decides_has_the_width_of_its_mean():
+    """Variance and cost too large for any bet: a mean of Z >= 0 is above 0, and that is all."""
+    assert _deviation_by_betting(np.float64(0.5), np.float64(0.25), 1, 30.0) == 0.5
+    assert _deviation_by_betting(np.float64(0.0), np.float64(0.0), 10, 3.0) == 0.0
 
 
 def test_a_class_never_seen_has_the_width_of_the_range():
@@ -223,7 +335,7 @@ def test_zeros_that_are_not_stored_count_for_the_range():
     np.testing.assert_array_equal(high, [4.0, 0.0, 0.0, 2.0, 1.0])
 
 
-@pytest.mark.parametrize("kind", PROBABLE)
+@pytest.mark.parametrize("kind", PROBABLE_WIDTHS)
 def test_equal_weights_count_rows(wine, kind):
     X, y = wine
     plain = fitted_width(X, y, width=kind)
@@ -236,7 +348,7 @@ def test_equal_weights_count_rows(wine, kind):
     )
 
 
-@pytest.mark.parametrize("kind", PROBABLE)
+@pytest.mark.parametrize("kind", PROBABLE_WIDTHS)
 def test_rows_that_do_not_count_alike_have_no_probability(wine, kind):
     X, y = wine
     weights = np.ones(len(y))
