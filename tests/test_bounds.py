@@ -590,6 +590,9 @@ def test_rows_of_the_fit_are_refused():
         coarse.certify(np.round(X / 4.0))
     with pytest.raises(ValueError, match="has not seen"):
         MGCEClassifier().fit(sp.csr_array(X), y).certify(X)
+    zeros = np.where(np.abs(X) < 1.0, 0.0, X)
+    with pytest.raises(ValueError, match="has not seen"):
+        MGCEClassifier().fit(zeros, y).certify(np.where(zeros == 0.0, -0.0, zeros)[::-1])
 
 
 def test_what_a_certificate_needs():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import ALL_Q, make_objective
+from problems import ALL_Q, load, make_objective
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels.gram import GramSum
-from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.potentials import MaximumPotential, MGCEPotential
 from mgce_sklearn.uncertainty import UncertaintySet
 
 N, D, K = 40, 4, 3
@@ -238,3 +240,27 @@ def test_value_at_zero_is_the_entropy_of_the_uniform_distribution(data, q):
         k = objective.n_classes
         expected = np.log(k) if q == 0 else (1 - k**-q) / q
         assert objective.value(np.zeros(objective.shape)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
+    """The mixture is feasible, touches a bound, and has the value that is returned."""
+    X, y = load("iris")
+    labelled = make_objective(X, y, lam=1.0)
+    rng = np.random.default_rng(0)
+    offsets = rng.uniform(1.0, 2.0, (3, len(y)))
+    objective = replace(labelled, potential=MaximumPotential(), codes=None, offsets=offsets)
+    width = objective.uncertainty.half_width
+    labels, other = np.eye(3)[y].T, rng.dirichlet(np.ones(3), len(y)).T
+    anchor = objective.dual_point(0.99 * labels + 0.01 * other)
+    assert np.isfinite(anchor.value) and 0.0 < objective.depth(anchor) < 1.0
+    assert objective.depth(anchor) == pytest.approx(1.0 - np.max(np.abs(anchor.excess) / width))
+    assert objective.dual_point(other).value == -np.inf
+    found = objective.dual_point(other, anchor=anchor)
+    way = objective.excess(other) - anchor.excess
+    theta = np.vdot(found.excess - anchor.excess, way) / np.vdot(way, way)
+    mixed = (1.0 - theta) * (0.99 * labels + 0.01 * other) + theta * other
+    assert 0.0 < theta < 1.0
+    assert np.max(np.abs(objective.excess(mixed)) / width) == pytest.approx(1.0)
+    np.testing.assert_allclose(found.excess, objective.excess(mixed), atol=1e-12)
+    assert found.value == pytest.approx(np.mean(np.sum(mixed * offsets, axis=0)), rel=1e-12)
+    assert objective.least_value == pytest.approx(offsets.min(axis=0).mean())
