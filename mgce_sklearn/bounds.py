@@ -59,7 +59,7 @@ class ErrorBounds:
     rule : {"deterministic", "randomized"}
         Whose error: that of `predict`, or of a label drawn from `predict_proba`.
     gap : float
-        By how much, at most, either bound could be tighter.
+        By how much, at most, either bound could be tighter, if the set holds something.
     status : {"converged", "max_iter", "stalled"}
         How the solver ended. The bounds are valid in every case.
     chance : float
@@ -97,7 +97,7 @@ class ErrorCertificate:
         rows of the same distribution is at most this.
     rule : {"deterministic", "randomized"}
     delta : float
-        Probability that the statement is wrong.
+        Probability that the statement is wrong, given a ``feature_range`` fixed beforehand.
     means_term : float
         Part of ``upper`` that comes from the means and their half-widths,
         -<tau, W'> + <half_width, |W'|>.
@@ -144,7 +144,8 @@ class EmptySetError(ValueError):
     Attributes
     ----------
     growth : float
-        Factor on the half-widths with which the set holds something, to one per cent.
+        Factor on the half-widths with which the set holds something: the least, to one per
+        cent, wherever the solver decides.
     """
 
     def __init__(self, growth: float, lam: float | None = None) -> None:

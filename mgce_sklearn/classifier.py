@@ -101,13 +101,13 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         Rule of the half-widths. "standard_error": ``lam`` times the standard error of each
         feature mean. "std": ``lam`` times its standard deviation, however many the rows.
         "hoeffding", "bernstein" and "betting": so wide that all true means lie within with
-        probability 1 - ``delta``, under the assumptions in the notes. "betting" is the narrowest
-        save where features vary about as much as their range allows, "bernstein" the empirical
-        inequality of the textbooks. All are many standard errors wide, and on some hundred rows
-        may leave no coefficient but 0. An array of shape
-        (n_classes, n_features + fit_intercept): the half-widths themselves, in units of the
-        features, a row for each of the sorted classes, the intercept's column last; positive,
-        or 0 for features that are zero in all rows.
+        probability 1 - ``delta``, under the assumptions in the notes. "betting" is mostly the
+        narrowest, save for features that vary as much as their range allows, or are seldom
+        not zero; "bernstein" is the empirical inequality of the textbooks. All are many
+        standard errors wide, and on some hundred rows may leave no coefficient but 0. An array of
+        shape (n_classes, n_features + fit_intercept): the half-widths themselves, in units of
+        the features, a row for each of the sorted classes, the intercept's column last;
+        positive, or 0 for features that are zero in all rows.
     delta : float, default=0.05
         For "hoeffding", "bernstein" and "betting" the probability in (0, 1), over the sample,
         that some component of the true mean lies outside.

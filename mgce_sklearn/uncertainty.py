@@ -306,8 +306,8 @@ def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float)
     log_term : float
         Logarithm of 1 over the probability of the contrary.
     """
-    # From the best bet at the largest variance that matters to the largest of use; between
-    # them no variance is served much worse by the nearest of powers of 2 than by its own.
+    # Bets from the best for a standard deviation of twice the mean to the largest of use. Between
+    # these no variance is served much worse by the nearest of powers of 2 than by its own.
     smallest = min(LARGEST_BET, 0.5 * np.sqrt(2.0 * log_term / n))
     n_bets = int(np.ceil(np.log2(LARGEST_BET / smallest))) + 1
     cost = (log_term + np.log(n_bets)) / n

@@ -214,6 +214,18 @@ def test_bounds_hold_whatever_the_gap():
     assert loose.upper - loose.gap <= tight.upper and loose.lower + loose.gap >= tight.lower
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_accuracy_beyond_rounding(rule):
+    """No slack becomes so small that its inverse overflows; what is found is valid."""
+    X, y = load("wine")
+    model = MGCEClassifier(lam=0.3).fit(X, y)
+    expected = model.error_bounds(X, rule, tol=1e-7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = model.error_bounds(X, rule, tol=1e-15)
+    assert [found.lower, found.upper] == pytest.approx([expected.lower, expected.upper], abs=2e-7)
+
+
 def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
     X, y = load("wine")
     model = MGCEClassifier(lam=0.3).fit(X, y)

@@ -31,7 +31,8 @@ from mgce_sklearn.kernels.compilation import jit
 
 Array = np.ndarray[Any, Any]
 
-TINY = np.finfo(np.float64).tiny
+# Below the slacks of any accuracy, and far enough above 0 for sums of their inverses' squares.
+SMALLEST_SLACK = 1e-100
 
 
 class MaximumState(NamedTuple):
@@ -84,7 +85,7 @@ def _factor(w, state, start, margins, offset):
     for k in range(n_classes):
         for i in range(lanes):
             p = state.proba[k, start + i]
-            slack = max(state.threshold[start + i] - margins[k, offset + i], TINY)
+            slack = max(state.threshold[start + i] - margins[k, offset + i], SMALLEST_SLACK)
             ratio = p / slack
             w.slack[k, i], w.ratio[k, i], w.target[k, i] = slack, ratio, -p
             w.total[i] += ratio
