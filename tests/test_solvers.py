@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from problems import ALL_Q, REAL_SETS, conic_optimum, load, make_objective
 
-from mgce_sklearn.kernels import barrier
 from mgce_sklearn.parallel import SMALLEST_SHARE, RowTeam, row_team
 from mgce_sklearn.solvers import (
     LBFGS,
@@ -296,12 +295,13 @@ def test_a_start_between_two_neighbours_keeps_what_holds_for_both(q):
     objective = make_objective(X, y, q, 0.2)
     between = narrow.restart.between(wide.restart, 1 / 3, objective)
     rows, point = between.at(objective, objective.uncertainty.half_width)
-    assert all((array > 0).all() for array in (rows.proba, rows.multiplier, rows.spare, *point))
+    state = rows.state
+    assert all((array > 0).all() for array in (rows.proba, state.multiplier, state.spare, *point))
     np.testing.assert_allclose(rows.proba.sum(axis=0), 1.0, rtol=1e-9)
 
     def bounds(rows, point):  # s and c
         margins = objective.margins(point.plus - point.minus)
-        return np.array(barrier.both(rows.distance, margins - rows.threshold, q))
+        return np.array(rows.bounds(margins, slice(None)))
 
     low, high = (bounds(kept.rows, kept.point) for kept in (narrow.restart, wide.restart))
     assert (low > 0).all() and (high > 0).all()
