@@ -47,8 +47,27 @@ BETS = np.geomspace(1e-3, 0.9, 24)
 LARGEST_LOG_RATIO = 600.0
 
 
+class _AgainstChance:
+    """What an upper bound says beside guessing."""
+
+    upper: float
+    chance: float
+
+    @property
+    def informative(self) -> bool:
+        """Whether the upper bound is below ``chance``."""
+        return self.upper < self.chance
+
+    def _remarked(self, text: str) -> str:
+        return (
+            text
+            if self.informative
+            else f"{text}; this says nothing: guessing has {self.chance:.4f}"
+        )
+
+
 @dataclass(frozen=True)
-class ErrorBounds:
+class ErrorBounds(_AgainstChance):
     """Least and largest expected cost of a rule over an uncertainty set.
 
     Attributes
@@ -73,21 +92,15 @@ class ErrorBounds:
     status: str
     chance: float
 
-    @property
-    def informative(self) -> bool:
-        """Whether the upper bound is below ``chance``."""
-        return self.upper < self.chance
-
     def __str__(self) -> str:
-        text = (
+        return self._remarked(
             f"{self.lower:.4f} <= error of the {self.rule} rule <= {self.upper:.4f} "
             f"(each within {self.gap:.1e}, {self.status})"
         )
-        return text if self.informative else f"{text}; {_says_nothing(self.chance)}"
 
 
 @dataclass(frozen=True)
-class ErrorCertificate:
+class ErrorCertificate(_AgainstChance):
     """Upper bound on the expected cost of a rule on new data, with a probability.
 
     Attributes
@@ -127,15 +140,10 @@ class ErrorCertificate:
         return self.upper < self.chance
 
     def __str__(self) -> str:
-        text = (
+        return self._remarked(
             f"error of the {self.rule} rule on new data <= {self.upper:.4f} "
             f"with probability {1.0 - self.delta:g}"
         )
-        return text if self.informative else f"{text}; {_says_nothing(self.chance)}"
-
-
-def _says_nothing(chance: float) -> str:
-    return f"this says nothing: guessing has {chance:.4f}"
 
 
 class EmptySetError(ValueError):
@@ -149,7 +157,7 @@ class EmptySetError(ValueError):
     """
 
     def __init__(self, growth: float, lam: float | None = None) -> None:
-        self.growth = growth
+        self.growth, self._lam = growth, lam
         if lam is None:
             remedy = f"Half-widths {growth:.3g} times as large would hold some"
         else:
@@ -159,6 +167,10 @@ class EmptySetError(ValueError):
             f"means within half_width of tau. {remedy}; or take rows distributed like those of "
             "the fit."
         )
+
+    def __reduce__(self) -> Any:
+        """Pickle what the message is made of: workers hand errors back that way."""
+        return type(self), (self.growth, self._lam)
 
 
 class Costs(NamedTuple):

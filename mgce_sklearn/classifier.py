@@ -624,8 +624,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         if not used.all():
             X, sample_weight = X[used], sample_weight[used]
         design = Design(X, sample_weight, self._has_intercept())
-        costs = self._costs(X, rule, cost)
         margins, q = self._margins_of(X), float(self.q)
+        costs = self._costs(margins, rule, cost)
         fitted = Start(self._coefficients(), kernels.worst_case(margins, q).T)
         proba = kernels.rule(margins, q).T
         try:
@@ -733,17 +733,18 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         width = Width("betting", delta / 2.0, feature_range)
         training = bounds.Training(
             rows,
-            self._costs(rows.X, rule, cost),
+            self._costs(self._margins_of(rows.X), rule, cost),
             UncertaintySet.from_moments(self._moments, 1.0, width),
             *width.range_of(self._moments),
         )
         held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), rows.fit_intercept)
-        return bounds.certify(training, held_out, self._costs(X, rule, cost), rule, float(delta))
+        costs = self._costs(self._margins_of(X), rule, cost)
+        return bounds.certify(training, held_out, costs, rule, float(delta))
 
-    def _costs(self, X: Any, rule: str, cost: Any) -> Costs:
+    def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))
-        return Costs.of(self._margins_of(X), float(self.q), rule, cost)
+        return Costs.of(margins, float(self.q), rule, cost)
 
     def _training_rows(self) -> Design:
         """Return the rows of the fit, if a certificate may rest on them."""

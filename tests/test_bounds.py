@@ -165,6 +165,12 @@ def test_no_feature_that_the_fit_saw(n_classes):
         assert model.certify(rows).upper == 1.0
 
 
+def test_errors_of_empty_sets_come_back_from_workers():
+    for error in (EmptySetError(2.5), EmptySetError(2.5, 0.1)):
+        again = pickle.loads(pickle.dumps(error))
+        assert (str(again), again.growth) == (str(error), error.growth)
+
+
 def test_empty_sets_of_given_widths_name_the_factor_alone():
     X, y = load("iris")
     width = np.full((3, 5), 1e-3)
