@@ -59,11 +59,9 @@ class _AgainstChance:
         return self.upper < self.chance
 
     def _remarked(self, text: str) -> str:
-        return (
-            text
-            if self.informative
-            else f"{text}; this says nothing: guessing has {self.chance:.4f}"
-        )
+        if self.informative:
+            return text
+        return f"{text}; this says nothing: guessing has {self.chance:.4f}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,8 @@ class ErrorBounds(_AgainstChance):
         How the solver ended. The bounds are valid in every case.
     chance : float
         Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
+    quantity : {"error", "expected cost"}
+        What is bounded: the latter if a cost matrix was given.
     """
 
     lower: float
@@ -91,10 +91,11 @@ class ErrorBounds(_AgainstChance):
     gap: float
     status: str
     chance: float
+    quantity: str = "error"
 
     def __str__(self) -> str:
         return self._remarked(
-            f"{self.lower:.4f} <= error of the {self.rule} rule <= {self.upper:.4f} "
+            f"{self.lower:.4f} <= {self.quantity} of the {self.rule} rule <= {self.upper:.4f} "
             f"(each within {self.gap:.1e}, {self.status})"
         )
 
@@ -120,6 +121,8 @@ class ErrorCertificate(_AgainstChance):
         What is added because the held-out rows are a sample.
     chance : float
         Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
+    quantity : {"error", "expected cost"}
+        What is bounded: the latter if a cost matrix was given.
 
     Notes
     -----
@@ -133,6 +136,7 @@ class ErrorCertificate(_AgainstChance):
     rows_term: float
     concentration: float
     chance: float
+    quantity: str = "error"
 
     @property
     def informative(self) -> bool:
@@ -141,7 +145,7 @@ class ErrorCertificate(_AgainstChance):
 
     def __str__(self) -> str:
         return self._remarked(
-            f"error of the {self.rule} rule on new data <= {self.upper:.4f} "
+            f"{self.quantity} of the {self.rule} rule on new data <= {self.upper:.4f} "
             f"with probability {1.0 - self.delta:g}"
         )
 
@@ -183,12 +187,15 @@ class Costs(NamedTuple):
     least, largest : float
         The costs that 0 and 1 stand for.
     chance : float
+        Cost of guessing uniformly among equally frequent classes.
+    quantity : {"error", "expected cost"}
     """
 
     scaled: Array
     least: float
     largest: float
     chance: float
+    quantity: str
 
     @classmethod
     def of(cls, margins: Array, q: float, rule: str, cost: Array | None = None) -> Costs:
@@ -204,7 +211,8 @@ class Costs(NamedTuple):
             expected = matrix @ kernels.rule(margins, q).T
         least, largest = float(matrix.min()), float(matrix.max())
         scaled = (expected - least) / ((largest - least) or 1.0)
-        return cls(np.clip(scaled, 0.0, 1.0), least, largest, float(matrix.mean()))
+        quantity = "error" if cost is None else "expected cost"
+        return cls(np.clip(scaled, 0.0, 1.0), least, largest, float(matrix.mean()), quantity)
 
     def unscaled(self, value: float) -> float:
         """Return the cost that a value in [0, 1] stands for."""
@@ -431,6 +439,7 @@ def certify(
         rows_term=costs.unscaled(rows_term),
         concentration=scale * (above - rows_term),
         chance=costs.chance,
+        quantity=costs.quantity,
     )
 
 

@@ -642,7 +642,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return ErrorBounds(lower, upper, rule, gap, status.name.lower(), costs.chance)
+        ended = status.name.lower()
+        return ErrorBounds(lower, upper, rule, gap, ended, costs.chance, costs.quantity)
 
     def certify(
         self, X: Any, delta: float = 0.05, rule: str = "deterministic", *, cost: Any = None

@@ -315,6 +315,7 @@ def test_a_cost_matrix():
         assert found.lower <= least + 1e-6 and least - TOL * spread <= found.lower
         assert found.gap <= TOL * spread
         assert found.chance == pytest.approx(cost.mean())
+        assert f" <= expected cost of the {rule} rule <= " in str(found)
         plain = model.error_bounds(X, rule)
         same = model.error_bounds(X, rule, cost=7.0 * (1.0 - np.eye(5)) - 2.0)
         assert [same.lower, same.upper] == pytest.approx(
@@ -563,6 +564,8 @@ def test_a_certificate_with_costs(certified):
     found = model.certify(held_out, cost=5.0 * (1.0 - np.eye(3)) + 1.0)
     assert found.upper == pytest.approx(5.0 * plain.upper + 1.0, rel=1e-9)
     assert found.chance == pytest.approx(5.0 * 2 / 3 + 1.0)
+    assert str(found).startswith("expected cost of the deterministic rule on new data <= ")
+    assert str(plain).startswith("error of the")
     total = found.means_term + found.rows_term + found.concentration
     assert found.upper == pytest.approx(total, rel=1e-12)
 
