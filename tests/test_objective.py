@@ -264,3 +264,27 @@ def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
     np.testing.assert_allclose(found.excess, objective.excess(mixed), atol=1e-12)
     assert found.value == pytest.approx(np.mean(np.sum(mixed * offsets, axis=0)), rel=1e-12)
     assert objective.least_value == pytest.approx(offsets.min(axis=0).mean())
+
+
+def test_the_largest_margin_and_its_smoothing():
+    """Against finite differences, and where margins tie, a distribution all the same."""
+    rng = np.random.default_rng(0)
+    margins, eps, step = rng.normal(size=(4, 7)), 0.2, 1e-5
+    sharp, smooth = MaximumPotential(), MaximumPotential().smoothed(eps)
+    excess = smooth.value(margins) - sharp.value(margins)
+    assert (excess > 0.0).all() and (excess <= eps * np.log(4)).all()
+    psi, proba, v = smooth.curvature(margins)
+    np.testing.assert_array_equal(psi, smooth.value(margins))
+    for k, unit in enumerate(np.eye(4)):
+        ahead, behind = (margins + sign * step * unit[:, np.newaxis] for sign in (1, -1))
+        slope = (smooth.value(ahead) - smooth.value(behind)) / (2 * step)
+        np.testing.assert_allclose(proba[k], slope, atol=1e-8)
+        change = smooth.value_and_gradient(ahead)[1] - smooth.value_and_gradient(behind)[1]
+        total = v.sum(axis=0)
+        column = total * proba * proba[k] - v * proba[k] - proba * v[k]
+        column[k] += v[k]
+        np.testing.assert_allclose(column, change / (2 * step), atol=1e-7)
+    tied = np.array([[1.0, 2.0], [1.0, 0.0], [0.0, 2.0]])
+    _, proba, v = sharp.curvature(tied)
+    np.testing.assert_array_equal(proba, [[0.5, 0.5], [0.5, 0.0], [0.0, 0.5]])
+    assert not v.any() and not sharp.entropy(proba).any()
