@@ -66,12 +66,17 @@ PAIR = Rule(
     lambda value: value is None or (np.iterable(value) and len(value) == 2),
     "a pair (low, high) of numbers or arrays of shape (n_features,), or None",
 )
+LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
+FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
 
 
 def one_of(names: Sequence[str]) -> Rule:
     """Return the rule of a parameter that chooses by name."""
     return Rule((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
+
+
+REDUCTION = one_of(("mean", "sum", "none"))
 
 
 def one_of_or_array(names: Sequence[str], what: str) -> Rule:

@@ -26,6 +26,9 @@ TILE = 32
 # Numbers converted at a time, when rows are not C-ordered doubles.
 SLAB = 1 << 16
 
+# The most rows of a block.
+MOST_LANES = 64
+
 
 # Below, the limit q = 0 is exact to the last digit, and q itself loses digits or vanishes.
 SMALLEST_Q = 1e-22
@@ -42,7 +45,7 @@ def loss_parameter(q: float) -> float:
 def n_lanes_for(n_classes):
     """Choose the rows of a block: many, while its scratch stays in the second cache."""
     if n_classes <= 256:
-        return 64
+        return MOST_LANES
     return 32 if n_classes <= 2048 else 16
 
 
@@ -167,15 +170,18 @@ def call_by_rows(
     if rows.dtype == np.float64 and rows.flags.c_contiguous:
         kernel(_read_only(rows), *parameters, *out)
         return out
-    height = max(1, SLAB // rows.shape[1])
-    for start in range(0, rows.shape[0], height):
-        part = slice(start, start + height)
-        slab = np.array(rows[part], dtype=np.float64, order="C")
-        results = _allocate(slab.shape, slab.dtype, n_matrices)
-        kernel(_read_only(slab), *parameters, *results)
+    # At least a block, whose lanes would be empty otherwise; the same memory for every slab.
+    height = min(max(SLAB // rows.shape[1], MOST_LANES), rows.shape[0])
+    slab = np.empty((height, rows.shape[1]))
+    results = _allocate(slab.shape, slab.dtype, n_matrices)
+    for start in range(0, rows.shape[0], max(1, height)):
+        source = rows[start : start + height]
+        used = slice(source.shape[0])
+        slab[used] = source
+        kernel(_read_only(slab[used]), *parameters, *(result[used] for result in results))
         with np.errstate(over="ignore"):  # a curvature can exceed the largest float32
             for target, result in zip(out, results, strict=True):
-                target[part] = result
+                target[start : start + height] = result[used]
     return out
 
 

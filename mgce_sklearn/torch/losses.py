@@ -1,0 +1,416 @@
+r"""Losses on raw margins, for training networks: MGCE, and those it is compared with.
+
+All share one interface (`MarginLoss`): margins (..., K) with a class a column, targets that are
+labels or distributions, class and sample weights, label smoothing, ignored labels. A loss also
+knows the probabilities that it trains, its own link: ``loss.proba(margins)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgce_sklearn import kernels
+from mgce_sklearn.torch.link import as_margins, mgce_proba, mgce_threshold
+from mgce_sklearn.validation import (
+    FOCUSING,
+    LABEL_SMOOTHING,
+    LOSS_PARAMETER,
+    REDUCTION,
+)
+
+
+class MarginLoss(nn.Module):
+    """A loss of margins and labels, or of margins and distributions of the label.
+
+    A subclass says how margins become scores, one for each label, and the loss of a score.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (K,), default=None
+        Factor of each class on the loss of its rows, non-negative.
+    reduction : {"mean", "sum", "none"}, default="mean"
+        "mean" divides by the sum of the weights of the rows, whether they have labels or
+        distributions. Over no rows it is 0.
+    ignore_index : int, default=-100
+        Label of rows that count for nothing.
+    label_smoothing : float, default=0
+        Share in [0, 1] of every label's probability that is spread evenly over all classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        REDUCTION.check("reduction", reduction)
+        LABEL_SMOOTHING.check("label_smoothing", label_smoothing)
+        if weight is not None:
+            weight = torch.as_tensor(weight)
+            if weight.dim() != 1 or not bool((weight >= 0.0).all() & weight.isfinite().all()):
+                raise ValueError(
+                    "weight must have a non-negative, finite number for each class; got "
+                    f"{weight!r}."
+                )
+        self.register_buffer("weight", weight)
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def proba(self, margins: Tensor) -> Tensor:
+        """Compute the probabilities (..., K) that the loss trains: here the softmax."""
+        return torch.softmax(as_margins(margins), dim=-1)
+
+    def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
+        """Return scores (..., K); batch statistics are of the rows ``kept``, None for all."""
+        return torch.log_softmax(margins, dim=-1)
+
+    def _scores_of(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
+        """Return the scores (...) of labels."""
+        return _of_labels(self._scores(margins, kept), labels)
+
+    def _loss(self, scores: Tensor) -> Tensor:
+        """Return the loss of every score."""
+        raise NotImplementedError
+
+    def forward(
+        self, margins: Tensor, target: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        margins : Tensor of shape (..., K)
+            Raw outputs of a network, a class a column: the classes are last, whatever is before
+            them. Half precision is computed in float32.
+        target : Tensor of shape (...) or (..., K)
+            Integers: labels 0 to K - 1, or ``ignore_index``. Floating point: distributions, whose
+            loss is the mean over them.
+        sample_weight : Tensor of shape (...), default=None
+            Factor on every row, non-negative.
+
+        Returns
+        -------
+        Tensor
+            A number, or of shape (...) if ``reduction="none"``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If margins are not floating point or not numbers, targets are out of range or of
+            another shape, or tensors are on different devices.
+        """
+        margins = as_margins(margins)
+        labelled = _check_target(target, margins, self.ignore_index)
+        for name, other in (("weight", self.weight), ("sample_weight", sample_weight)):
+            _check_device(name, other, margins)
+        if labelled and self.label_smoothing == 0.0:
+            loss, weight = self._of_labels(margins, target)
+        else:
+            loss, weight = self._of_distributions(margins, target, labelled)
+        if sample_weight is not None:
+            _check_weight(sample_weight, loss)
+            sample_weight = sample_weight.to(loss.dtype)
+            weight = sample_weight if weight is None else weight * sample_weight
+        return self._reduced(loss, weight)
+
+    def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of every row and its weight, None for ones."""
+        kept = labels != self.ignore_index
+        if not torch.compiler.is_compiling() and labels.device.type == "cpu" and kept.all():
+            kept = None  # mini-batches are small: every operation saved shows
+        labels = labels.long() if kept is None else torch.where(kept, labels, 0).long()
+        loss = self._loss(self._scores_of(margins, labels, kept))
+        weight = None if self.weight is None else self.weight.to(loss.dtype)[labels]
+        if kept is None:
+            return loss, weight
+        # An ignored row may have any margins, and its loss any value but NaN.
+        weight = kept.to(loss.dtype) if weight is None else weight * kept
+        return torch.where(kept, loss, 0.0), weight
+
+    def _of_distributions(
+        self, margins: Tensor, target: Tensor, labelled: bool
+    ) -> tuple[Tensor, Tensor]:
+        n_classes, kept = margins.shape[-1], None
+        if labelled:
+            kept = target != self.ignore_index
+            target = nn.functional.one_hot(torch.where(kept, target, 0).long(), n_classes)
+            target = target * kept.unsqueeze(-1)
+        target = target.to(margins.dtype)
+        smoothing = self.label_smoothing
+        if smoothing > 0.0:
+            spread = target.sum(dim=-1, keepdim=True) / n_classes
+            target = (1.0 - smoothing) * target + smoothing * spread
+        if self.weight is not None:
+            target = target * self.weight.to(margins.dtype)
+        weight = target.sum(dim=-1)
+        # A score of -inf where the target is 0 costs nothing.
+        losses = torch.where(target > 0.0, self._loss(self._scores(margins, kept)), 0.0)
+        total = torch.sum(target * losses, dim=-1)
+        return total / torch.where(weight > 0.0, weight, 1.0), weight
+
+    def _reduced(self, loss: Tensor, weight: Tensor | None) -> Tensor:
+        weighted = loss if weight is None else loss * weight
+        if self.reduction == "none":
+            return weighted
+        if self.reduction == "sum":
+            return weighted.sum()
+        if weight is None:
+            return weighted.sum() / max(weighted.numel(), 1)
+        total = weight.sum()
+        return weighted.sum() / torch.where(total > 0.0, total, 1.0)
+
+
+class MGCELoss(MarginLoss):
+    r"""Minimax generalised cross-entropy, convex in the margins.
+
+    .. math:: \psi(m) - m_y, \qquad
+              \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1 .
+
+    It runs from cross-entropy (q = 0) to a convex form of the mean absolute error (q = 1), and is
+    non-negative, classification-calibrated, and 0 only where the rule gives the label all
+    probability, which for q > 0 happens at finite margins. Its gradient is
+    :math:`p^* - \text{onehot}(y)` with the worst-case distribution p* of `mgce_worst_case`.
+
+    Parameters
+    ----------
+    q : float, default=0.7
+        Loss parameter in [0, 1]. Larger values resist wrong labels more.
+    weight : Tensor of shape (K,), default=None
+        Factor of each class on the loss of its rows, non-negative.
+    reduction : {"mean", "sum", "none"}, default="mean"
+        "mean" divides by the sum of the weights of the rows, whether they have labels or
+        distributions. Over no rows it is 0.
+    ignore_index : int, default=-100
+        Label of rows that count for nothing.
+    label_smoothing : float, default=0
+        Share in [0, 1] of every label's probability that is spread evenly over all classes.
+
+    Notes
+    -----
+    ``loss.proba(margins)`` is the rule h of `mgce_proba`, not the softmax. Twice differentiable
+    where no class is at the edge of the support. On a CPU the root is found by the kernels of
+    the linear model, on other devices by Newton's method on whole tensors.
+
+    References
+    ----------
+    .. [1] "Minimax Generalized Cross-Entropy", 2026.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mgce_sklearn.torch import MGCELoss
+    >>> margins = torch.tensor([[1.0, 0.5, -1.0]], requires_grad=True)
+    >>> MGCELoss(q=1.0)(margins, torch.tensor([0])).backward()
+    >>> margins.grad
+    tensor([[-0.5000,  0.5000,  0.0000]])
+    """
+
+    def __init__(self, q: float = 0.7, **options: Any) -> None:
+        super().__init__(**options)
+        LOSS_PARAMETER.check("q", q)
+        self.q = float(q)
+
+    def proba(self, margins: Tensor) -> Tensor:
+        """Compute the minimax rule h (..., K), see `mgce_proba`."""
+        return mgce_proba(margins, self.q)
+
+    def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
+        return margins - mgce_threshold(margins, self.q).unsqueeze(-1)
+
+    def _scores_of(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
+        # Labels first: the gradient of one number a row is cheaper than that of a matrix.
+        return _of_labels(margins, labels) - mgce_threshold(margins, self.q)
+
+    def _loss(self, scores: Tensor) -> Tensor:
+        return -scores
+
+    def extra_repr(self) -> str:
+        """Return the parameters to print."""
+        return f"q={self.q}"
+
+
+class GCELoss(MarginLoss):
+    r"""Generalised cross-entropy of the softmax, not convex in the margins.
+
+    .. math:: (1 - p_y^q) / q, \qquad p = \operatorname{softmax}(m),
+
+    cross-entropy at q = 0, and the mean absolute error (up to a factor 2) at q = 1.
+
+    Parameters
+    ----------
+    q : float, default=0.7
+        Loss parameter in [0, 1].
+    weight, reduction, ignore_index, label_smoothing
+        As in `MGCELoss`.
+
+    References
+    ----------
+    .. [1] Z. Zhang and M. Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural
+       Networks with Noisy Labels", NeurIPS 2018, equation (6).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mgce_sklearn.torch import GCELoss
+    >>> GCELoss(q=1.0)(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
+    tensor(0.7500)
+    """
+
+    def __init__(self, q: float = 0.7, **options: Any) -> None:
+        super().__init__(**options)
+        LOSS_PARAMETER.check("q", q)
+        self.q = kernels.loss_parameter(q)
+
+    def _loss(self, scores: Tensor) -> Tensor:
+        return -scores if self.q == 0.0 else -torch.expm1(self.q * scores) / self.q
+
+    def extra_repr(self) -> str:
+        """Return the parameters to print."""
+        return f"q={self.q}"
+
+
+class GenerativeCrossEntropyLoss(MarginLoss):
+    r"""Generative cross-entropy: minus the logarithm of p(x | y), up to that of p(x).
+
+    .. math:: -\log p_i(y_i) + \log \tfrac{1}{B} \sum_j p_j(y_i), \qquad
+              p_i = \operatorname{softmax}(m_i),
+
+    with the sum over the rows j of the batch, all leading dimensions together, that are not
+    ignored: their mean stands for the frequency of the class, as Bayes' rule has it. Rare classes
+    thus cost no more than frequent ones.
+
+    Parameters
+    ----------
+    weight, reduction, ignore_index, label_smoothing
+        As in `MGCELoss`. Weights do not enter the mean over the batch.
+
+    References
+    ----------
+    .. [1] "Generative Cross-Entropy", arXiv 2604.06689.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mgce_sklearn.torch import GenerativeCrossEntropyLoss
+    >>> margins = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+    >>> GenerativeCrossEntropyLoss()(margins, torch.tensor([0, 1]))  # at least -log K
+    tensor(-0.6446)
+    """
+
+    def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
+        log_proba = torch.log_softmax(margins, dim=-1)
+        rows = log_proba.reshape(-1, log_proba.shape[-1])
+        if kept is None:
+            count: Any = len(rows)
+        else:
+            rows = torch.where(kept.reshape(-1, 1), rows, -torch.inf)
+            count = kept.sum()
+        count = torch.as_tensor(count, dtype=rows.dtype, device=rows.device)
+        return log_proba - (torch.logsumexp(rows, dim=0) - torch.log(count))
+
+    def _loss(self, scores: Tensor) -> Tensor:
+        return -scores
+
+
+class FocalLoss(MarginLoss):
+    r"""Focal loss: cross-entropy with the well-classified rows weighted down.
+
+    .. math:: -(1 - p_y)^\gamma \log p_y, \qquad p = \operatorname{softmax}(m).
+
+    Parameters
+    ----------
+    gamma : float, default=2
+        Focusing parameter, at least 0, where it is cross-entropy.
+    weight, reduction, ignore_index, label_smoothing
+        As in `MGCELoss`.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin, P. Goyal, R. Girshick, K. He and P. Dollar, "Focal Loss for Dense Object
+       Detection", ICCV 2017, equation (4).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mgce_sklearn.torch import FocalLoss
+    >>> FocalLoss(gamma=1.0)(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
+    tensor(0.3466)
+    """
+
+    def __init__(self, gamma: float = 2.0, **options: Any) -> None:
+        super().__init__(**options)
+        FOCUSING.check("gamma", gamma)
+        self.gamma = float(gamma)
+
+    def _loss(self, scores: Tensor) -> Tensor:
+        # Away from p = 1, where the power has no bound on its slope for gamma < 1.
+        rest = (-torch.expm1(scores)).clamp(min=torch.finfo(scores.dtype).tiny)
+        return -(rest**self.gamma) * scores
+
+    def extra_repr(self) -> str:
+        """Return the parameters to print."""
+        return f"gamma={self.gamma}"
+
+
+def _of_labels(scores: Tensor, labels: Tensor) -> Tensor:
+    return scores.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+def _check_device(name: str, other: Tensor | None, margins: Tensor) -> None:
+    if other is not None and other.device != margins.device:
+        raise ValueError(
+            f"{name} must be on the device of the margins, {margins.device}; got "
+            f"{other.device}. Try .to(margins.device)."
+        )
+
+
+def _check_target(target: Any, margins: Tensor, ignore_index: int) -> bool:
+    """Tell whether a target has labels, if it fits the margins."""
+    if not isinstance(target, Tensor) or target.is_complex():
+        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(
+            "target must be a tensor of integers, the labels, or of floating-point numbers, "
+            f"distributions; got {kind}. Try torch.as_tensor(target)."
+        )
+    _check_device("target", target, margins)
+    labelled = not target.is_floating_point()
+    expected = margins.shape[:-1] if labelled else margins.shape
+    if target.shape != expected:
+        what = "integers" if labelled else "floating point"
+        raise ValueError(
+            f"target must have shape {tuple(expected)} if it is of {what}, for margins of shape "
+            f"{tuple(margins.shape)}; got {tuple(target.shape)}. The classes are the last "
+            "dimension of the margins; labels are integers, distributions floating point."
+        )
+    if torch.compiler.is_compiling():
+        return labelled
+    if labelled:
+        n_classes = margins.shape[-1]
+        valid = ((target >= 0) & (target < n_classes)) | (target == ignore_index)
+        if not bool(valid.all()):
+            raise ValueError(
+                f"target must be labels 0 to {n_classes - 1}, or ignore_index={ignore_index}; got "
+                f"{target[~valid][0].item()}. Try sklearn.preprocessing.LabelEncoder."
+            )
+    elif not bool((target >= 0.0).all()):
+        raise ValueError(
+            "target must be distributions, non-negative numbers; got a negative one or NaN."
+        )
+    return labelled
+
+
+def _check_weight(sample_weight: Tensor, loss: Tensor) -> None:
+    if sample_weight.shape != loss.shape:
+        raise ValueError(
+            f"sample_weight must have shape {tuple(loss.shape)}, a number for each row; got "
+            f"{tuple(sample_weight.shape)}."
+        )
+    if not torch.compiler.is_compiling() and not bool((sample_weight >= 0.0).all()):
+        raise ValueError("sample_weight must be non-negative; got a negative number or NaN.")
