@@ -177,13 +177,18 @@ _threshold = _Threshold.apply
 
 def _solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     psi, proba = (_by_kernels if margins.device.type == "cpu" else newton)(margins, q)
-    capturing = psi.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not capturing and bool(psi.isnan().any()):
+    check_numbers(psi)
+    return psi, proba
+
+
+def check_numbers(rows: Tensor) -> None:
+    """Raise ValueError if what was computed of rows of margins tells that some are no numbers."""
+    capturing = rows.is_cuda and torch.cuda.is_current_stream_capturing()
+    if not capturing and bool(rows.isnan().any()):
         raise ValueError(
             "margins must be numbers; a row has NaN, inf, or nothing but -inf. Try a smaller "
             "learning rate, or clip the gradient."
         )
-    return psi, proba
 
 
 _operator = torch.library.custom_op("mgce_sklearn::threshold", _solve, mutates_args=())
@@ -226,7 +231,8 @@ def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     for _ in range(newton_steps(q)):
         u = _power(x - t, q, 1.0 - q)
         slope = u.sum(dim=-1, keepdim=True)
-        total = torch.sum(u * (1.0 + q * (x - t)), dim=-1, keepdim=True) if q > 0.0 else slope
+        z = (1.0 + q * (x - t)).clamp(min=0.0)
+        total = torch.sum(u * z, dim=-1, keepdim=True) if q > 0.0 else slope
         # (1 - S^{-q})/q without the loss of digits as q -> 0; never longer than that.
         logarithm = torch.log(total)
         w = q * logarithm
