@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
 
 from mgce_sklearn import kernels  # noqa: E402
+from mgce_sklearn.kernels import reference  # noqa: E402
 from mgce_sklearn.torch import (  # noqa: E402
     FocalLoss,
     GCELoss,
@@ -55,7 +56,7 @@ def slow(name, margins, labels):
     out = []
     for row, p, y in zip(rows, proba, labels, strict=True):
         if kind == "MGCE":
-            loss = kernels.reference.threshold(row[np.newaxis], float(parameter))[0] - row[y]
+            loss = reference.threshold(row[np.newaxis], float(parameter))[0] - row[y]
         elif kind == "GCE":
             q = float(parameter)
             loss = -np.log(p[y]) if q == 0.0 else (1.0 - p[y] ** q) / q
