@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mgce_sklearn import kernels
-from mgce_sklearn.torch.link import as_margins, check_numbers, mgce_proba, mgce_threshold
+from mgce_sklearn.tensors.link import as_margins, check_numbers, mgce_proba, mgce_threshold
 from mgce_sklearn.validation import (
     FOCUSING,
     LABEL_SMOOTHING,

@@ -7,8 +7,8 @@ torch = pytest.importorskip("torch")
 
 from mgce_sklearn import kernels  # noqa: E402
 from mgce_sklearn.kernels import reference  # noqa: E402
+from mgce_sklearn.tensors.link import newton  # noqa: E402
 from mgce_sklearn.torch import mgce_proba, mgce_threshold, mgce_worst_case  # noqa: E402
-from mgce_sklearn.torch.link import newton  # noqa: E402
 
 Q = [0.0, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 FUNCTIONS = [mgce_threshold, mgce_proba, mgce_worst_case]
