@@ -16,6 +16,11 @@ def is_tensor(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def on_host(array: Any) -> Any:
+    """Return a tensor as an ndarray, and everything else as it is."""
+    return array.detach().cpu().numpy() if is_tensor(array) else array
+
+
 def namespace(array: Any) -> Any:
     """Return the module of an array's functions, of which those of both libraries are called."""
     return sys.modules["torch"] if is_tensor(array) else np

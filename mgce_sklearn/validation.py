@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
+
+from mgce_sklearn.arrays import is_tensor, on_host
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +71,14 @@ PAIR = Rule(
 LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
+
+
+FEATURE_MAP = Rule(
+    (object,),
+    lambda value: not isinstance(value, type)
+    and (value is None or callable(value) or hasattr(value, "transform")),
+    "a transformer, a torch.nn.Module, a function of rows, or None; an instance, not a class",
+)
 
 
 def one_of(names: Sequence[str]) -> Rule:
@@ -142,8 +152,9 @@ def check_feature_range(
     """
     if feature_range is None:
         return None
+    precision = on_host(X[:1]).dtype if is_tensor(X) else X.dtype
     low, high = (
-        _range_end(f"feature_range[{i}]", end, X.shape[1]).astype(X.dtype).astype(np.float64)
+        _range_end(f"feature_range[{i}]", end, X.shape[1]).astype(precision).astype(np.float64)
         for i, end in enumerate(feature_range)
     )
     if (low > high).any():
@@ -152,7 +163,7 @@ def check_feature_range(
             f"feature_range must have low <= high; column {column} has low={low[column]} and "
             f"high={high[column]}."
         )
-    _check_within(low, high, X, sample_weight > 0.0)
+    _check_within(low, high, on_host(X), sample_weight > 0.0)
     return low, high
 
 
@@ -207,6 +218,45 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         raise
 
 
+def check_tensor(name: str, X: Any) -> Any:
+    """Return a tensor of rows as float64 or float32: of two dimensions, finite, with some rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the first number that is not finite.
+    """
+    X = X.detach()
+    if X.is_complex():
+        raise TypeError(f"{name} must be real numbers; got {X.dtype}.")
+    if X.dim() != 2:
+        raise ValueError(
+            f"{name} must have two dimensions, a row for each sample; got shape "
+            f"{tuple(X.shape)}. Try X.flatten(start_dim=1)."
+        )
+    if 0 in X.shape:
+        raise ValueError(
+            f"{name} must have at least one row and one column; got shape {tuple(X.shape)}."
+        )
+    if not X.is_floating_point():
+        X = X.double()
+    elif X.element_size() < 4:
+        X = X.float()
+    finite = X.isfinite()
+    if not bool(finite.all()):
+        row, column = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} must be finite; row {row}, column {column} has {X[row, column].item()}. Drop "
+            "such rows, or fill in numbers."
+        )
+    return X
+
+
+def check_tensor_labels(y: Any, n_rows: int) -> Array:
+    """Return labels (n_rows,) as scikit-learn takes them for arrays."""
+    return check_X_y(np.broadcast_to(0.0, (n_rows, 1)), on_host(y))[1]
+
+
 def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     """Return weights as a float64 array (n_rows,): finite, non-negative, not all zero.
 
@@ -215,6 +265,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     ValueError
         With the first offending row.
     """
+    sample_weight = on_host(sample_weight)
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
     weights = np.asarray(sample_weight, dtype=np.float64)
