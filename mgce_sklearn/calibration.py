@@ -27,7 +27,7 @@ from sklearn.model_selection import (
     cross_val_predict,
 )
 from sklearn.pipeline import Pipeline
-from sklearn.utils import column_or_1d, get_tags, indexable
+from sklearn.utils import assert_all_finite, column_or_1d, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -99,6 +99,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 "For one that has predict_proba alone, try sklearn's CalibratedClassifierCV."
             )
         X, y = indexable(X, column_or_1d(y, warn=True))
+        assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         weights = validation.check_sample_weight(sample_weight, len(y))
         fit_params = {} if sample_weight is None else _weights_for(self.estimator, weights)
