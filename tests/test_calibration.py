@@ -276,15 +276,17 @@ def test_pieces_match_confidence_and_accuracy(q, least):
     assert clipped < len(found.temperatures_) / 2
 
 
-def test_pieces_are_fewer_where_rows_are_few():
-    margins, y = drawn(1000, 3)
-    for n, least, expected in ((1000, 50, 20), (500, 50, 10), (230, 50, 4), (90, 50, 1), (30, 50, 1),
-                               (1000, 1, 20), (100, 7, 14)):  # fmt: skip
-        model = Scores(2.0).fit(margins, y)
-        found = PiecewiseTemperatureScaling(FrozenEstimator(model), min_samples_per_piece=least)
-        found.fit(margins[:n], y[:n])
-        assert found.temperatures_.shape == (expected,)
-        assert found.edges_.shape == (expected - 1,)
+@pytest.mark.parametrize(
+    ("n", "least", "expected"),
+    [(1000, 50, 20), (500, 50, 10), (230, 50, 4), (90, 50, 1), (30, 50, 1), (1000, 1, 20),
+     (100, 7, 14)],
+)  # fmt: skip
+def test_pieces_are_fewer_where_rows_are_few(n, least, expected):
+    margins, y = drawn(n, 3)
+    model = FrozenEstimator(Scores(2.0).fit(margins, y))
+    found = PiecewiseTemperatureScaling(model, min_samples_per_piece=least).fit(margins, y)
+    assert found.temperatures_.shape == (expected,)
+    assert found.edges_.shape == (expected - 1,)
 
 
 def test_pieces_without_a_root_end_at_a_limit():

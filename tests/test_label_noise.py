@@ -79,7 +79,7 @@ def test_rate_zero_changes_nothing_and_rate_one_everything(noise):
 @pytest.mark.parametrize("noise", NOISES)
 def test_two_classes_swap(noise):
     y = np.array(["no", "yes"])[np.arange(100) % 2]
-    np.testing.assert_array_equal(noise(y, 1.0), y[1:].tolist() + ["no"])
+    np.testing.assert_array_equal(noise(y, 1.0), [*y[1:].tolist(), "no"])
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_as_a_scorer(metric, load):
     model = LogisticRegression(max_iter=10_000).fit(X, y)
     assert scorer(model, X, y) == -metric(y, model.predict_proba(X))
     scores = cross_val_score(model, X, y, cv=3, scoring=scorer)
-    assert ((-1.0 < scores) & (scores < 0.0)).all()
+    assert ((scores > -1.0) & (scores < 0.0)).all()
     search = GridSearchCV(model, {"C": [1e-4, 1.0]}, cv=3, scoring=scorer).fit(X, y)
     assert search.best_params_ == {"C": 1.0}
 
