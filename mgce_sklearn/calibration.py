@@ -9,10 +9,10 @@ no logarithm, and the softmax is not the link of a rule that has them.
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -36,6 +36,7 @@ from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
 Link = Callable[[Array], Array]
+Rules = dict[str, validation.Rule]
 
 COLDEST, HOTTEST = LIMITS = (1 / 20, 20.0)
 LOSSES = ("auto", "log_loss", "brier")
@@ -45,8 +46,10 @@ LOSSES = ("auto", "log_loss", "brier")
 FAR_BELOW = 200.0
 
 
-class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
     """A classifier whose margins are divided by temperatures found on rows it has not seen."""
+
+    _rules: ClassVar[Rules]
 
     @abstractmethod
     def _calibrate(self, margins: Array, codes: Array, weights: Array) -> None:
@@ -226,7 +229,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return link_of(self.estimator_)(validation.check_margins(margins, len(self.classes_)))
+        return _link_of(self.estimator_)(validation.check_margins(margins, len(self.classes_)))
 
 
 class TemperatureScaling(_Tempered):
@@ -246,7 +249,8 @@ class TemperatureScaling(_Tempered):
         Pipelines and searches included. For two classes a vector d stands for margins (0, d).
         A fitted classifier in a `~sklearn.frozen.FrozenEstimator` is used as it is.
     cv : int, cross-validation generator, iterable or None, default=5
-        As in scikit-learn, with each row in one test part. Not used if the classifier is frozen.
+        As in scikit-learn, with each row in one test part; for groups give the splits. Not used
+        if the classifier is frozen.
     loss : {"auto", "log_loss", "brier"}, default="auto"
         What the temperature minimises. "auto": the log loss if the link has no exact zeros (the
         softmax; q = 0), else the Brier score, because a single label on a zero makes the log
@@ -292,7 +296,7 @@ class TemperatureScaling(_Tempered):
     True (1797, 10)
     """
 
-    _rules = {"loss": validation.one_of(LOSSES)}  # noqa: RUF012
+    _rules: ClassVar[Rules] = {"loss": validation.one_of(LOSSES)}
 
     def __init__(self, estimator: Any, *, cv: Any = 5, loss: str = "auto") -> None:
         self.estimator = estimator
@@ -300,8 +304,8 @@ class TemperatureScaling(_Tempered):
         self.loss = loss
 
     def _calibrate(self, margins: Array, codes: Array, weights: Array) -> None:
-        link = link_of(self.estimator_)
-        self.temperature_ = temperature_of_least_loss(margins, codes, weights, link, self.loss)
+        link = _link_of(self.estimator_)
+        self.temperature_ = _temperature_of_least_loss(margins, codes, weights, link, self.loss)
 
     def _temperature_of(self, margins: Array) -> float:
         return self.temperature_
@@ -373,7 +377,7 @@ class PiecewiseTemperatureScaling(_Tempered):
     (4,) (3,)
     """
 
-    _rules = {  # noqa: RUF012
+    _rules: ClassVar[Rules] = {
         "loss": validation.one_of(LOSSES),
         "n_pieces": validation.COUNT,
         "min_samples_per_piece": validation.COUNT,
@@ -395,15 +399,15 @@ class PiecewiseTemperatureScaling(_Tempered):
         self.min_samples_per_piece = min_samples_per_piece
 
     def _calibrate(self, margins: Array, codes: Array, weights: Array) -> None:
-        link = link_of(self.estimator_)
-        self.temperature_ = temperature_of_least_loss(margins, codes, weights, link, self.loss)
+        link = _link_of(self.estimator_)
+        self.temperature_ = _temperature_of_least_loss(margins, codes, weights, link, self.loss)
         confidence, correct = link(margins).max(axis=1), margins.argmax(axis=1) == codes
         pieces = self._pieces(confidence, weights)
         edges, temperatures = [], []
         for piece in np.unique(pieces):
             rows = pieces == piece
             mass = weights[rows]
-            own = temperature_of_accuracy(margins[rows], correct[rows], mass, link)
+            own = _temperature_of_accuracy(margins[rows], correct[rows], mass, link)
             kept = mass.sum() / (mass.sum() + self.min_samples_per_piece)
             temperatures.append(own**kept * self.temperature_ ** (1.0 - kept))
             edges.append(confidence[rows].max())
@@ -419,35 +423,27 @@ class PiecewiseTemperatureScaling(_Tempered):
         return np.zeros(len(confidence), dtype=int)
 
     def _temperature_of(self, margins: Array) -> Array:
-        confidence = link_of(self.estimator_)(margins).max(axis=1)
+        confidence = _link_of(self.estimator_)(margins).max(axis=1)
         return self.temperatures_[np.searchsorted(self.edges_, confidence), np.newaxis]
 
 
-def link_of(estimator: Any) -> Link:
-    """Return the function by which a fitted classifier turns margins into probabilities.
+def _link_of(estimator: Any) -> Link:
+    """Return the function from margins (n, K) to probabilities that a fitted classifier uses.
 
-    Parameters
-    ----------
-    estimator : classifier
-        In pipelines and searches the final classifier counts.
-
-    Returns
-    -------
-    callable
-        Takes margins (n, K). The method ``margins_to_proba`` where there is one, else the softmax.
+    In pipelines and searches the final classifier counts.
     """
     if hasattr(estimator, "margins_to_proba"):
         return estimator.margins_to_proba
     if isinstance(estimator, Pipeline):
-        return link_of(estimator[-1])
+        return _link_of(estimator[-1])
     if isinstance(estimator, FrozenEstimator):
-        return link_of(estimator.estimator)
+        return _link_of(estimator.estimator)
     if hasattr(estimator, "best_estimator_"):
-        return link_of(estimator.best_estimator_)
+        return _link_of(estimator.best_estimator_)
     return partial(softmax, axis=1)
 
 
-def temperature_of_least_loss(
+def _temperature_of_least_loss(
     margins: Array, codes: Array, weights: Array, link: Link, loss: str
 ) -> float:
     """Return the temperature in [1/20, 20] whose probabilities have the least mean loss."""
@@ -488,7 +484,7 @@ def _brier_scores(proba: Array, codes: Array) -> Array:
     return ((proba - np.eye(proba.shape[1])[codes]) ** 2).sum(axis=1)
 
 
-def temperature_of_accuracy(margins: Array, correct: Array, weights: Array, link: Link) -> float:
+def _temperature_of_accuracy(margins: Array, correct: Array, weights: Array, link: Link) -> float:
     """Return the temperature in [1/20, 20] at which mean confidence equals accuracy.
 
     Confidence falls as the temperature rises, so that there is at most one; if there is none,

@@ -54,6 +54,8 @@ class Reliability:
     ) -> Reliability:
         """Average within each bin.
 
+        Arguments are trusted; `expected_calibration_error` checks its own.
+
         Parameters
         ----------
         confidence : ndarray of shape (n_samples,)
@@ -104,6 +106,13 @@ def equal_width_bins(values: Array, n_bins: int) -> Array:
     -------
     ndarray of shape (n,)
         Integers from 0 to n_bins - 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mgce_sklearn.metrics import equal_width_bins
+    >>> print(equal_width_bins(np.array([0.0, 0.5, 0.6, 1.0]), 2))
+    [0 0 1 1]
     """
     ends = np.linspace(0.0, 1.0, n_bins + 1)
     return np.searchsorted(ends[1:-1], values, side="left")
@@ -126,6 +135,13 @@ def equal_mass_bins(values: Array, weights: Array, n_bins: int) -> Array:
     -------
     ndarray of shape (n,)
         Integers from 0 to n_bins - 1, in the order of the values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mgce_sklearn.metrics import equal_mass_bins
+    >>> print(equal_mass_bins(np.array([0.6, 0.9, 0.9, 0.9, 0.7, 1.0]), np.ones(6), 3))
+    [0 1 1 1 0 2]
     """
     _, block = np.unique(values, return_inverse=True)
     mass = np.bincount(block, weights)
