@@ -531,9 +531,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             If the shape is another, or with the first row that has NaN or +inf.
         """
         check_is_fitted(self)
-        return kernels.rule(
-            validation.check_margins(margins, len(self.classes_)), float(self.q)
-        )
+        return kernels.rule(validation.check_margins(margins, len(self.classes_)), float(self.q))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the logarithm of `predict_proba`; -inf where it is 0.

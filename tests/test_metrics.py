@@ -48,10 +48,13 @@ def slow_metric(metric, codes, proba, weights, n_bins, strategy):
         right = [float(row.argmax() == code) for row, code in zip(proba, codes, strict=True)]
         return slow_error(proba.max(axis=1), right, weights, n_bins, strategy)
     n_classes = proba.shape[1]
-    return sum(
-        slow_error(proba[:, k], (codes == k).astype(float), weights, n_bins, strategy)
-        for k in range(n_classes)
-    ) / n_classes
+    return (
+        sum(
+            slow_error(proba[:, k], (codes == k).astype(float), weights, n_bins, strategy)
+            for k in range(n_classes)
+        )
+        / n_classes
+    )
 
 
 def random_rows(n, n_classes, seed, step=None):
@@ -72,9 +75,7 @@ def test_equals_the_definition_written_as_loops(metric, strategy, n_bins, n_clas
     codes, proba, weights = random_rows(120, n_classes, seed=n_bins, step=step)
     for sample_weight in (None, weights):
         each = np.ones(120) if sample_weight is None else weights
-        found = metric(
-            codes, proba, n_bins=n_bins, strategy=strategy, sample_weight=sample_weight
-        )
+        found = metric(codes, proba, n_bins=n_bins, strategy=strategy, sample_weight=sample_weight)
         expected = slow_metric(metric, codes, proba, each.tolist(), n_bins, strategy)
         assert found == pytest.approx(expected, abs=1e-12)
 
