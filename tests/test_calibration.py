@@ -342,6 +342,23 @@ def test_weights_reach_the_classifier(wine, model):
         np.testing.assert_allclose(last.coef_, expected.coef_, atol=1e-10)
 
 
+def test_weights_count_in_every_fold_and_in_the_loss(wine):
+    X, y = wine
+    weights = np.where(y == 2, 3.0, np.where(X[:, 0] > 0, 2.0, 0.2))
+    folds = list(KFold(3, shuffle=True, random_state=0).split(X))
+    found = TemperatureScaling(LogisticRegression(), cv=folds).fit(X, y, sample_weight=weights)
+    margins = np.empty((len(y), 3))
+    for train, test in folds:
+        model = LogisticRegression().fit(X[train], y[train], sample_weight=weights[train])
+        margins[test] = model.decision_function(X[test])
+    best = minimize_scalar(
+        lambda t: log_loss(y, softmax(margins / t, axis=1), sample_weight=weights),
+        bounds=(0.05, 20),
+        method="bounded",
+    )
+    assert found.temperature_ == pytest.approx(best.x, rel=1e-4)
+
+
 def test_weights_that_a_classifier_cannot_take_are_mentioned():
     margins, y = drawn(300, 3)
     with pytest.warns(UserWarning, match="Scores takes no sample_weight") as caught:

@@ -60,6 +60,26 @@ def test_matrix_frequencies():
     assert_frequencies(y, matrix_noise(y, transition, random_state=3), transition)
 
 
+class Fixed(np.random.RandomState):
+    """Draws one number only."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def uniform(self, size):
+        return np.full(size, self.number)
+
+
+def test_draws_at_the_ends_reach_no_class_of_probability_zero():
+    row = np.array([0.0, *np.full(10, 0.1), 0.0])  # 0.1 ten times is less than 1 by rounding
+    transition = np.tile(row, (12, 1))
+    y = np.arange(12)
+    lowest = matrix_noise(y, transition, random_state=Fixed(0.0))
+    highest = matrix_noise(y, transition, random_state=Fixed(np.nextafter(1.0, 0.0)))
+    assert (set(lowest), set(highest)) == ({1}, {10})
+
+
 def test_every_label_has_a_draw_of_its_own():
     """Neighbours change independently: pairs of changes are as frequent as rate squared."""
     y = np.zeros(N, dtype=int)
