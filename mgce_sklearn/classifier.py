@@ -584,7 +584,38 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities in [0, 1], exactly 0 for classes off the support when q > 0.
         """
-        return kernels.rule(self._margins(X), float(self.q))
+        return self.margins_to_proba(self._margins(X))
+
+    def margins_to_proba(self, margins: Any) -> Array:
+        r"""Compute the minimax rule of margins: the link of `predict_proba`.
+
+        What rescales margins, as `mgce_sklearn.calibration` does, returns to probabilities
+        through it.
+
+        Parameters
+        ----------
+        margins : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+            As `decision_function` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another, or with the first row that has NaN or +inf.
+        """
+        check_is_fitted(self)
+        if not is_tensor(margins):
+            margins = validation.check_margins(margins, len(self.classes_))
+            return kernels.rule(margins, float(self.q))
+        from mgce_sklearn.tensors.link import mgce_proba
+
+        if margins.dim() == 1:
+            margins = namespace(margins).stack([namespace(margins).zeros_like(margins), margins], 1)
+        return mgce_proba(margins, float(self.q))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the logarithm of `predict_proba`; -inf where it is 0.

@@ -56,8 +56,8 @@ class Settings(NamedTuple):
         name = choose_solver(objective) if self.solver == "auto" else self.solver
         if is_tensor(objective.design.X) and name not in OF_TENSORS:
             raise ValueError(
-                f"solver must be 'auto', {' or '.join(map(repr, OF_TENSORS))} if X is a tensor; got "
-                f"{name!r}. Try solver='auto', or X.numpy()."
+                f"solver must be 'auto', {' or '.join(map(repr, OF_TENSORS))} if X is a tensor; "
+                f"got {name!r}. Try solver='auto', or X.numpy()."
             )
         options = {} if self.max_iter is None else {"max_iter": self.max_iter}
         if name == "sgd":  # the others leave nothing to chance

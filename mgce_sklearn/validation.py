@@ -61,8 +61,10 @@ ITERATIONS = Rule(
     lambda value: value is None or value >= 1,
     "a positive integer, or None for the solver's own limit",
 )
+COUNT = Rule((Integral,), lambda value: value >= 1, "a positive integer")
 VERBOSITY = Rule((Integral, bool), lambda value: value >= 0, "a non-negative integer")
 PROBABILITY = Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (try 0.05)")
+RATE = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 PAIR = Rule(
     (tuple, list, np.ndarray, type(None)),
     lambda value: value is None or (np.iterable(value) and len(value) == 2),
@@ -301,15 +303,7 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
         if known is None:
             raise ValueError("classes must be given at the first call of partial_fit: all labels.")
         return known
-    try:
-        labels = column_or_1d(classes)
-        assert_all_finite(labels)
-        check_classification_targets(labels)
-        classes = np.unique(labels)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"classes must be a list of labels of one type; got {classes!r}. ({error})"
-        ) from None
+    classes = distinct_labels("classes", classes)
     if len(classes) < 2:
         raise ValueError(f"classes must be at least 2 different labels; got {classes.tolist()}.")
     if begun and not np.array_equal(classes, known):
@@ -318,6 +312,25 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
             f"{classes.tolist()}. Make a new estimator for other classes."
         )
     return classes
+
+
+def distinct_labels(name: str, labels: Any) -> Array:
+    """Return the labels that occur in a list of them, sorted.
+
+    Raises
+    ------
+    ValueError
+        If they are no labels of classes, or of types without an order between them.
+    """
+    try:
+        labels = column_or_1d(labels)
+        assert_all_finite(labels)
+        check_classification_targets(labels)
+        return np.unique(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a list of labels of one type; got {labels!r}. ({error})"
+        ) from None
 
 
 def check_labels(y: Array, classes: Array) -> Array:
@@ -340,6 +353,57 @@ def check_labels(y: Array, classes: Array) -> Array:
             f"{y.tolist()[row]!r}."
         )
     return codes
+
+
+def check_margins(margins: Any, n_classes: int) -> Array:
+    """Return margins as a floating-point array (n, n_classes).
+
+    Of two classes they may come as a vector (n,), the second's margins above the first's.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that has NaN or +inf.
+    """
+    if getattr(margins, "dtype", None) not in (np.float32, np.float64):
+        margins = check_numbers("margins", margins)
+    if margins.ndim == 1 and n_classes == 2:
+        margins = np.column_stack([np.zeros_like(margins), margins])
+    if margins.ndim != 2 or margins.shape[1] != n_classes:
+        raise ValueError(
+            f"margins must have a column for each class, shape (n, {n_classes})"
+            f"{' or (n,)' if n_classes == 2 else ''}; got shape {margins.shape}."
+        )
+    below_infinity = (margins < np.inf).all(axis=1)  # -inf is a class of probability 0
+    if not below_infinity.all():
+        row = int(np.argmin(below_infinity))
+        raise ValueError(f"margins must be numbers; row {row} has {margins[row].tolist()}.")
+    return margins
+
+
+def check_proba(name: str, proba: Any) -> Array:
+    """Return distributions as a float64 array (n, K) with n > 0 and K > 1.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that is no distribution.
+    """
+    proba = check_numbers(name, proba)
+    if proba.ndim != 2 or proba.shape[0] == 0 or proba.shape[1] < 2:
+        raise ValueError(
+            f"{name} must have rows, and a column for each of at least 2 classes; got shape "
+            f"{proba.shape}."
+        )
+    # Half precision rounds by up to 5e-4 of each number, hence of the sum.
+    valid = ((proba >= 0.0) & (proba <= 1.0)).all(axis=1) & (abs(proba.sum(axis=1) - 1.0) < 1e-3)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{name} must have probabilities in [0, 1] that sum to 1 in every row; row {row} has "
+            f"{proba[row].tolist()}."
+        )
+    return proba
 
 
 def check_cost(cost: Any, n_classes: int) -> Array:
