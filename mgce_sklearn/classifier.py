@@ -415,7 +415,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
                 f"{problem.classes.tolist()}."
             )
-        value, dual_value = certificate(problem.objective(self.q, self.lam), self._coefficients())
+        coef = problem.design.put(self._coefficients())
+        value, dual_value = certificate(problem.objective(self.q, self.lam), coef)
         return Certificate(value, max(0.0, value - dual_value))
 
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:

@@ -77,8 +77,10 @@ SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
 
 FEATURE_MAP = Rule(
     (object,),
-    lambda value: not isinstance(value, type)
-    and (value is None or callable(value) or hasattr(value, "transform")),
+    lambda value: (
+        not isinstance(value, type)
+        and (value is None or callable(value) or hasattr(value, "transform"))
+    ),
     "a transformer, a torch.nn.Module, a function of rows, or None; an instance, not a class",
 )
 
