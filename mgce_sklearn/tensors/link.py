@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mgce_sklearn import kernels
+from mgce_sklearn.kernels.single import threshold_and_worst_case_single
 from mgce_sklearn.parallel import RowTeam
 
 
@@ -175,6 +176,36 @@ class _Threshold(torch.autograd.Function):
 _threshold = _Threshold.apply
 
 
+class _LossOfLabels(torch.autograd.Function):
+    """psi(m) - m_y (...), whose gradient p* - onehot(y) is made in one piece."""
+
+    @staticmethod
+    def forward(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, Tensor]:
+        psi, proba = (_operator if torch.compiler.is_compiling() else solve)(margins, q)
+        return psi - margins.gather(-1, labels.unsqueeze(-1)).squeeze(-1), proba
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, Tensor]
+    ) -> None:
+        margins, labels, ctx.q = inputs
+        ctx.save_for_backward(margins, labels, output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        margins, labels, proba = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            proba = _threshold(margins, ctx.q)[1]
+        grad = grad.unsqueeze(-1)
+        return (grad * proba).scatter_add(-1, labels.unsqueeze(-1), -grad), None, None
+
+
+def loss_of_labels(margins: Tensor, labels: Tensor, q: float) -> Tensor:
+    """Return psi(m) - m_y (...) of margins (..., K) and labels (...), for q in [0, 1]."""
+    return _LossOfLabels.apply(margins, labels, q)[0]
+
+
 def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return psi (...) and p* (..., K), without derivatives."""
     psi, proba = (_by_kernels if margins.device.type == "cpu" else newton)(margins, q)
@@ -202,13 +233,15 @@ def _(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 def _by_kernels(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Find psi and p* on a CPU."""
-    rows = margins.detach().reshape(-1, margins.shape[-1])
+    rows = margins.detach().reshape(-1, margins.shape[-1]).contiguous()
     psi, proba = rows.new_empty(len(rows)), torch.empty_like(rows)
     source, targets = rows.numpy(), (psi.numpy(), proba.numpy())
+    double = rows.dtype == torch.float64
+    kernel = kernels.threshold_and_worst_case if double else threshold_and_worst_case_single
 
     def share(start: int, stop: int) -> None:
         part = slice(start, stop)
-        kernels.threshold_and_worst_case(source[part], q, tuple(out[part] for out in targets))
+        kernel(source[part], q, tuple(out[part] for out in targets))
 
     team = RowTeam(len(rows), rows.shape[1], torch.get_num_threads())
     try:

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from mgce_sklearn import kernels
-from mgce_sklearn.tensors.link import as_margins, check_numbers, mgce_proba, mgce_threshold
+from mgce_sklearn.tensors.link import (
+    as_margins,
+    check_numbers,
+    loss_of_labels,
+    mgce_proba,
+    mgce_threshold,
+)
 from mgce_sklearn.validation import (
     FOCUSING,
     LABEL_SMOOTHING,
@@ -71,9 +77,11 @@ class MarginLoss(nn.Module):
         """Return scores (..., K); batch statistics are of the rows ``kept``, None for all."""
         return torch.log_softmax(margins, dim=-1)
 
-    def _scores_of(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
-        """Return the scores (...) of labels."""
-        return _of_labels(self._scores(margins, kept), labels)
+    def _loss_of_labels(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
+        """Return the loss (...) of labels."""
+        scores = self._scores(margins, kept).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        _check_numbers(scores if kept is None else torch.where(kept, scores, 0.0))
+        return self._loss(scores)
 
     def _loss(self, scores: Tensor) -> Tensor:
         """Return the loss of every score."""
@@ -107,7 +115,7 @@ class MarginLoss(nn.Module):
             another shape, or tensors are on different devices.
         """
         margins = as_margins(margins)
-        labelled = _check_target(target, margins, self.ignore_index)
+        labelled = _check_target(target, margins)
         for name, other in (("weight", self.weight), ("sample_weight", sample_weight)):
             _check_device(name, other, margins)
         if self.weight is not None and len(self.weight) != margins.shape[-1]:
@@ -119,8 +127,6 @@ class MarginLoss(nn.Module):
             loss, weight = self._of_labels(margins, target)
         else:
             loss, weight = self._of_distributions(margins, target, labelled)
-        if not torch.compiler.is_compiling():
-            check_numbers(loss)
         if sample_weight is not None:
             _check_weight(sample_weight, loss)
             sample_weight = sample_weight.to(loss.dtype)
@@ -129,11 +135,9 @@ class MarginLoss(nn.Module):
 
     def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the loss of every row and its weight, None for ones."""
-        kept = labels != self.ignore_index
-        if not torch.compiler.is_compiling() and labels.device.type == "cpu" and kept.all():
-            kept = None  # mini-batches are small: every operation saved shows
+        kept = self._kept(labels, margins.shape[-1])
         labels = labels.long() if kept is None else torch.where(kept, labels, 0).long()
-        loss = self._loss(self._scores_of(margins, labels, kept))
+        loss = self._loss_of_labels(margins, labels, kept)
         weight = None if self.weight is None else self.weight.to(loss.dtype)[labels]
         if kept is None:
             return loss, weight
@@ -141,14 +145,26 @@ class MarginLoss(nn.Module):
         weight = kept.to(loss.dtype) if weight is None else weight * kept
         return torch.where(kept, loss, 0.0), weight
 
+    def _kept(self, labels: Tensor, n_classes: int) -> Tensor | None:
+        """Return which rows are not ignored, None if all are known to be classes."""
+        if not torch.compiler.is_compiling() and labels.numel():
+            # One look at the least and the largest: mini-batches are small, and every operation
+            # on them shows.
+            least, largest = (int(end) for end in labels.aminmax())
+            if least >= 0 and largest < n_classes and not 0 <= self.ignore_index < n_classes:
+                return None
+            _check_labels(labels, n_classes, self.ignore_index)
+        return labels != self.ignore_index
+
     def _of_distributions(
         self, margins: Tensor, target: Tensor, labelled: bool
     ) -> tuple[Tensor, Tensor]:
         n_classes, kept = margins.shape[-1], None
         if labelled:
-            kept = target != self.ignore_index
-            target = nn.functional.one_hot(torch.where(kept, target, 0).long(), n_classes)
-            target = target * kept.unsqueeze(-1)
+            kept = self._kept(target, n_classes)
+            labels = target if kept is None else torch.where(kept, target, 0)
+            target = nn.functional.one_hot(labels.long(), n_classes)
+            target = target if kept is None else target * kept.unsqueeze(-1)
         target = target.to(margins.dtype)
         smoothing = self.label_smoothing
         if smoothing > 0.0:
@@ -160,6 +176,7 @@ class MarginLoss(nn.Module):
         # A score of -inf where the target is 0 costs nothing.
         losses = torch.where(target > 0.0, self._loss(self._scores(margins, kept)), 0.0)
         total = torch.sum(target * losses, dim=-1)
+        _check_numbers(total)
         return total / torch.where(weight > 0.0, weight, 1.0), weight
 
     def _reduced(self, loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -169,7 +186,7 @@ class MarginLoss(nn.Module):
         if self.reduction == "sum":
             return weighted.sum()
         if weight is None:
-            return weighted.sum() / max(weighted.numel(), 1)
+            return weighted.mean() if weighted.numel() else weighted.sum()
         total = weight.sum()
         return weighted.sum() / torch.where(total > 0.0, total, 1.0)
 
@@ -222,7 +239,7 @@ class MGCELoss(MarginLoss):
     def __init__(self, q: float = 0.7, **options: Any) -> None:
         super().__init__(**options)
         LOSS_PARAMETER.check("q", q)
-        self.q = float(q)
+        self.q = kernels.loss_parameter(q)
 
     def proba(self, margins: Tensor) -> Tensor:
         """Compute the minimax rule h (..., K), see `mgce_proba`."""
@@ -231,9 +248,8 @@ class MGCELoss(MarginLoss):
     def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
         return margins - mgce_threshold(margins, self.q).unsqueeze(-1)
 
-    def _scores_of(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
-        # Labels first: the gradient of one number a row is cheaper than that of a matrix.
-        return _of_labels(margins, labels) - mgce_threshold(margins, self.q)
+    def _loss_of_labels(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
+        return loss_of_labels(margins, labels, self.q)
 
     def _loss(self, scores: Tensor) -> Tensor:
         return -scores
@@ -366,8 +382,9 @@ class FocalLoss(MarginLoss):
         return f"gamma={self.gamma}"
 
 
-def _of_labels(scores: Tensor, labels: Tensor) -> Tensor:
-    return scores.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+def _check_numbers(rows: Tensor) -> None:
+    if not torch.compiler.is_compiling():
+        check_numbers(rows)
 
 
 def _check_device(name: str, other: Tensor | None, margins: Tensor) -> None:
@@ -378,7 +395,16 @@ def _check_device(name: str, other: Tensor | None, margins: Tensor) -> None:
         )
 
 
-def _check_target(target: Any, margins: Tensor, ignore_index: int) -> bool:
+def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
+    valid = ((labels >= 0) & (labels < n_classes)) | (labels == ignore_index)
+    if not bool(valid.all()):
+        raise ValueError(
+            f"target must be labels 0 to {n_classes - 1}, or ignore_index={ignore_index}; got "
+            f"{labels[~valid][0].item()}. Try sklearn.preprocessing.LabelEncoder."
+        )
+
+
+def _check_target(target: Any, margins: Tensor) -> bool:
     """Tell whether a target has labels, if it fits the margins."""
     if not isinstance(target, Tensor) or target.is_complex():
         kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
@@ -396,17 +422,7 @@ def _check_target(target: Any, margins: Tensor, ignore_index: int) -> bool:
             f"{tuple(margins.shape)}; got {tuple(target.shape)}. The classes are the last "
             "dimension of the margins; labels are integers, distributions floating point."
         )
-    if torch.compiler.is_compiling():
-        return labelled
-    if labelled:
-        n_classes = margins.shape[-1]
-        valid = ((target >= 0) & (target < n_classes)) | (target == ignore_index)
-        if not bool(valid.all()):
-            raise ValueError(
-                f"target must be labels 0 to {n_classes - 1}, or ignore_index={ignore_index}; got "
-                f"{target[~valid][0].item()}. Try sklearn.preprocessing.LabelEncoder."
-            )
-    elif not bool((target >= 0.0).all()):
+    if not labelled and not torch.compiler.is_compiling() and not bool((target >= 0.0).all()):
         raise ValueError(
             "target must be distributions, non-negative numbers; got a negative one or NaN."
         )
