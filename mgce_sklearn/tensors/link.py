@@ -180,30 +180,24 @@ class _LossOfLabels(torch.autograd.Function):
     """psi(m) - m_y (...), whose gradient p* - onehot(y) is made in one piece."""
 
     @staticmethod
-    def forward(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, margins: Tensor, labels: Tensor, q: float) -> Tensor:
         psi, proba = (_operator if torch.compiler.is_compiling() else solve)(margins, q)
-        return psi - margins.gather(-1, labels.unsqueeze(-1)).squeeze(-1), proba
+        index, ctx.q = labels.unsqueeze(-1), q
+        ctx.save_for_backward(margins, index, proba)
+        return psi - margins.gather(-1, index).squeeze(-1)
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, Tensor]
-    ) -> None:
-        margins, labels, ctx.q = inputs
-        ctx.save_for_backward(margins, labels, output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        margins, labels, proba = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        margins, index, proba = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
             proba = _threshold(margins, ctx.q)[1]
         grad = grad.unsqueeze(-1)
-        return (grad * proba).scatter_add(-1, labels.unsqueeze(-1), -grad), None, None
+        return (grad * proba).scatter_add(-1, index, -grad), None, None
 
 
 def loss_of_labels(margins: Tensor, labels: Tensor, q: float) -> Tensor:
     """Return psi(m) - m_y (...) of margins (..., K) and labels (...), for q in [0, 1]."""
-    return _LossOfLabels.apply(margins, labels, q)[0]
+    return _LossOfLabels.apply(margins, labels, q)
 
 
 def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
