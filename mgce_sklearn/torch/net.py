@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
@@ -80,6 +81,137 @@ def _trained_by_mgce(net: MGCENetClassifier) -> bool:
 
 
 class MGCENetClassifier(ClassifierMixin, NeuralNet):
+    r"""Network trained by minimax generalised cross-entropy, or another loss of margins.
+
+    .. math::
+
+        \min_\theta \; \operatorname{mean}_i \psi(m_i) - m_{i, y_i} + \lambda \|\theta\|_1,
+        \qquad \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1,
+
+    where margins m (n, n_classes) are the outputs of any `torch.nn.Module`. The training loop is
+    skorch's [2]_, so parameters of `skorch.NeuralNet` that are not listed here, those with
+    prefixes (``module__``, ``optimizer__``, ``iterator_train__``, ``criterion__``,
+    ``callbacks__``, ``compile__``), and callbacks work as they do there.
+
+    Parameters
+    ----------
+    module : class, function or instance
+        What makes the module, or is it: features (n, d) go in, margins (n, n_classes) come out, no
+        softmax. If its arguments include ``n_features`` or ``n_classes`` and they are not set as
+        ``module__n_features``, they are taken from the data; so are the sizes of lazy layers. Of an
+        instance every fit trains a copy, from the weights that it has.
+    q : float, default=0.7
+        Loss parameter in [0, 1], given to the criterion if it takes one. Larger values resist
+        wrong labels more.
+    lam : float, default=0
+        Factor of the L1 penalty, at least 0, in the inverse unit of the parameters.
+    criterion : class, default=MGCELoss
+        A `MarginLoss`, whose link also makes the probabilities.
+    penalized : str or list of str, default="*weight"
+        Which parameters of the module ``lam`` penalises: patterns of their names, as in file names.
+        "*" is all of them. Only those that are trained count.
+    class_weight : dict, "balanced" or None, default=None
+        Factors on the loss by class. "balanced": inverse to class frequencies.
+    gradient_clip : float or None, default=None
+        Largest Euclidean norm of the gradient of all parameters together, before the step.
+    amp : {"bfloat16", "float16"} or None, default=None
+        Type of numbers for mixed precision: modules and loss run under `torch.autocast`, and
+        "float16" on a GPU with scaled gradients. Parameters keep their type.
+    validation_fraction : float or None, default=None
+        Share of the rows, in (0, 1) and stratified, that is held out from learning, for
+        ``valid_loss`` and ``valid_acc`` in the history and for callbacks such as `EarlyStopping`.
+        None: all rows are learnt from, unless skorch's ``train_split`` is given.
+    random_state : int, RandomState instance or None, default=None
+        Decides initial weights (save those of an instance), the split, the order of rows and
+        dropout, and leaves PyTorch's global generators as they were. None: those are used.
+    optimizer : class, default=torch.optim.Adam
+    lr : float, default=1e-3
+        Learning rate.
+    max_epochs : int, default=20
+        Passes over the rows in `fit`.
+    batch_size : int, default=128
+        Rows in a step; -1 for all.
+    iterator_train, iterator_valid : callable
+        What makes batches of a data set, `torch.utils.data.DataLoader` for example. The default
+        slices arrays and tensors, and takes a `DataLoader` for other data sets, or if it is given
+        its options, such as ``iterator_train__num_workers``. Rows are shuffled in learning unless
+        ``iterator_train__shuffle=False``.
+    dataset : class, default=skorch.dataset.Dataset
+    train_split : callable or None, default=None
+        skorch's own way to hold rows out, such as `skorch.dataset.ValidSplit`.
+    callbacks : list of skorch callbacks, "disable" or None, default=None
+        Early stopping, checkpoints, schedules of the learning rate, a progress bar, and so on.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the parameters and the optimizer of the last one.
+    verbose : int, default=0
+        Whether to print a line an epoch.
+    device : str, torch.device or None, default="cpu"
+        Where to compute. Arrays go there by batches.
+    compile : bool, default=False
+        Whether to compile module and loss by `torch.compile`.
+    **kwargs
+        Other parameters of `skorch.NeuralNet`, and those with prefixes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the columns of margins.
+    class_weight_ : ndarray of shape (n_classes,)
+        Factors on the loss by class.
+    minimax_risk_ : float
+        The objective at the end of `fit`, in evaluation mode, over the rows learnt from: see the
+        notes for what it bounds. Only with `MGCELoss`, and not after `partial_fit`.
+    module_, criterion_, optimizer_, history_
+        As in skorch.
+    n_features_in_ : int
+        Number of features, ``X.shape[1]``, if X was an array or tensor.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+
+    Notes
+    -----
+    *What* ``minimax_risk_`` *bounds.* Take phi(x), the inputs of the last linear layer as learnt,
+    for fixed features. ``minimax_risk_`` is at least the expected loss (1 - h_y^q) / q, hence at
+    least the error of labels drawn from `predict_proba`, under every distribution that has the x
+    of the rows learnt from, and whose means of onehot(y) ⊗ phi(x) lie within ``lam`` of the
+    sample's where that layer is penalised, and equal the sample's where it is not, its bias
+    for instance. Means are weighted as the rows are. This holds whether or not training
+    converged, and the penalty of other layers only adds to it. It says nothing of new data:
+    phi was learnt from the same rows, and labels are taken as they are, wrong ones included.
+
+    *The penalty* is applied after every step of the optimizer by its proximal operator, the soft
+    threshold at lr × ``lam`` with the learning rate of the parameter's group, so that zeros are
+    exact. With `torch.optim.SGD` without momentum this is proximal gradient descent on the
+    objective above. Adam and its kin divide gradients by their own scale, which the threshold
+    does not follow: what they end at is sparse, and no minimiser.
+
+    *Types.* Arrays, frames and lists must hold finite numbers; every batch is turned into the type
+    of the module's parameters. So are floating-point tensors; tensors of integers stay integers,
+    as embeddings need them. Mappings and data sets are given to skorch as they are.
+
+    *Pickling* works for modules that Python can import, by `pickle` or `joblib`.
+
+    References
+    ----------
+    .. [1] "Minimax Generalized Cross-Entropy", 2026.
+    .. [2] M. Tietz, T. J. Fan, D. Nouri, B. Bossan and skorch developers, "skorch: A scikit-learn
+       compatible neural network library that wraps PyTorch", 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from torch import nn
+    >>> from mgce_sklearn.torch import MGCENetClassifier
+    >>> def network(n_features, n_classes, hidden=32):
+    ...     return nn.Sequential(
+    ...         nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, n_classes)
+    ...     )
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MGCENetClassifier(network, q=0.7, lr=0.01, batch_size=16, random_state=0).fit(X, y)
+    >>> print(f"{net.score(X, y):.2f}")
+    0.96
+    """
+
     def __init__(
         self,
         module: Any,
@@ -138,6 +270,30 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     # Learning
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MGCENetClassifier:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+            Finite numbers. A mapping holds arrays by the names of the module's arguments.
+        y : array-like or Tensor of shape (n_samples,)
+            Labels of any dtype, at least two different ones. May be None for a Dataset with an
+            attribute ``targets`` or ``y``, which has the labels that its rows yield.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative. Rows of weight 0 are left out. A batch's loss is the weighted mean over
+            its rows.
+
+        Returns
+        -------
+        MGCENetClassifier
+            The trained classifier.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a parameter, a module or data that cannot be used, or if the loss does not stay
+            finite. The estimator stays as it was.
+        """
         with validation.unchanged_on_error(self), self._own_randomness():
             return self._fit(X, y, sample_weight)
 
@@ -161,12 +317,38 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> MGCENetClassifier:
+        """Learn from rows in one pass, going on from the present parameters.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+        y : array-like or Tensor of shape (n_samples,)
+            Labels, all of them among ``classes``.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that can occur. Needed at the first call; after `fit` those of the fit serve.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative.
+
+        Returns
+        -------
+        MGCENetClassifier
+            The classifier after these rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `fit`, and for labels that are not among the classes. The estimator stays as it
+            was.
+
+        Notes
+        -----
+        One pass, as in scikit-learn, and not ``max_epochs`` of them, as in skorch. With a seed, as
+        many calls on the same rows as `fit` has epochs come to the same parameters.
+        """
         with validation.unchanged_on_error(self), self._own_randomness():
             return self._partial_fit(X, y, classes, sample_weight)
 
-    def _partial_fit(
-        self, X: Any, y: Any, classes: Any, sample_weight: Any
-    ) -> MGCENetClassifier:
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCENetClassifier:
         self._check_parameters()
         if isinstance(self.class_weight, str):
             raise ValueError(
@@ -197,6 +379,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             super().partial_fit(X, y, epochs=epochs)
 
     def initialize(self) -> MGCENetClassifier:
+        """Make module, criterion, optimizer and callbacks, from the seed if there is one."""
         with self._own_randomness():
             if self.random_state is not None:
                 seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -242,19 +425,13 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     def initialize_criterion(self) -> MGCENetClassifier:
         """Make the criterion, given q and class weights."""
         options = self.get_params_for("criterion")
-        is_class = isinstance(self.criterion, type)
-        make = self.criterion if is_class else type(self.criterion)
-        if not issubclass(make, MarginLoss):
+        if not (isinstance(self.criterion, type) and issubclass(self.criterion, MarginLoss)):
             raise TypeError(
-                "criterion must be a loss of margins that knows its probabilities, such as "
-                f"MGCELoss; got {make.__name__}. For cross-entropy take q=0."
+                "criterion must be a subclass of MarginLoss, which knows its probabilities; got "
+                f"{self.criterion!r}. Give its parameters as criterion__name=value, and q=0 to "
+                "MGCELoss for cross-entropy."
             )
-        if not is_class and not options:
-            raise TypeError(
-                f"criterion must be a class, such as {make.__name__}, to which q and class weights "
-                "are given; got an instance. Pass its parameters as criterion__name=value."
-            )
-        if "q" in signature(make).parameters:
+        if "q" in signature(self.criterion).parameters:
             options.setdefault("q", self.q)
         if self.class_weight is not None and hasattr(self, "class_weight_"):
             if "weight" in options:
@@ -263,7 +440,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
                     f"{self.class_weight!r}. Drop one of the two."
                 )
             options["weight"] = torch.as_tensor(self.class_weight_, dtype=self._dtype())
-        self.criterion_ = make(**options)
+        self.criterion_ = self.criterion(**options)
         if self.device is not None:
             self.criterion_.to(self.device)
         return self
@@ -286,6 +463,10 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         if self.compile:
             module.compile(**self.get_params_for("compile"))
         return module
+
+    def _get_param_names(self) -> list[str]:
+        """Return the names of parameters, without what skorch notes down for itself."""
+        return [name for name in super()._get_param_names() if name != "_params_to_validate"]
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -345,7 +526,9 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             )
         return margins
 
-    def get_loss(self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+    def get_loss(
+        self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
+    ) -> Tensor:
         """Return the loss of a batch."""
         codes, weights = self._targets(y_true, X, y_pred)
         return self.criterion_(y_pred, codes, weights)
@@ -419,24 +602,92 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     # Predictions
 
     def decision_function(self, X: Any) -> Array:
+        """Compute margins.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,)
+            One margin per class; of two classes, the second margin less the first.
+        """
         margins = self._margins(X).numpy()
         return margins[:, 1] - margins[:, 0] if len(self.classes_) == 2 else margins
 
     def predict(self, X: Any) -> Array:
-        return self.classes_[self._margins(X).argmax(dim=1).numpy()]
+        """Predict the label with the largest margin.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        codes = self._margins(X).argmax(dim=1).numpy()
+        return self.classes_[codes]
 
     def predict_proba(self, X: Any) -> Array:
-        return self.criterion_.proba(self._margins(X)).numpy()
+        """Compute the probabilities of the criterion: with `MGCELoss` the minimax rule h.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Each row sums to 1; for q > 0 the rule h may be exactly 0.
+        """
+        margins = self._margins(X)
+        return self.criterion_.proba(margins).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
+        """Compute the logarithm of `predict_proba`, -inf where that is 0.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
     @available_if(_trained_by_mgce)
     def predict_worst_case_proba(self, X: Any) -> Array:
-        return mgce_worst_case(self._margins(X), self.criterion_.q).numpy()
+        """Compute the worst-case distribution p*, if the criterion is `MGCELoss`.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Each row sums to 1.
+        """
+        margins = self._margins(X)
+        return mgce_worst_case(margins, self.criterion_.q).numpy()
 
     def margins_to_proba(self, margins: Any) -> Array:
+        """Compute the probabilities of given margins, scaled ones for instance.
+
+        Parameters
+        ----------
+        margins : array-like of shape (n_samples, n_classes) or (n_samples,)
+            As `decision_function` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Of `decision_function`'s margins, what `predict_proba` returns.
+        """
         check_is_fitted(self, "classes_")
         margins = torch.as_tensor(np.asarray(margins))
         if margins.dim() == 1:
@@ -506,7 +757,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _check_features(self, X: Any, reset: bool) -> Any:
         """Return X: a finite float array of what is array-like, and what skorch takes as it is."""
-        if is_dataset(X) or isinstance(X, Mapping):
+        if is_dataset(X) or (isinstance(X, Mapping) and not sp.issparse(X)):
             return X
         if not isinstance(X, Tensor):
             return validate_data(
