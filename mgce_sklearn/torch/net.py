@@ -98,8 +98,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     module : class, function or instance
         What makes the module, or is it: features (n, d) go in, margins (n, n_classes) come out, no
         softmax. If its arguments include ``n_features`` or ``n_classes`` and they are not set as
-        ``module__n_features``, they are taken from the data; so are the sizes of lazy layers. Of an
-        instance every fit trains a copy, from the weights that it has.
+        ``module__n_features``, they are taken from X, an array or tensor, and y; so are the sizes
+        of lazy layers. Of an instance every fit trains a copy, from the weights that it has.
     q : float, default=0.7
         Loss parameter in [0, 1], given to the criterion if it takes one. Larger values resist
         wrong labels more.
@@ -381,11 +381,10 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     def initialize(self) -> MGCENetClassifier:
         """Make module, criterion, optimizer and callbacks, from the seed if there is one."""
         with self._own_randomness():
-            if self.random_state is not None:
-                seed = check_random_state(self.random_state).randint(2**31 - 1)
-                self.seeds_ = np.random.RandomState(seed)
-                self.split_seed_ = self.seeds_.randint(2**31 - 1)
-                self._seed()
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            self.seeds_ = np.random.RandomState(seed)
+            self.split_seed_ = self.seeds_.randint(2**31 - 1)
+            self._seed()
             super().initialize()
         if self.lam > 0 and not self._penalized_parameters():
             names = [name for name, _ in self.module_.named_parameters()]
@@ -402,7 +401,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             self.module_ = deepcopy(self.module)  # every fit starts from the user's
             return self
         make = type(self.module) if isinstance(self.module, nn.Module) else self.module
-        if not callable(make):
+        if not callable(make) or (isinstance(make, type) and not issubclass(make, nn.Module)):
             raise TypeError(f"module must be {MODULE}; got {make!r}.")
         asked = signature(make).parameters
         for name, value in self._sizes().items():
@@ -410,7 +409,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
                 options.setdefault(name, value)
         module = make(**options)
         if not isinstance(module, nn.Module):
-            raise TypeError(f"module must be {MODULE}; it returned {module!r}.")
+            raise TypeError(f"module must be {MODULE}; {make!r} returned {module!r}.")
         self.module_ = module
         return self
 
@@ -464,6 +463,11 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             module.compile(**self.get_params_for("compile"))
         return module
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("learnt_from_", None)  # rows, while training
+        return state
+
     def _get_param_names(self) -> list[str]:
         """Return the names of parameters, without what skorch notes down for itself."""
         return [name for name in super()._get_param_names() if name != "_params_to_validate"]
@@ -486,7 +490,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             split = ValidSplit(
                 float(self.validation_fraction),
                 stratified=True,
-                random_state=getattr(self, "split_seed_", None),
+                random_state=self.split_seed_,
             )
             datasets = split(self.get_dataset(X, y), y)
         self.learnt_from_ = datasets[0]
@@ -506,8 +510,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Seed every epoch, so that `partial_fit` goes on as a longer `fit` would."""
         super().on_epoch_begin(net, **kwargs)
-        if self.random_state is not None:
-            self._seed()
+        self._seed()
 
     # A step
 
@@ -516,20 +519,13 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         if isinstance(x, Mapping) and ROWS in x:
             x = x[ROWS]
         x = _cast(to_tensor(x, device=self.device), self._dtype())
-        margins = super().infer(x, **fit_params)
-        n_classes = len(self.classes_)
-        if not isinstance(margins, Tensor) or margins.dim() != 2 or margins.shape[1] != n_classes:
-            came = tuple(margins.shape) if isinstance(margins, Tensor) else type(margins).__name__
-            raise ValueError(
-                f"module must return margins of shape (n, {n_classes}), a column for each class; "
-                f"got {came}. Give its last layer {n_classes} outputs."
-            )
-        return margins
+        return super().infer(x, **fit_params)
 
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
         """Return the loss of a batch."""
+        _check_margins(y_pred, len(self.classes_))
         codes, weights = self._targets(y_true, X, y_pred)
         return self.criterion_(y_pred, codes, weights)
 
@@ -757,6 +753,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _check_features(self, X: Any, reset: bool) -> Any:
         """Return X: a finite float array of what is array-like, and what skorch takes as it is."""
+        if reset:
+            vars(self).pop("n_features_in_", None)
         if is_dataset(X) or (isinstance(X, Mapping) and not sp.issparse(X)):
             return X
         if not isinstance(X, Tensor):
@@ -802,6 +800,9 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         return torch.random.fork_rng([torch.device(self.device)] if gpu else [])
 
     def _seed(self) -> None:
+        """Seed PyTorch's generators, if there is a seed; its user has seeded them else."""
+        if self.random_state is None:
+            return
         seed = self.seeds_.randint(2**31 - 1)
         torch.default_generator.manual_seed(seed)
         if self._device_type() == "cuda":
@@ -810,16 +811,16 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     @contextmanager
     def _parameters_unchanged_on_error(self) -> Iterator[None]:
-        """Put parameters, the optimizer and the history back if what runs inside raises."""
+        """Put back what learning changes in place if what runs inside raises."""
         parts = (self.module_, self.optimizer_)
         before = deepcopy([part.state_dict() for part in parts])
-        history, self.history_ = self.history_, deepcopy(self.history_)
+        # Learning goes on with copies, and `unchanged_on_error` puts the originals back.
+        self.history_, self.seeds_ = deepcopy((self.history_, self.seeds_))
         try:
             yield
         except BaseException:
             for part, state in zip(parts, before, strict=True):
                 part.load_state_dict(state)
-            self.history_ = history
             raise
 
 
@@ -831,6 +832,15 @@ DIVERGED = (
     "The loss must stay finite; it did not in this epoch. Try a smaller lr, gradient_clip=1.0, or "
     "features of a common scale"
 )
+
+
+def _check_margins(margins: Any, n_classes: int) -> None:
+    if not isinstance(margins, Tensor) or margins.dim() != 2 or margins.shape[1] != n_classes:
+        came = tuple(margins.shape) if isinstance(margins, Tensor) else type(margins).__name__
+        raise ValueError(
+            f"module must return margins of shape (n, {n_classes}), a column for each class; got "
+            f"{came}. Give its last layer {n_classes} outputs."
+        )
 
 
 def _check_target(X: Any, y: Any) -> Array:
