@@ -206,6 +206,15 @@ def test_pickling():
     same(again.partial_fit(X, NAMES), net.partial_fit(X, NAMES))
 
 
+def test_trimmed_for_prediction():
+    net = make().fit(X, NAMES)
+    proba, worst = net.predict_proba(X), net.predict_worst_case_proba(X)
+    net.trim_for_prediction()
+    again = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(again.predict_proba(X), proba)
+    np.testing.assert_array_equal(again.predict_worst_case_proba(X), worst)
+
+
 def test_search_in_a_pipeline():
     model = make_pipeline(StandardScaler(), make())
     name = "mgcenetclassifier__"
@@ -640,6 +649,7 @@ REFUSED = {
     "penalized must match the name of a parameter; 'head' matches none of": bad(
         lam=0.1, penalized="head"
     ),
+    "penalized must be a pattern of names.*got 3": bad(penalized=3),
     "module must be a class, an instance or a function.*got 3": bad(module=3),
     "module must be a class, an instance or a function.*got <class 'dict'>": bad(module=dict),
     "module must be a class, an instance or a function.*returned 7": bad(module=lambda: 7),
@@ -722,5 +732,8 @@ def test_predictions_need_a_fit_and_its_features():
     net = make().fit(X, Y)
     with pytest.raises(ValueError, match="X has 3 features, but MGCENetClassifier is expecting 4"):
         net.predict(X[:, :3])
+    for margins in (0.5, np.zeros(3), np.zeros((3, 2)), np.zeros((3, 1, 3))):
+        with pytest.raises(ValueError, match=r"margins must have shape \(n, 3\), as decision"):
+            net.margins_to_proba(margins)
     with pytest.raises(ValueError, match="X must have the 4 features of the fit; got 3"):
         net.predict(torch.tensor(X[:, :3]))

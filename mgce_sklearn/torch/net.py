@@ -29,6 +29,7 @@ from skorch.dataset import Dataset, ValidSplit, get_len, unpack_data
 from skorch.history import History
 from skorch.utils import data_from_dataset, is_dataset, to_tensor
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mgce_sklearn import validation
 from mgce_sklearn.problem import class_factors
@@ -43,6 +44,11 @@ PARAMETER_RULES = {
     "q": validation.LOSS_PARAMETER,
     "lam": Rule(
         (Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number (try 1e-4)"
+    ),
+    "penalized": Rule(
+        (str, list, tuple),
+        lambda value: all(isinstance(each, str) for each in value),
+        "a pattern of names, such as '*weight', or a list of them",
     ),
     "gradient_clip": Rule(
         (Real, type(None)),
@@ -150,7 +156,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     compile : bool, default=False
         Whether to compile module and loss by `torch.compile`.
     **kwargs
-        Other parameters of `skorch.NeuralNet`, and those with prefixes.
+        Other parameters of `skorch.NeuralNet`, of which ``predict_nonlinearity`` plays no part, and
+        those with prefixes.
 
     Attributes
     ----------
@@ -299,7 +306,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCENetClassifier:
         self._check_parameters()
-        fresh = not (self.warm_start and self.initialized_)
+        fresh = not (self.warm_start and hasattr(self, "classes_"))
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
         if fresh:
             self.classes_ = np.unique(y)
@@ -463,6 +470,12 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             module.compile(**self.get_params_for("compile"))
         return module
 
+    def trim_for_prediction(self) -> None:
+        """Drop what only training needs. The criterion stays: it knows the probabilities."""
+        kept = self.criterion, self.criterion_
+        super().trim_for_prediction()
+        self.criterion, self.criterion_ = kept
+
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state.pop("learnt_from_", None)  # rows, while training
@@ -503,7 +516,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         options.setdefault("batch_size", self.batch_size)
         if options["batch_size"] == -1:
             options["batch_size"] = len(dataset)
-        if training and getattr(dataset, "y", dataset) is not None:
+        labelled = getattr(dataset, "y", dataset) is not None
+        if training and labelled and iterator in (batches, DataLoader):
             options.setdefault("shuffle", True)
         return iterator(dataset, **options)
 
@@ -535,7 +549,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         codes = torch.from_numpy(validation.check_labels(labels, self.classes_))
         weights = None
         if isinstance(X, Mapping) and WEIGHTS in X:
-            weights = torch.as_tensor(X[WEIGHTS]).to(margins.device, torch.float32)
+            weights = torch.as_tensor(X[WEIGHTS]).to(margins.device, self._dtype())
         return codes.to(margins.device), weights
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
@@ -685,8 +699,14 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             Of `decision_function`'s margins, what `predict_proba` returns.
         """
         check_is_fitted(self, "classes_")
-        margins = torch.as_tensor(np.asarray(margins))
-        if margins.dim() == 1:
+        margins, n_classes = torch.as_tensor(np.asarray(margins)), len(self.classes_)
+        expected = "(n,)" if n_classes == 2 else f"(n, {n_classes})"
+        if margins.shape[1:] != (() if n_classes == 2 else (n_classes,)) or margins.dim() == 0:
+            raise ValueError(
+                f"margins must have shape {expected}, as decision_function returns them; got "
+                f"{tuple(margins.shape)}."
+            )
+        if n_classes == 2:
             margins = torch.stack([torch.zeros_like(margins), margins], dim=1)
         return self.criterion_.proba(margins).numpy()
 
@@ -700,13 +720,13 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         total = total_weight = 0.0
         for batch in self.get_iterator(dataset):
             rows, labels = unpack_data(batch)
-            margins = self.evaluation_step(batch).double()
+            margins = self.evaluation_step(batch).cpu().double()
             codes, weights = self._targets(labels, rows, margins)
             loss = mgce_threshold(margins, self.criterion_.q)
             loss = loss - margins.gather(1, codes.unsqueeze(1)).squeeze(1)
             weights = torch.ones_like(loss) if weights is None else weights.double()
             if self.criterion_.weight is not None:
-                weights = weights * self.criterion_.weight[codes]
+                weights = weights * self.criterion_.weight.cpu()[codes]
             total += float((weights * loss).sum())
             total_weight += float(weights.sum())
         norm = sum(float(each.detach().abs().sum()) for each in self._penalized_parameters())
@@ -754,7 +774,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     def _check_features(self, X: Any, reset: bool) -> Any:
         """Return X: a finite float array of what is array-like, and what skorch takes as it is."""
         if reset:
-            vars(self).pop("n_features_in_", None)
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)
         if is_dataset(X) or (isinstance(X, Mapping) and not sp.issparse(X)):
             return X
         if not isinstance(X, Tensor):
