@@ -666,9 +666,7 @@ REFUSED = {
     ),
     "class_weight must be positive for every class": bad(class_weight={0: -1.0}),
     "Try a smaller learning rate": bad(optimizer=torch.optim.SGD, lr=1e30),
-    "The loss must stay finite.*Try a smaller lr": bad(
-        optimizer=torch.optim.SGD, lr=1e30, criterion=GCELoss
-    ),
+    "or clip the gradient": bad(optimizer=torch.optim.SGD, lr=1e30, criterion=GCELoss),
     "unexpected argument.*max_epoch": bad(max_epoch=3),
     "Input X contains NaN": lambda: make().fit(with_value(np.nan), Y),
     "Input X contains infinity": lambda: make().fit(with_value(np.inf), Y),
@@ -733,7 +731,7 @@ def test_predictions_need_a_fit_and_its_features():
     with pytest.raises(ValueError, match="X has 3 features, but MGCENetClassifier is expecting 4"):
         net.predict(X[:, :3])
     for margins in (0.5, np.zeros(3), np.zeros((3, 2)), np.zeros((3, 1, 3))):
-        with pytest.raises(ValueError, match=r"margins must have shape \(n, 3\), as decision"):
+        with pytest.raises(ValueError, match="margins must have a column for each class"):
             net.margins_to_proba(margins)
     with pytest.raises(ValueError, match="X must have the 4 features of the fit; got 3"):
         net.predict(torch.tensor(X[:, :3]))

@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import on_host
 from mgce_sklearn.problem import class_factors
+from mgce_sklearn.tensors.link import mgce_threshold, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
-from mgce_sklearn.torch.link import mgce_threshold, mgce_worst_case
 from mgce_sklearn.torch.losses import MarginLoss, MGCELoss
 from mgce_sklearn.validation import Rule
 
@@ -545,8 +546,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _targets(self, y: Any, X: Any, margins: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the positions of labels in ``classes_``, and weights, None for ones."""
-        labels = y.cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-        codes = torch.from_numpy(validation.check_labels(labels, self.classes_))
+        codes = torch.from_numpy(validation.check_labels(np.asarray(on_host(y)), self.classes_))
         weights = None
         if isinstance(X, Mapping) and WEIGHTS in X:
             weights = torch.as_tensor(X[WEIGHTS]).to(margins.device, self._dtype())
@@ -559,8 +559,6 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         with self._autocast():
             margins = self.infer(rows, **fit_params)
             loss = self.get_loss(margins, labels, X=rows, training=True)
-        if not bool(torch.isfinite(loss)):
-            raise ValueError(f"{DIVERGED} (lr={self.lr}, loss {loss.item()}).")
         if self.scaler_ is None:
             loss.backward()
         else:
@@ -699,16 +697,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             Of `decision_function`'s margins, what `predict_proba` returns.
         """
         check_is_fitted(self, "classes_")
-        margins, n_classes = torch.as_tensor(np.asarray(margins)), len(self.classes_)
-        expected = "(n,)" if n_classes == 2 else f"(n, {n_classes})"
-        if margins.shape[1:] != (() if n_classes == 2 else (n_classes,)) or margins.dim() == 0:
-            raise ValueError(
-                f"margins must have shape {expected}, as decision_function returns them; got "
-                f"{tuple(margins.shape)}."
-            )
-        if n_classes == 2:
-            margins = torch.stack([torch.zeros_like(margins), margins], dim=1)
-        return self.criterion_.proba(margins).numpy()
+        margins = validation.check_margins(on_host(margins), len(self.classes_))
+        return self.criterion_.proba(torch.as_tensor(margins)).numpy()
 
     def _margins(self, X: Any) -> Tensor:
         """Return margins (n, K) on the CPU."""
@@ -849,10 +839,6 @@ MODULE = (
     "a class, an instance or a function that makes a torch.nn.Module, from features (n, d) to "
     "margins (n, n_classes)"
 )
-DIVERGED = (
-    "The loss must stay finite; it did not in this epoch. Try a smaller lr, gradient_clip=1.0, or "
-    "features of a common scale"
-)
 
 
 def _check_margins(margins: Any, n_classes: int) -> None:
@@ -878,8 +864,7 @@ def _check_target(X: Any, y: Any) -> Array:
                 ) from None
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    y = y.cpu().numpy() if isinstance(y, Tensor) else y
-    y = column_or_1d(y, warn=True)
+    y = column_or_1d(on_host(y), warn=True)
     assert_all_finite(y, input_name="y")
     check_classification_targets(y)
     return y
