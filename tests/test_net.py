@@ -271,6 +271,16 @@ def test_a_weight_of_two_is_the_row_twice_and_zero_is_none():
     assert weighted.minimax_risk_ == pytest.approx(repeated.minimax_risk_, rel=1e-9)
 
 
+def normalized(n_features, n_classes):
+    return nn.Sequential(nn.BatchNorm1d(n_features), nn.Linear(n_features, n_classes)).double()
+
+
+def test_a_row_of_weight_zero_is_not_seen_by_normalisation():
+    counted = np.arange(len(Y)) % 3 > 0
+    weighted = full_batch(normalized).fit(X, NAMES, sample_weight=counted)
+    same(weighted, full_batch(normalized).fit(X[counted], NAMES[counted]), rtol=1e-9, atol=1e-12)
+
+
 def test_class_weights_are_sample_weights():
     factors = {"setosa": 1.0, "versicolor": 3.0, "virginica": 0.5}
     by_class = full_batch(class_weight=factors).fit(X, NAMES)
@@ -500,6 +510,7 @@ def test_callbacks_of_skorch(tmp_path, capsys):
         assert torch.equal(net.module_.state_dict()[name], value)  # the best, not the last
     saved = pickle.loads((tmp_path / "net.pkl").read_bytes())
     np.testing.assert_array_equal(saved.predict(X), net.predict(X))
+    assert not hasattr(saved, "learnt_from_")  # no rows in the file
 
 
 def test_rows_are_held_out_only_if_asked_for():

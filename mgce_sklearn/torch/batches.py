@@ -17,8 +17,8 @@ Array = np.ndarray[Any, Any]
 def batches(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options: Any) -> Any:
     """Return an iterable over batches (X, y), by slices if they give what a `DataLoader` would.
 
-    Slicing a hundred rows at once takes some ten microseconds, collating them one by one a
-    hundred times that.
+    A `DataLoader` fetches and collates rows one by one, which for small networks may take longer
+    than the step that learns from them.
 
     Parameters
     ----------
