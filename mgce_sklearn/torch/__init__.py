@@ -8,12 +8,14 @@ from mgce_sklearn.torch.losses import (
     MarginLoss,
     MGCELoss,
 )
+from mgce_sklearn.torch.net import MGCENetClassifier
 
 __all__ = [
     "FocalLoss",
     "GCELoss",
     "GenerativeCrossEntropyLoss",
     "MGCELoss",
+    "MGCENetClassifier",
     "MarginLoss",
     "mgce_proba",
     "mgce_threshold",

@@ -1,0 +1,748 @@
+"""MGCENetClassifier: what it learns, promises and refuses."""
+
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.optimize import linprog
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("skorch")
+
+from skorch.callbacks import (  # noqa: E402
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    ProgressBar,
+)
+from skorch.dataset import Dataset, ValidSplit  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.utils.data import DataLoader, Subset  # noqa: E402
+
+from mgce_sklearn import kernels  # noqa: E402
+from mgce_sklearn.torch import (  # noqa: E402
+    FocalLoss,
+    GCELoss,
+    GenerativeCrossEntropyLoss,
+    MGCELoss,
+    MGCENetClassifier,
+)
+from mgce_sklearn.torch.batches import TensorBatches, batches  # noqa: E402
+
+X, Y = load_iris(return_X_y=True)
+X = StandardScaler().fit_transform(X)
+NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
+X2, Y2 = X[50:], NAMES[50:]
+
+
+def network(n_features, n_classes, hidden=16, dropout=0.0):
+    return nn.Sequential(
+        nn.Linear(n_features, hidden),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, n_classes),
+    )
+
+
+def linear(n_features, n_classes):
+    return nn.Linear(n_features, n_classes)
+
+
+def double(n_features, n_classes):
+    return network(n_features, n_classes).double()
+
+
+def make(module=network, **options):
+    options = {"lr": 1e-2, "batch_size": 16, "max_epochs": 5, "random_state": 0} | options
+    return MGCENetClassifier(module, **options)
+
+
+def weights(net):
+    return np.concatenate([p.detach().numpy().ravel() for p in net.module_.parameters()])
+
+
+def same(a, b, rtol=0.0, atol=0.0):
+    np.testing.assert_allclose(weights(a), weights(b), rtol=rtol, atol=atol)
+
+
+# scikit-learn
+
+
+EXPECTED_TO_FAIL = {
+    "check_no_attributes_set_in_init": "skorch's constructor sets history_ and initialized_",
+    "check_do_not_raise_errors_in_init_or_set_params": "skorch's set_params builds callbacks",
+}
+
+
+# In double precision and with all rows in a batch weights equal repetitions.
+@pytest.mark.filterwarnings("ignore:.*set_params:UserWarning")  # skorch's, of wrong types
+@parametrize_with_checks(
+    [make(double, lr=0.05, batch_size=-1, max_epochs=20)],
+    expected_failed_checks=lambda estimator: EXPECTED_TO_FAIL,
+)
+def test_follows_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_predictions_agree_with_each_other():
+    for features, labels in ((X, NAMES), (X2, Y2)):
+        net = make().fit(features, labels)
+        margins, proba = net.decision_function(features), net.predict_proba(features)
+        assert (net.predict(features) == net.classes_[proba.argmax(axis=1)]).all()
+        np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+        np.testing.assert_allclose(net.margins_to_proba(margins), proba, atol=1e-6)
+        np.testing.assert_allclose(np.exp(net.predict_log_proba(features)), proba, atol=1e-6)
+        with torch.no_grad():
+            full = net.module_(torch.tensor(features, dtype=torch.float32)).numpy()
+        np.testing.assert_allclose(kernels.rule(full, net.q), proba, atol=1e-6)
+        worst = net.predict_worst_case_proba(features)
+        np.testing.assert_allclose(kernels.worst_case(full, net.q), worst, atol=1e-5)
+        if len(net.classes_) == 2:
+            np.testing.assert_allclose(margins, full[:, 1] - full[:, 0], atol=1e-6)
+        else:
+            np.testing.assert_array_equal(margins, full)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [NAMES, NAMES.astype(object), Y * 7 - 3, Y.astype(float), torch.tensor(Y), list(NAMES)],
+    ids=["strings", "objects", "gaps", "floats", "tensor", "list"],
+)
+def test_labels_of_any_type(labels):
+    net = make().fit(X, labels)
+    known = np.asarray(labels)
+    np.testing.assert_array_equal(net.classes_, np.unique(known))
+    assert np.mean(net.predict(X) == known) > 0.8
+    same(net, make().fit(X, Y))
+
+
+def test_booleans():
+    net = make().fit(X2, Y2 == "virginica")
+    assert net.predict(X2).dtype == bool
+    assert net.score(X2, Y2 == "virginica") > 0.8
+
+
+def test_features_of_any_container():
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abcd"))
+    reference = make().fit(X, Y)
+    single = torch.tensor(X, dtype=torch.float32)
+    for features in (X.astype(np.float32), single, torch.tensor(X), frame, X.tolist()):
+        net = make().fit(features, Y)
+        same(net, reference, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(net.predict(features), reference.predict(X))
+    assert list(make().fit(frame, Y).feature_names_in_) == list("abcd")
+
+
+def test_module_in_double_precision():
+    net = make(double).fit(X.astype(np.float32), Y)
+    assert net.predict_proba(X).dtype == np.float64
+
+
+class Embedded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(3, 3)
+
+    def forward(self, X):
+        return self.table(X[:, 0])
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, left, right):
+        return self.last(torch.cat([left, right], dim=1))
+
+
+def test_integers_mappings_and_data_sets():
+    codes = torch.tensor(Y)[:, None]
+    assert make(Embedded, lr=0.1, max_epochs=20).fit(codes, Y).score(codes, Y) == 1.0
+
+    parts = {"left": X[:, :1], "right": X[:, 1:]}
+    net = make(TwoInputs, lr=0.1).fit(parts, NAMES, sample_weight=np.arange(150.0))
+    assert net.score(parts, NAMES) > 0.8
+
+    single = X.astype(np.float32)
+    for rows in (Dataset(single, NAMES), Subset(Dataset(single, NAMES), np.arange(150))):
+        same(make(module__n_features=4).fit(rows), make().fit(X, NAMES))
+    tensors = torch.utils.data.TensorDataset(torch.tensor(single), torch.tensor(Y))
+    assert make(module__n_features=4, max_epochs=10).fit(tensors, Y).score(X, Y) > 0.8
+
+
+def test_lazy_layers_and_instances():
+    module = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 3))
+    net = make(module).fit(X, Y)
+    assert net.score(X, Y) > 0.7
+    assert not isinstance(net.module_[0], nn.LazyLinear)
+    assert isinstance(module[0], nn.LazyLinear)  # a copy was trained
+
+    module = network(4, 3)
+    before = deepcopy(module.state_dict())
+    first, second = make(module).fit(X, Y), make(module).fit(X, Y)
+    same(first, second)
+    same(first.fit(X, Y), second)
+    assert all((module.state_dict()[name] == value).all() for name, value in before.items())
+
+
+def test_pickling():
+    net = make(validation_fraction=0.2).fit(X, NAMES)
+    again = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+    assert again.minimax_risk_ == net.minimax_risk_
+    same(again.partial_fit(X, NAMES), net.partial_fit(X, NAMES))
+
+
+def test_trimmed_for_prediction():
+    net = make().fit(X, NAMES)
+    proba, worst = net.predict_proba(X), net.predict_worst_case_proba(X)
+    net.trim_for_prediction()
+    again = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(again.predict_proba(X), proba)
+    np.testing.assert_array_equal(again.predict_worst_case_proba(X), worst)
+
+
+def test_search_in_a_pipeline():
+    model = make_pipeline(StandardScaler(), make())
+    name = "mgcenetclassifier__"
+    grid = {name + "q": [0.0, 0.7], name + "lam": [0.0, 10.0], name + "module__hidden": [4, 16]}
+    search = GridSearchCV(model, grid, cv=3).fit(X, NAMES)
+    scores = search.cv_results_["mean_test_score"].reshape(2, 2, 2)  # lam, hidden, q
+    assert scores[0].max() > 0.8
+    assert (scores[1] < 0.5).all()  # all weights are zero at such a penalty
+
+
+def test_weights_are_routed():
+    with config_context(enable_metadata_routing=True):
+        net = make().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(net, {"q": [0.2]}, cv=2)
+        search.fit(X, NAMES, sample_weight=np.where(NAMES == "setosa", 1.0, 0.0) + (Y == 1))
+    assert set(search.predict(X)) == {"setosa", "versicolor"}
+
+
+# Losses and weights
+
+
+@pytest.mark.parametrize("q", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(
+    "criterion",
+    [MGCELoss, GCELoss, GenerativeCrossEntropyLoss, FocalLoss],
+    ids=lambda c: c.__name__,
+)
+def test_every_loss(criterion, q):
+    net = make(criterion=criterion, q=q, max_epochs=10).fit(X, NAMES)
+    assert net.score(X, NAMES) > 0.8
+    assert getattr(net.criterion_, "q", q) == q
+    margins = torch.tensor(net.decision_function(X))
+    np.testing.assert_allclose(net.predict_proba(X), net.criterion_.proba(margins), atol=1e-6)
+    assert hasattr(net, "minimax_risk_") == (criterion is MGCELoss)
+    assert hasattr(net, "predict_worst_case_proba") == (criterion is MGCELoss)
+
+
+def test_worst_case_belongs_to_mgce():
+    with pytest.raises(AttributeError, match="predict_worst_case_proba") as error:
+        _ = make(criterion=FocalLoss).predict_worst_case_proba
+    assert "that of MGCELoss; got criterion=FocalLoss" in str(error.value.__cause__)
+
+
+def full_batch(module=double, **options):
+    return make(module, batch_size=-1, iterator_train__shuffle=False, **options)
+
+
+def test_a_weight_of_two_is_the_row_twice_and_zero_is_none():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 4, len(Y))
+    weighted = full_batch().fit(X, NAMES, sample_weight=counts)
+    repeated = full_batch().fit(np.repeat(X, counts, axis=0), np.repeat(NAMES, counts))
+    same(weighted, repeated, rtol=1e-9, atol=1e-12)
+    assert weighted.minimax_risk_ == pytest.approx(repeated.minimax_risk_, rel=1e-9)
+
+
+def normalized(n_features, n_classes):
+    return nn.Sequential(nn.BatchNorm1d(n_features), nn.Linear(n_features, n_classes)).double()
+
+
+def test_a_row_of_weight_zero_is_not_seen_by_normalisation():
+    counted = np.arange(len(Y)) % 3 > 0
+    weighted = full_batch(normalized).fit(X, NAMES, sample_weight=counted)
+    same(weighted, full_batch(normalized).fit(X[counted], NAMES[counted]), rtol=1e-9, atol=1e-12)
+
+
+def test_class_weights_are_sample_weights():
+    factors = {"setosa": 1.0, "versicolor": 3.0, "virginica": 0.5}
+    by_class = full_batch(class_weight=factors).fit(X, NAMES)
+    by_row = full_batch().fit(X, NAMES, sample_weight=[factors[name] for name in NAMES])
+    same(by_class, by_row, rtol=1e-9, atol=1e-12)
+    assert by_class.minimax_risk_ == pytest.approx(by_row.minimax_risk_, rel=1e-9)
+    by_hand = full_batch(criterion__weight=torch.tensor([1.0, 3.0, 0.5])).fit(X, NAMES)
+    same(by_class, by_hand, rtol=1e-9, atol=1e-12)
+
+    some = slice(30, None)
+    balanced = full_batch(class_weight="balanced").fit(X[some], NAMES[some])
+    np.testing.assert_allclose(balanced.class_weight_, 120 / (3 * np.array([20, 50, 50])))
+
+
+# Penalty and bound
+
+
+def test_penalty_leaves_exact_zeros_where_it_is_put():
+    net = make(lam=0.3, max_epochs=20).fit(X, Y)
+    first, last = net.module_[0], net.module_[3]
+    assert (first.weight == 0.0).sum() > 10 and (last.weight == 0.0).sum() > 10
+    assert not (first.bias == 0.0).any()
+    only_last = make(lam=0.3, penalized="3.*").fit(X, Y).module_
+    assert not (only_last[0].weight == 0.0).any()
+    assert (only_last[3].weight == 0.0).any() and (only_last[3].bias == 0.0).any()
+    nothing = make().fit(X, Y).module_
+    assert not any((p == 0.0).any() for p in nothing.parameters())
+
+
+def test_one_step_is_the_proximal_step():
+    """θ ← S(θ - lr ∇, lr lam), with the learning rate of the parameter's group."""
+    options = {
+        "optimizer": torch.optim.SGD,
+        "optimizer__param_groups": [("*0.weight", {"lr": 0.5})],
+        "lr": 0.1,
+        "max_epochs": 1,
+    }
+    net = full_batch(lam=0.2, **options)
+    start = full_batch(**options)
+    start.n_features_in_, start.classes_ = 4, np.arange(3)
+    module = start.initialize().module_
+    margins = module(torch.tensor(X))
+    MGCELoss(0.7)(margins, torch.tensor(Y)).backward()
+    net.fit(X, Y)
+    for name, parameter in module.named_parameters():
+        lr = 0.5 if name == "0.weight" else 0.1
+        stepped = (parameter - lr * parameter.grad).detach().numpy()
+        threshold = lr * 0.2 if "weight" in name else 0.0
+        expected = np.sign(stepped) * np.maximum(np.abs(stepped) - threshold, 0.0)
+        found = dict(net.module_.named_parameters())[name].detach().numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def objective(net, features, labels, q, lam):
+    """The objective by the kernels, and the expected loss of the drawn rule."""
+    with torch.no_grad():
+        margins = net.module_(torch.tensor(features, dtype=torch.float32)).double().numpy()
+        norm = sum(float(p.abs().sum()) for n, p in net.module_.named_parameters() if "weight" in n)
+    own = margins[np.arange(len(labels)), labels]
+    proba = kernels.rule(margins, q)[np.arange(len(labels)), labels]
+    drawn = -np.log(proba) if q == 0.0 else (1.0 - proba**q) / q
+    return np.mean(kernels.threshold(margins, q) - own) + lam * norm, drawn.mean()
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("validation_fraction", [None, 0.3])
+def test_minimax_risk_is_the_objective_and_bounds_the_drawn_rule(q, validation_fraction):
+    kept = []
+
+    class Rows(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            kept.clear()
+
+        def on_epoch_end(self, net, dataset_train=None, **kwargs):
+            kept.append(getattr(dataset_train, "indices", np.arange(len(Y))))
+
+    net = make(
+        lambda n_features, n_classes: network(n_features, n_classes, dropout=0.5),
+        q=q,
+        lam=0.01,
+        validation_fraction=validation_fraction,
+        callbacks=[Rows()],
+    ).fit(X, Y)
+    rows = kept[-1]
+    assert len(rows) == (150 if validation_fraction is None else 105)
+    expected, drawn = objective(net, X[rows], Y[rows], q, 0.01)
+    assert net.minimax_risk_ == pytest.approx(expected, rel=1e-5)
+    assert drawn <= net.minimax_risk_
+    assert not hasattr(net.partial_fit(X, Y), "minimax_risk_")
+
+
+@pytest.mark.parametrize("max_epochs", [10, 500])
+def test_minimax_risk_bounds_every_distribution_of_its_set(max_epochs):
+    """The greatest expected loss of the rule over the set is found by a linear program.
+
+    It is over p(y | x) for the sample's x, whose means of onehot(y) ⊗ x are within lam of the
+    sample's, and of onehot(y) equal to them. It attains the bound once training has converged.
+    """
+    q, lam, n, n_classes = 0.5, 0.05, len(Y), 3
+    net = full_batch(
+        linear, optimizer=torch.optim.SGD, lr=0.5, lam=lam, q=q, max_epochs=max_epochs
+    ).fit(X, Y)
+    loss = (1.0 - net.predict_proba(X) ** q) / q
+    onehot = np.eye(n_classes)[Y].ravel()
+    means = np.vstack([np.kron(column, np.eye(n_classes)) for column in X.T]) / n
+    frequencies = np.kron(np.ones((1, n)), np.eye(n_classes)) / n
+    one_each = np.kron(np.eye(n), np.ones((1, n_classes)))
+    found = linprog(
+        -loss.ravel() / n,
+        A_ub=np.vstack([means, -means]),
+        b_ub=np.concatenate([lam + means @ onehot, lam - means @ onehot]),
+        A_eq=np.vstack([one_each, frequencies]),
+        b_eq=np.concatenate([np.ones(n), frequencies @ onehot]),
+    )
+    worst = -found.fun
+    assert loss.ravel() @ onehot / n < worst <= net.minimax_risk_ * (1.0 + 1e-6)
+    assert (worst > 0.9999 * net.minimax_risk_) == (max_epochs == 500)
+
+
+# Training
+
+
+class Gradients(Callback):
+    """Norms of the gradient that the optimizer gets."""
+
+    def initialize(self):
+        self.norms_ = []
+        return self
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        norms = [p.grad.norm() for _, p in named_parameters]
+        self.norms_.append(float(torch.stack(norms).norm()))
+
+
+def test_clipping_acts():
+    free, clipped = Gradients(), Gradients()
+    loose = make(callbacks=[free]).fit(100.0 * X, Y)
+    tight = make(callbacks=[clipped], gradient_clip=0.1).fit(100.0 * X, Y)
+    assert max(free.norms_) > 1.0
+    assert max(clipped.norms_) <= 0.1 * (1.0 + 1e-5)
+    assert not np.allclose(weights(loose), weights(tight))
+    # A step of plain descent is no longer than the learning rate times the norm.
+    options = {"optimizer": torch.optim.SGD, "lr": 1.0, "gradient_clip": 0.1}
+    net = full_batch(double, max_epochs=1, **options).fit(X, Y)
+    before = weights(net)
+    assert np.linalg.norm(weights(net.partial_fit(X, Y)) - before) <= 0.1 * (1.0 + 1e-5)
+
+
+def test_seeds_reproduce_and_leave_the_global_generator_alone():
+    options = {"module__dropout": 0.3, "validation_fraction": 0.2}
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = make(**options).fit(X, Y)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    same(first, make(**options).fit(X, Y))
+    assert first.history[:, "valid_loss"] == make(**options).fit(X, Y).history[:, "valid_loss"]
+    other = make(random_state=1, **options).fit(X, Y)
+    assert not np.allclose(weights(first), weights(other))
+
+    torch.manual_seed(3)
+    one = make(random_state=None).fit(X, Y)
+    torch.manual_seed(3)
+    same(one, make(random_state=None).fit(X, Y))
+    assert not np.allclose(weights(one), weights(make(random_state=None).fit(X, Y)))
+
+
+def test_partial_fit_goes_on_as_a_longer_fit_would():
+    options = {"module__dropout": 0.3, "lam": 0.01}
+    whole = make(max_epochs=3, **options).fit(X, NAMES)
+    parts = make(**options)
+    for _ in range(3):
+        parts.partial_fit(X, NAMES, classes=np.unique(NAMES))
+    same(whole, parts)
+    longer = make(max_epochs=4, **options).fit(X, NAMES)
+    same(whole.partial_fit(X, NAMES), longer)
+    assert len(whole.history) == 4
+
+    warm = make(max_epochs=2, warm_start=True, **options).fit(X, NAMES)
+    same(warm.fit(X, NAMES), longer)
+    warm.set_params(q=0.1).fit(X, NAMES)
+    assert warm.criterion_.q == 0.1 and len(warm.history) == 6
+
+
+def test_partial_fit_knows_classes_beforehand():
+    net = make()
+    for label in ("setosa", "virginica", "versicolor"):
+        net.partial_fit(X[label == NAMES], NAMES[label == NAMES], classes=np.unique(NAMES))
+    assert net.predict_proba(X).shape == (150, 3)
+    before = weights(net)
+    with pytest.raises(ValueError, match=r"y must hold labels among classes.*row 0 has 'rose'"):
+        net.partial_fit(X[:2], ["rose", "setosa"])
+    with pytest.raises(ValueError, match="classes must stay those of the first call"):
+        net.partial_fit(X, NAMES, classes=["a", "b", "c"])
+    np.testing.assert_array_equal(weights(net), before)
+    with pytest.raises(ValueError, match="needs all labels at once"):
+        make(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="classes must be given at the first call"):
+        make().partial_fit(X, Y)
+
+
+def test_callbacks_of_skorch(tmp_path, capsys):
+    net = make(
+        max_epochs=40,
+        lr=0.1,
+        validation_fraction=0.3,
+        callbacks=[
+            EpochScoring("neg_log_loss", name="log_loss", lower_is_better=False),
+            EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
+            EpochScoring("accuracy", name="uncached", use_caching=False, lower_is_better=False),
+            ProgressBar(),
+            LRScheduler(policy=torch.optim.lr_scheduler.ExponentialLR, gamma=0.5),
+            EarlyStopping(patience=3, load_best=True),
+            ("best", Checkpoint(dirname=tmp_path, load_best=True, f_pickle="net.pkl")),
+        ],
+        q=0.1,
+    ).fit(X, NAMES)
+    epochs = len(net.history)
+    assert epochs < 40
+    assert net.optimizer_.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**epochs)
+    assert net.history[-1, "valid_acc"] > 0.8  # labels are strings
+    assert net.history[-1, "uncached"] == net.history[-1, "valid_acc"]
+    assert net.history[-1, "train_acc"] > 0.8
+    assert "it/s" in capsys.readouterr().err  # the progress bar
+
+    for name, value in torch.load(tmp_path / "params.pt").items():
+        assert torch.equal(net.module_.state_dict()[name], value)  # the best, not the last
+    saved = pickle.loads((tmp_path / "net.pkl").read_bytes())
+    np.testing.assert_array_equal(saved.predict(X), net.predict(X))
+    assert not hasattr(saved, "learnt_from_")  # no rows in the file
+
+
+def test_rows_are_held_out_only_if_asked_for():
+    seen = []
+
+    class Sizes(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+            seen.append((len(dataset_train), dataset_valid and len(dataset_valid)))
+
+    make(max_epochs=1, callbacks=[Sizes()]).fit(X, NAMES)
+    make(max_epochs=1, callbacks=[Sizes()], validation_fraction=0.2).fit(X, NAMES)
+    make(max_epochs=1, callbacks=[Sizes()], train_split=ValidSplit(3)).fit(X, NAMES)
+    assert seen == [(150, None), (120, 30), (100, 50)]
+
+
+@pytest.mark.parametrize("amp", ["bfloat16", "float16"])
+def test_mixed_precision_on_a_cpu(amp):
+    kinds = set()
+
+    class Kinds(Callback):
+        def on_batch_end(self, net, y_pred=None, **kwargs):
+            kinds.add(y_pred.dtype)
+
+    net = make(amp=amp, callbacks=[Kinds()], max_epochs=10, validation_fraction=0.2)
+    net.fit(X, NAMES)
+    assert kinds == {getattr(torch, amp)}
+    assert net.score(X, NAMES) > 0.8
+    assert net.decision_function(X).dtype == np.float32
+    assert all(p.dtype == torch.float32 for p in net.module_.parameters())
+    np.testing.assert_allclose(net.predict_proba(X).sum(axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("amp", [None, "float16"])
+def test_on_a_gpu(amp):
+    net = make(device="cuda", amp=amp, gradient_clip=1.0, lam=1e-3, max_epochs=10)
+    before = torch.cuda.get_rng_state()
+    net.fit(X, NAMES)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert net.score(X, NAMES) > 0.8
+    again = clone(net).fit(torch.tensor(X, device="cuda"), NAMES)
+    np.testing.assert_allclose(again.predict_proba(X), net.predict_proba(X), atol=1e-3)
+
+
+def test_compiled():
+    """Without generated code, which takes most of a minute: what there is to get wrong is ours."""
+    net = make(compile=True, compile__backend="eager", lam=0.01, penalized="3.weight")
+    net.fit(X, NAMES)
+    assert net.module_._compiled_call_impl is not None
+    same(net, make(lam=0.01, penalized="3.weight").fit(X, NAMES), rtol=1e-5, atol=1e-6)
+    assert hasattr(net, "minimax_risk_")
+    again = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(again.predict(X), net.predict(X))
+
+
+# Batches
+
+
+def test_batches_are_those_of_a_loader():
+    rows = {"a": X, "b": torch.tensor(X)}
+    for dataset in (Dataset(rows, Y), Subset(Subset(Dataset(rows, Y), range(100)), [5, 90, 3])):
+        sliced = batches(dataset, batch_size=64)
+        assert isinstance(sliced, TensorBatches)
+        loader = DataLoader(dataset, batch_size=64)
+        assert len(sliced) == len(loader)
+        for (left, y_left), (right, y_right) in zip(sliced, loader, strict=True):
+            np.testing.assert_array_equal(y_left, y_right)
+            for name in rows:
+                np.testing.assert_array_equal(left[name], right[name])
+
+
+def test_shuffled_batches_hold_every_row_once_in_another_order():
+    shuffled = batches(Dataset(X, np.arange(150)), batch_size=40, shuffle=True)
+    first, second = (np.concatenate([y for _, y in shuffled]) for _ in range(2))
+    assert (np.sort(first) == np.arange(150)).all() and (np.sort(second) == np.arange(150)).all()
+    assert (first != second).any()
+
+
+def test_a_loader_is_taken_where_slices_will_not_do():
+    class Doubled(Dataset):
+        def transform(self, X, y):
+            return 2.0 * X, y
+
+    assert isinstance(batches(Doubled(X, Y)), DataLoader)
+    assert isinstance(batches(Dataset(X, Y), drop_last=True), DataLoader)
+    net = make(iterator_train=DataLoader, iterator_valid=DataLoader).fit(X, NAMES)
+    assert net.score(X, NAMES) > 0.8
+    rows = np.random.default_rng(0).permutation(150)  # and no order by class
+    unshuffled = {"iterator_train__shuffle": False}
+    same(
+        make(iterator_train=DataLoader, **unshuffled).fit(X[rows], NAMES[rows]),
+        make(**unshuffled).fit(X[rows], NAMES[rows]),
+    )
+
+
+def test_rows_without_labels_keep_their_order():
+    net = make().fit(X, NAMES)
+    margins = net.forward(X, training=True).detach()  # no dropout here
+    np.testing.assert_allclose(margins.numpy(), net.decision_function(X), atol=1e-6)
+
+
+# What is refused
+
+
+def bad(**options):
+    return lambda: make(**options).fit(X, Y)
+
+
+def with_value(value):
+    changed = X.copy()
+    changed[3, 1] = value
+    return changed
+
+
+class OneOutput(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 1)
+
+
+class Unlabelled(torch.utils.data.Dataset):
+    def __len__(self):
+        return 150
+
+
+class Pair(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
+REFUSED = {
+    r"q must be a number in \[0, 1\].*got 1.5": bad(q=1.5),
+    "q must be a number.*'half'": bad(q="half"),
+    "lam must be a non-negative, finite number.*got -1": bad(lam=-1.0),
+    "lam must be a non-negative.*got nan": bad(lam=float("nan")),
+    "gradient_clip must be a positive.*got 0": bad(gradient_clip=0),
+    "amp must be 'bfloat16', 'float16' or None; got 'half'": bad(amp="half"),
+    "validation_fraction must be a fraction.*got 2": bad(validation_fraction=2),
+    "validation_fraction must be None if train_split": bad(
+        validation_fraction=0.1, train_split=ValidSplit(3)
+    ),
+    "lr must be a positive.*got 0": bad(lr=0),
+    "max_epochs must be a positive integer; got 0": bad(max_epochs=0),
+    "batch_size must be a positive integer, or -1": bad(batch_size=0),
+    "penalized must match the name of a parameter; 'head' matches none of": bad(
+        lam=0.1, penalized="head"
+    ),
+    "penalized must be a pattern of names.*got 3": bad(penalized=3),
+    "module must be a class, an instance or a function.*got 3": bad(module=3),
+    "module must be a class, an instance or a function.*got <class 'dict'>": bad(module=dict),
+    "module must be a class, an instance or a function.*returned 7": bad(module=lambda: 7),
+    r"module must return margins of shape \(n, 3\).*got \(16, 1\). Give its last": bad(
+        module=OneOutput
+    ),
+    r"module must return margins of shape \(n, 3\).*got tuple": bad(module=Pair),
+    "criterion must be a subclass of MarginLoss.*CrossEntropyLoss": bad(
+        criterion=nn.CrossEntropyLoss
+    ),
+    r"criterion must be a subclass of MarginLoss.*MGCELoss\(q=0.7\)": bad(criterion=MGCELoss()),
+    "class_weight must be None if criterion__weight": bad(
+        class_weight="balanced", criterion__weight=torch.ones(3)
+    ),
+    "class_weight must be positive for every class": bad(class_weight={0: -1.0}),
+    "Try a smaller learning rate": bad(optimizer=torch.optim.SGD, lr=1e30),
+    "or clip the gradient": bad(optimizer=torch.optim.SGD, lr=1e30, criterion=GCELoss),
+    "unexpected argument.*max_epoch": bad(max_epoch=3),
+    "Input X contains NaN": lambda: make().fit(with_value(np.nan), Y),
+    "Input X contains infinity": lambda: make().fit(with_value(np.inf), Y),
+    "X must be finite": lambda: make().fit(torch.tensor(with_value(np.nan)), Y),
+    r"X must have rows.*got \(0, 4\)": lambda: make().fit(torch.ones(0, 4), []),
+    r"X must have rows.*got \(150,\)": lambda: make().fit(torch.ones(150), Y),
+    "Found array with 0 sample": lambda: make().fit(X[:0], Y[:0]),
+    "Expected 2D array": lambda: make().fit(X[:, 0], Y),
+    "Sparse data was passed": lambda: make().fit(sp.dok_array(X), Y),
+    "y must have a label for each row of X, 150 of them; got 149": lambda: make().fit(X, Y[1:]),
+    "requires y to be passed": lambda: make().fit(X),
+    "Input y contains NaN": lambda: make().fit(X, np.where(Y == 0, np.nan, Y)),
+    "Unknown label type: continuous": lambda: make().fit(X, X[:, 0]),
+    "y must have at least 2 classes.*got 1 class": lambda: make().fit(X[:50], Y[:50]),
+    "positive weight; got 1 class": lambda: make().fit(X, Y, sample_weight=Y == 0),
+    "row 0 has -1.0": lambda: make().fit(X, Y, sample_weight=-np.ones(150)),
+    "sample_weight must have one weight per row": lambda: make().fit(X, Y, sample_weight=[1.0]),
+    "sample_weight must be None if X is a Dataset": lambda: make().fit(
+        Dataset(X, Y), sample_weight=np.ones(150)
+    ),
+    "y must be given if X is a Dataset": lambda: make().fit(Unlabelled()),
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_refused_in_a_sentence(sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        REFUSED[sentence]()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_absent_device():
+    with pytest.raises(ValueError, match="device='cuda' needs a GPU, and PyTorch finds none"):
+        make(device="cuda").fit(X, Y)
+
+
+def test_an_estimator_stays_as_it_was():
+    net = make(optimizer=torch.optim.SGD, lr=0.1, optimizer__momentum=0.9).fit(X, NAMES)
+    before, proba, epochs = dict(vars(net)), net.predict_proba(X), len(net.history)
+    for options in ({"lr": 1e30}, {"q": 2.0}):
+        net.set_params(**options)
+        for learn in (net.fit, net.partial_fit):
+            with pytest.raises(ValueError):
+                learn(X, NAMES)
+        net.set_params(**{name: before[name] for name in options})
+        assert {k for k in vars(net)} == set(before)
+        assert len(net.history) == epochs
+        np.testing.assert_array_equal(net.predict_proba(X), proba)
+    same(
+        net.partial_fit(X, NAMES),
+        make(optimizer=torch.optim.SGD, lr=0.1, optimizer__momentum=0.9, max_epochs=6).fit(
+            X, NAMES
+        ),
+    )
+
+
+def test_predictions_need_a_fit_and_its_features():
+    for method in ("predict", "predict_proba", "decision_function", "margins_to_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(make(), method)(X)
+    net = make().fit(X, Y)
+    with pytest.raises(ValueError, match="X has 3 features, but MGCENetClassifier is expecting 4"):
+        net.predict(X[:, :3])
+    for margins in (0.5, np.zeros(3), np.zeros((3, 2)), np.zeros((3, 1, 3))):
+        with pytest.raises(ValueError, match="margins must have a column for each class"):
+            net.margins_to_proba(margins)
+    with pytest.raises(ValueError, match="X must have the 4 features of the fit; got 3"):
+        net.predict(torch.tensor(X[:, :3]))
