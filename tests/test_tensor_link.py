@@ -14,6 +14,14 @@ Q = [0.0, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 FUNCTIONS = [mgce_threshold, mgce_proba, mgce_worst_case]
 
 
+def test_steps_on_tensors_leave_what_is_no_number_for_the_check():
+    margins = torch.tensor([[0.0, torch.nan, 1.0], [0.0, torch.inf, 1.0], [0.0, 1.0, 2.0]])
+    for q in Q:
+        psi, proba = newton(margins, q)
+        assert psi.isnan().tolist() == [True, True, False]
+        assert proba.isnan().all(dim=-1).tolist() == [True, True, False]
+
+
 def normal(*shape, scale=3.0, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(*shape, generator=generator, dtype=dtype)
