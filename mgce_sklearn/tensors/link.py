@@ -290,8 +290,7 @@ def power(difference: Tensor, q: float, exponent: float) -> Tensor:
     if q == 0.0:
         return torch.exp(exponent * difference)
     z_less_1 = q * difference
-    inside = z_less_1 > -1.0
+    outside = z_less_1 <= -1.0
     # Off the support the logarithm is taken of 1, so that no derivative there is infinite.
-    log_rule = torch.log1p(torch.where(inside, z_less_1, 0.0)) / q
-    # NaN is not off the support.
-    return torch.where(inside | difference.isnan(), torch.exp(exponent * log_rule), 0.0)
+    log_rule = torch.log1p(torch.where(outside, 0.0, z_less_1)) / q
+    return torch.where(outside, 0.0, torch.exp(exponent * log_rule))
