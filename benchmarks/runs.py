@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,21 +186,23 @@ def carry_out(
     Networks for the sets ``calibrated`` have a second row, after piecewise temperature scaling.
     """
     record = Record(options.csv)
-    if options.pilot_epochs is None:
-        runs = plan(options, options.epochs)
+    learn = partial(_train_all, train, record, options.jobs, calibrated)
+    if options.print_only:
+        pass
+    elif options.pilot_epochs is None:
+        learn(plan(options, options.epochs))
     else:
-        _train_all(plan(options, options.pilot_epochs), train, record, options.jobs, calibrated)
-        runs = finalists(record, options)
-    _train_all(runs, train, record, options.jobs, calibrated)
+        learn(plan(options, options.pilot_epochs))
+        learn(finalists(record, options))
     print("\n".join(table(record, options, calibrated)))
 
 
 def _train_all(
-    runs: list[Run],
     train: Callable[[Run], Trained],
     record: Record,
     jobs: int,
     calibrated: Collection[str],
+    runs: list[Run],
 ) -> None:
     todo = [run for run in runs if run not in record.rows]
     print(f"{len(runs) - len(todo)} of {len(runs)} runs are on record.", flush=True)
@@ -248,10 +251,11 @@ def measure(model: Any, trained: Trained) -> Measured:
 
 @dataclass(frozen=True)
 class Cell:
-    """A method at a noise: its chosen runs, one a seed."""
+    """A method at a noise: its chosen runs, one a seed, and among how many each was chosen."""
 
     runs: list[Run]
     measured: list[Measured]
+    n_candidates: list[int]
 
     def percent(self, name: str) -> tuple[float, float]:
         """Return mean and standard deviation (n - 1) of a share, in percent."""
@@ -265,7 +269,7 @@ def chosen(
     """Return the run of best validation accuracy of each seed that has any."""
     name = method.removesuffix(CALIBRATED)
     suffix = method[len(name) :]
-    cell = Cell([], [])
+    cell = Cell([], [], [])
     for seed in options.seeds:
         runs = [
             Run(data, loss + suffix, q, lam, noise, seed, options.epochs)
@@ -277,12 +281,13 @@ def chosen(
             best = max(runs, key=lambda run: record.rows[run].validation_accuracy)
             cell.runs.append(best)
             cell.measured.append(record.rows[best])
+            cell.n_candidates.append(len(runs))
     return cell
 
 
 HEADER = (
     "| data | noise | method | seeds | accuracy % | published | difference / their deviation "
-    "| ECE % | published | SCE % | log loss | Brier | beta, lam chosen |"
+    "| ECE % | published | SCE % | log loss | Brier | beta, lam (chosen among) |"
 )
 
 
@@ -322,14 +327,14 @@ def _line(data: str, method: str, noise: float, cell: Cell) -> str:
         f"{cell.percent('static_calibration_error')[0]:.2f}",
         f"{np.mean([measured.log_loss for measured in cell.measured]):.3f}",
         f"{np.mean([measured.brier for measured in cell.measured]):.3f}",
-        "; ".join(_settings(run) for run in cell.runs),
+        "; ".join(map(_settings, cell.runs, cell.n_candidates)),
     ]
     return "| " + " | ".join(columns) + " |"
 
 
-def _settings(run: Run) -> str:
+def _settings(run: Run, n_candidates: int) -> str:
     beta = "∞" if run.q == 0.0 else f"{1.0 / run.q:.3g}"
-    return f"{beta}, {run.lam:g}"
+    return f"{beta}, {run.lam:g} ({n_candidates})"
 
 
 def common_parser(description: str, sets: Collection[str], csv: Path) -> argparse.ArgumentParser:
@@ -350,6 +355,7 @@ def common_parser(description: str, sets: Collection[str], csv: Path) -> argpars
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--csv", type=Path, default=csv, help="the record, also of earlier runs")
+    parser.add_argument("--print-only", action="store_true", help="train nothing, print the table")
     parser.add_argument("--quick", action="store_true", help="a small part, nothing kept")
     return parser
 
