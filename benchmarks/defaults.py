@@ -20,6 +20,7 @@ import numpy as np
 from datasets import Split, split
 
 from mgce_sklearn import MGCEClassifierCV, kernels, mgce_path
+from mgce_sklearn.metrics import expected_calibration_error
 
 Array = np.ndarray[Any, Any]
 
@@ -51,22 +52,16 @@ class Measured(NamedTuple):
     cv_error: Array  # standard error of cv_accuracy
 
 
-def calibration_error(proba: Array, y: Array) -> float:
-    """Return the mean of |confidence - accuracy| over 15 equal bins of confidence."""
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == y
-    bins = np.minimum((15 * confidence).astype(int), 14)
-    return float(np.abs(np.bincount(bins, confidence - right)).sum() / len(y))
-
-
 def judge(margins: Array, q: float, y: Array) -> tuple[float, float, float]:
     """Return accuracy, log loss of the worst case (probabilities floored at 1e-6), and ECE."""
     if margins.shape[1] == 1:
         margins = np.hstack([np.zeros_like(margins), margins])
+    n_classes = margins.shape[1]
     likelihood = kernels.worst_case(margins, q)[np.arange(len(y)), y]
     return (
         np.mean(margins.argmax(axis=1) == y),
         -np.log(np.maximum(likelihood, 1e-6)).mean(),
-        calibration_error(kernels.rule(margins, q), y),
+        expected_calibration_error(y, kernels.rule(margins, q), labels=np.arange(n_classes)),
     )
 
 

@@ -12,8 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import bounds, kernels, validation
+from mgce_sklearn.arrays import is_tensor, namespace, on_host
 from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
 from mgce_sklearn.design import Design
+from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
 from mgce_sklearn.solvers import Start, certificate
@@ -38,9 +40,13 @@ PARAMETER_RULES = {
     "delta": validation.PROBABILITY,
     "feature_range": validation.PAIR,
     "warm_start": validation.SWITCH,
+    "feature_map": validation.FEATURE_MAP,
     **SETTING_RULES,
 }
 
+
+# Precisions of X that are kept.
+NUMBERS = [np.float64, np.float32]
 
 DECISION = validation.one_of(bounds.RULES)
 
@@ -118,6 +124,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         range of these rows.
     warm_start : bool, default=False
         Whether to start from the coefficients of the previous fit, if they fit.
+    feature_map : transformer, torch.nn.Module, callable or None, default=None
+        What makes the features of the linear model from X. A transformer of scikit-learn is
+        cloned and fitted with the model. A network is taken as it is, and applied in evaluation
+        mode to some rows at a time on the device of its parameters, where the fit then takes
+        place; so is a function of rows that returns an array or a tensor (rows, features). Text,
+        images or frames are as good an X as what the map takes.
     random_state : int, RandomState instance or None, default=None
         Decides the order in which "sgd" reads the rows. The other solvers, and `partial_fit`,
         leave nothing to chance.
@@ -146,8 +158,10 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         Number of iterations; after `partial_fit` the number of its steps.
     solver_ : str
         Name of the solver used; "partial_fit" after that.
+    feature_map_ : object
+        The map used, if there is a ``feature_map``: a transformer's fitted clone.
     n_features_in_ : int
-        Number of features seen in ``fit``.
+        Number of columns of X seen in ``fit``, before the ``feature_map``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had string column names.
 
@@ -157,6 +171,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     the decision that the worst distribution cannot exploit. ``predict_worst_case_proba``
     returns p*, the distribution that attains the worst case and that the convex loss is
     proper for. At q = 0 both are the softmax of the margins.
+
+    X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
+    same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64; margins
+    and probabilities of tensors are tensors on their device. What is learnt is in ndarrays all
+    the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify` and
+    `partial_fit` bring tensors to the host.
 
     Widths by rule follow the scale of the features, so rescaling a column, and its range if
     given, changes neither predictions nor risk. A feature never seen with a class gets the
@@ -204,6 +224,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         delta: float = 0.05,
         feature_range: Any = None,
         warm_start: bool = False,
+        feature_map: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -218,6 +239,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.delta = delta
         self.feature_range = feature_range
         self.warm_start = warm_start
+        self.feature_map = feature_map
         self.random_state = random_state
         self.verbose = verbose
 
@@ -258,7 +280,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCEClassifier:
         validation.check_all(vars(self), PARAMETER_RULES)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+        X, y = self._read(X, y, reset=True)
         problem = self._problem(X, y, sample_weight, self.fit_intercept)
         settings = Settings.of(self)
         # A fit is a path of one point.
@@ -324,9 +346,14 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         stream = deepcopy(getattr(self, "_stream", None))
         known = getattr(self, "classes_", None)
         classes = validation.check_classes(classes, known, begun=stream is not None)
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=stream is None
-        )
+        if self.feature_map is not None and hasattr(self.feature_map, "transform"):
+            # Fitted to one portion it would be another map for the next.
+            raise ValueError(
+                "feature_map must be None or a function of rows for partial_fit; got a "
+                "transformer. Fit it first, and give its method transform."
+            )
+        X, y = self._read(X, y, reset=stream is None)
+        X = on_host(X)
         codes = validation.check_labels(y, classes)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
@@ -381,9 +408,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-        )
+        X, y = self._read(X, y, reset=False)
         problem = self._problem(X, y, sample_weight, self._has_intercept())
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
@@ -392,6 +417,26 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             )
         value, dual_value = certificate(problem.objective(self.q, self.lam), self._coefficients())
         return Certificate(value, max(0.0, value - dual_value))
+
+    def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
+        """Return the features and the labels of rows, checked; with ``reset`` to learn from."""
+        if self.feature_map is None and not is_tensor(X):
+            return validate_data(
+                self, X, on_host(y), accept_sparse="csr", dtype=NUMBERS, reset=reset
+            )
+        y = validation.check_tensor_labels(y, len_of(X))
+        if self.feature_map is not None and reset:
+            self.feature_map_ = fit_feature_map(self.feature_map, X, y)
+        return self._features(X, reset), y
+
+    def _features(self, X: Any, reset: bool = False) -> Any:
+        """Return what the linear model sees of rows: an ndarray, a CSR matrix or a tensor."""
+        if self.feature_map is None and not is_tensor(X):
+            return validate_data(self, X, accept_sparse="csr", dtype=NUMBERS, reset=reset)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        if self.feature_map is None:
+            return validation.check_tensor("X", X)
+        return apply_feature_map(self.feature_map_, X)
 
     def _problem(self, X: Any, y: Array, sample_weight: Any, fit_intercept: bool) -> Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
@@ -418,7 +463,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     def _has_intercept(self) -> bool:
         """Tell whether the present coefficients include one, whatever the parameter says now."""
-        return self.uncertainty_set_.tau.shape[1] > self.n_features_in_
+        return self.uncertainty_set_.tau.shape[1] > self.coef_.shape[1]
 
     def _previous(self, problem: Problem) -> Array | None:
         """Return the coefficients to start from, in the solver's shape, or None."""
@@ -427,15 +472,17 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         previous = self._coefficients()
         shape = (n_coefficient_rows(len(problem.classes)), problem.design.n_features)
         fits = previous.shape == shape
+        previous = problem.design.put(previous)
         return previous if fits and np.array_equal(self.classes_, problem.classes) else None
 
     def _adopt(self, problem: Problem, point: PathPoint) -> MGCEClassifier:
         """Take over a solution: coefficients in the precision of X, and the risk of these."""
-        coef = point.result.coef.astype(problem.design.X.dtype)
+        design = problem.design
+        coef = design.fetch(point.result.coef).astype(design.precision)
         risk = point.result.value
         if coef.dtype != np.float64:
-            risk = point.objective.value(coef.astype(np.float64))
-        self.coef_, self.intercept_ = problem.design.split(coef)
+            risk = point.objective.value(design.put(coef.astype(np.float64)))
+        self.coef_, self.intercept_ = design.split(coef)
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
         self.n_iter_ = point.result.n_iter
@@ -443,8 +490,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.uncertainty_set_ = problem.uncertainty(point.lam)
         self._lam = problem.width.factor(point.lam)
         self._moments = problem.moments
-        self.n_features_in_ = problem.design.X.shape[1]
-        self._rows = problem.design
+        if self.feature_map is None:
+            self.n_features_in_ = design.X.shape[1]
+        self._rows = design
         vars(self).pop("_stream", None)
         return self
 
@@ -453,18 +501,29 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         return self._margins_of(self._checked(X))
 
     def _checked(self, X: Any) -> Any:
-        """Return rows to predict as an array or CSR matrix."""
+        """Return the features of rows to predict."""
         check_is_fitted(self)
-        return validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-        )
+        return self._features(X)
 
     def _margins_of(self, X: Any) -> Array:
+        if is_tensor(X):
+            return self._tensor_margins_of(X)
         # ndarray on the left keeps sparse products dense and of shape (C, n).
         scores = (X @ self.coef_.T).T + self.intercept_[:, np.newaxis]
         if len(self.classes_) == 2:
             scores = np.vstack([np.zeros_like(scores), scores])
         return scores.T
+
+    def _tensor_margins_of(self, X: Any) -> Any:
+        arrays = namespace(X)
+        coef, intercept = (
+            arrays.as_tensor(part, dtype=X.dtype, device=X.device)
+            for part in (self.coef_, self.intercept_)
+        )
+        scores = X @ coef.T + intercept
+        if len(self.classes_) == 2:
+            scores = arrays.concatenate([arrays.zeros_like(scores), scores], axis=1)
+        return scores
 
     def decision_function(self, X: Any) -> Array:
         """Compute margins.
@@ -479,7 +538,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
         """
         margins = self._margins(X)
-        return margins[:, 1] if len(self.classes_) == 2 else np.ascontiguousarray(margins)
+        if len(self.classes_) == 2:
+            return margins[:, 1]
+        return margins if is_tensor(margins) else np.ascontiguousarray(margins)
 
     def predict(self, X: Any) -> Array:
         """Predict the class of largest margin, the most probable one under the rule.
@@ -493,7 +554,23 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
         """
         best = self._margins(X).argmax(axis=1)
-        return self.classes_[best]
+        return self.classes_[on_host(best)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy of `predict`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        y : array-like or Tensor of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, on_host(y), sample_weight)
 
     def predict_proba(self, X: Any) -> Array:
         r"""Compute the minimax rule, :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
@@ -507,7 +584,38 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities in [0, 1], exactly 0 for classes off the support when q > 0.
         """
-        return kernels.rule(self._margins(X), float(self.q))
+        return self.margins_to_proba(self._margins(X))
+
+    def margins_to_proba(self, margins: Any) -> Array:
+        r"""Compute the minimax rule of margins: the link of `predict_proba`.
+
+        What rescales margins, as `mgce_sklearn.calibration` does, returns to probabilities
+        through it.
+
+        Parameters
+        ----------
+        margins : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+            As `decision_function` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another, or with the first row that has NaN or +inf.
+        """
+        check_is_fitted(self)
+        if not is_tensor(margins):
+            margins = validation.check_margins(margins, len(self.classes_))
+            return kernels.rule(margins, float(self.q))
+        from mgce_sklearn.tensors.link import mgce_proba
+
+        if margins.dim() == 1:
+            margins = namespace(margins).stack([namespace(margins).zeros_like(margins), margins], 1)
+        return mgce_proba(margins, float(self.q))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the logarithm of `predict_proba`; -inf where it is 0.
@@ -520,8 +628,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, n_classes)
         """
+        proba = self.predict_proba(X)
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return namespace(proba).log(proba)
 
     def predict_worst_case_proba(self, X: Any) -> Array:
         r"""Compute the worst-case distribution, :math:`p^*_k \propto h_k^{1-q}`.
@@ -535,7 +644,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities on the support of the rule; uniform there at q = 1.
         """
-        return kernels.worst_case(self._margins(X), float(self.q))
+        margins, q = self._margins(X), float(self.q)
+        if not is_tensor(margins):
+            return kernels.worst_case(margins, q)
+        from mgce_sklearn.tensors.link import mgce_worst_case
+
+        return mgce_worst_case(margins, q)
 
     def error_bounds(
         self,
@@ -617,7 +731,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """
         DECISION.check("rule", rule)
         validation.TOLERANCE.check("tol", tol)
-        X = self._checked(X)
+        X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
@@ -724,9 +838,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """
         DECISION.check("rule", rule)
         validation.PROBABILITY.check("delta", delta)
-        X = self._checked(X)
+        X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
-        rows = self._training_rows()
+        rows = self._training_rows().on_host()
         validation.check_held_out(X, rows.X)
         feature_range = validation.check_feature_range(
             self.feature_range, rows.X, rows.sample_weight

@@ -1,8 +1,9 @@
 """The design: rows of features behind one interface, dense or sparse.
 
-This is the only module that knows how X is stored. Everything above asks for margins
-(X times coefficients), for adjoints (weighted means of something per row, times x), or for
-a block of rows, and gets float64 whatever the storage.
+This is the only module that knows how X is stored, save that rows in a tensor have a design of
+their own, `tensors.design`. Everything above asks for margins (X times coefficients), for adjoints
+(weighted means of something per row, times x), or for a block of rows, and gets float64 whatever
+the storage. Arrays that go with the rows come from the design as well, and are where these are.
 
 The intercept is a feature like the others, constant 1 and last; it is never stored.
 """
@@ -10,12 +11,17 @@ The intercept is a feature like the others, constant 1 and last; it is never sto
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+
+from mgce_sklearn.kernels import barrier
+from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.parallel import RowTeam, row_team
 
 Array = np.ndarray[Any, Any]
 
@@ -24,6 +30,10 @@ ROWS_AT_A_TIME = 8192
 
 # Numbers that a block of rows has in an array (K, rows), of which there may be a dozen.
 NUMBERS_AT_A_TIME = 2**15
+
+# Numbers of a block's features: few enough for the second cache, where they are read for the
+# margins and again for the sums.
+CACHED_FEATURES = 2**16
 
 ALL_ROWS = slice(None)
 
@@ -64,6 +74,57 @@ class Design:
     def weights(self) -> Array:
         """Weights of a mean over rows: they sum to 1."""
         return self.sample_weight / self.total_weight
+
+    def on_host(self) -> Design:
+        """Return the same rows in numpy's arrays."""
+        return self
+
+    @property
+    def precision(self) -> np.dtype:
+        """The type of the numbers of X."""
+        return self.X.dtype
+
+    def empty(self, *shape: int) -> Array:
+        """Return an array to be written to, where the rows are."""
+        return np.empty(shape)
+
+    def zeros(self, *shape: int) -> Array:
+        """Return zeros, where the rows are."""
+        return np.zeros(shape)
+
+    def put(self, array: Array) -> Array:
+        """Return numbers as float64, where the rows are."""
+        return array
+
+    def put_codes(self, codes: Array) -> Array:
+        """Return classes as indices, where the rows are."""
+        return codes
+
+    def fetch(self, array: Array) -> Array:
+        """Return coefficients as an ndarray."""
+        return array
+
+    def positions(self, n: int) -> Array:
+        """Return 0 to n - 1, where the rows are."""
+        return np.arange(n)
+
+    def team(self, width: int) -> AbstractContextManager[RowTeam]:
+        """Give threads for arrays of so many numbers a row."""
+        return row_team(self.n_rows, width)
+
+    @property
+    def rows_in_cache(self) -> int:
+        """Number of rows whose features are read twice before they leave the cache."""
+        return int(np.clip(CACHED_FEATURES // self.n_features, 256, 1024))
+
+    @property
+    def barrier(self) -> Any:
+        """The row elimination of the interior point method: what `kernels.barrier` has."""
+        return barrier
+
+    def gram(self, n_classes: int) -> GramSum:
+        """Return an empty sum of C_i ⊗ x_i x_iᵀ over rows."""
+        return GramSum(n_classes, self.n_features)
 
     def blocks(self, rows: slice = ALL_ROWS, width: int = 1) -> Iterator[slice]:
         """Cut the rows into blocks, shorter ones for ``width`` numbers a row."""

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from mgce_sklearn.arrays import inner, namespace
 from mgce_sklearn.design import ALL_ROWS, Design
-from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -130,8 +130,8 @@ class Objective:
         """Put the zero margins of classes without coefficients before the others (..., K, n)."""
         if self.first_class == 0:
             return margins
-        shape = (*margins.shape[:-2], self.first_class, margins.shape[-1])
-        return np.concatenate([np.zeros(shape), margins], axis=-2)
+        arrays = namespace(margins)
+        return arrays.concatenate([arrays.zeros_like(margins[..., :1, :]), margins], axis=-2)
 
     def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
         """Return mean r_i ⊗ x_i (C, d) over the classes that have coefficients."""
@@ -139,8 +139,8 @@ class Objective:
 
     def linear_part(self, coef: Array) -> float:
         """Return -<tau, W> + <half_width, |W|>."""
-        penalty = np.vdot(self.uncertainty.half_width, np.abs(coef))
-        return float(penalty - np.vdot(self.uncertainty.tau, coef))
+        penalty = inner(self.uncertainty.half_width, abs(coef))
+        return penalty - inner(self.uncertainty.tau, coef)
 
     def value(self, coef: Array, team: RowTeam | None = None) -> float:
         """Return R(W)."""
@@ -182,7 +182,7 @@ class Objective:
         total = v.sum(axis=0)
         upper_k, upper_l = np.triu_indices(self.shape[0])
         k, other = upper_k + self.first_class, upper_l + self.first_class
-        gram = GramSum(*self.shape)
+        gram = self.design.gram(self.shape[0])
         for start in range(0, self.design.n_rows, gram.rows_per_block):
             rows = slice(start, min(start + gram.rows_per_block, self.design.n_rows))
             p, w = proba[:, rows], v[:, rows]
@@ -202,19 +202,20 @@ class Objective:
         """
 
         def distributions(rows: slice) -> Array:
-            columns = np.maximum(columns_of(proba, rows), 0.0)
+            columns = columns_of(proba, rows).clip(min=0.0)
             columns /= columns.sum(axis=0)
             return columns
 
         def shrunk(rows: slice) -> Array:
             columns = distributions(rows)
             columns *= shrink
-            columns[self.codes[rows], np.arange(columns.shape[1])] += 1.0 - shrink
+            columns[self.codes[rows], self.design.positions(columns.shape[1])] += 1.0 - shrink
             return columns
 
         excess, width = self.excess(distributions, team), self.uncertainty.half_width
-        violated = np.abs(excess) > width
-        shrink = float(np.min(width[violated] / np.abs(excess[violated]), initial=1.0))
+        arrays, violated = namespace(excess), abs(excess) > width
+        share = width / arrays.where(violated, abs(excess), 1.0)
+        shrink = float(arrays.where(violated, share, 1.0).min())
         if self.codes is not None:
             return DualPoint(self.mean_entropy(shrunk, team), shrink, shrink * excess)
         entropy = self.mean_entropy(distributions, team)
@@ -224,15 +225,16 @@ class Objective:
             return DualPoint(-np.inf, shrink, excess)
         # Entropies are concave: the value of the anchor is all that is needed of it.
         way = excess - anchor.excess
-        room = np.copysign(width, excess) - anchor.excess
-        theta = float(np.min(room[violated] / way[violated]))
+        room = arrays.copysign(width, excess) - anchor.excess
+        theta = float((room[violated] / way[violated]).min())
         value = anchor.value + theta * (entropy - anchor.value)
         return DualPoint(value, shrink, anchor.excess + theta * way)
 
     def depth(self, point: DualPoint) -> float:
         """Return how far inside the constraints a point is: 1 at zero excess, 0 at a bound."""
-        width = np.where(self.uncertainty.half_width > 0.0, self.uncertainty.half_width, 1.0)
-        return 1.0 - float(np.max(np.abs(point.excess) / width))
+        width = self.uncertainty.half_width
+        width = namespace(width).where(width > 0.0, width, 1.0)
+        return 1.0 - float((abs(point.excess) / width).max())
 
     def mean_entropy(self, proba: Columns, team: RowTeam | None = None) -> float:
         """Return the mean of H(p) + <c, p> over the rows of p (K, n)."""
@@ -241,7 +243,7 @@ class Objective:
             columns = columns_of(proba, rows)
             entropy = self.potential.entropy(columns)
             if self.offsets is not None:
-                entropy = entropy + np.sum(columns * self.offsets[:, rows], axis=0)
+                entropy = entropy + (columns * self.offsets[:, rows]).sum(axis=0)
             return float(self.design.weights[rows] @ entropy)
 
         return self.sum_over_rows(part, team)

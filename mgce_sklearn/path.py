@@ -19,9 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_X_y
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
-from mgce_sklearn.solvers import SOLVERS, Solver, SolverResult, Status, choose_solver
+from mgce_sklearn.solvers import OF_TENSORS, SOLVERS, Solver, SolverResult, Status, choose_solver
 from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
@@ -53,6 +54,11 @@ class Settings(NamedTuple):
     def solver_for(self, objective: Objective) -> tuple[str, Solver]:
         """Return the solver's name and the solver."""
         name = choose_solver(objective) if self.solver == "auto" else self.solver
+        if is_tensor(objective.design.X) and name not in OF_TENSORS:
+            raise ValueError(
+                f"solver must be 'auto', {' or '.join(map(repr, OF_TENSORS))} if X is a tensor; "
+                f"got {name!r}. Try solver='auto', or X.numpy()."
+            )
         options = {} if self.max_iter is None else {"max_iter": self.max_iter}
         if name == "sgd":  # the others leave nothing to chance
             random = check_random_state(self.random_state)

@@ -80,6 +80,10 @@ class MGCEPotential:
         psi, proba = kernels.threshold_and_worst_case(margins.T, self.q)
         return psi, proba.T
 
+    def rule(self, margins: Array) -> Array:
+        """Return h (K, n), of the potential that is not smoothed."""
+        return kernels.rule(margins.T, self.q).T
+
     def curvature(self, margins: Array) -> tuple[Array, Array, Array]:
         """Return psi (n,), p* (K, n) and the curvature v (K, n)."""
         if self.eps > 0.0:

@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
@@ -56,7 +57,7 @@ class Problem:
 
         Parameters
         ----------
-        X : ndarray or scipy.sparse CSR of shape (n_samples, n_features), float64 or float32
+        X : ndarray, CSR matrix or Tensor of shape (n_samples, n_features), float64 or float32
         y : ndarray of shape (n_samples,)
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. Rows of weight 0 are left out.
@@ -73,7 +74,8 @@ class Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():
-            X, y, sample_weight = X[used], y[used], sample_weight[used]
+            rows = np.flatnonzero(used)
+            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
@@ -85,7 +87,8 @@ class Problem:
         if class_weight is not None:
             factors = class_factors(class_weight, classes, codes, sample_weight)
             sample_weight = sample_weight * factors[codes]
-        design = Design(X, sample_weight, fit_intercept)
+        design = _design(X, sample_weight, fit_intercept)
+        codes = design.put_codes(codes)
         return cls(design, codes, classes, Moments.of(design, codes, len(classes)), width)
 
     def uncertainty(self, lam: float) -> UncertaintySet:
@@ -94,11 +97,12 @@ class Problem:
 
     def objective(self, q: float, lam: float) -> Objective:
         """Return what is to be minimised; of two classes only the second has coefficients."""
+        centre = self.uncertainty(lam).of_coefficients()
         return Objective(
-            potential=MGCEPotential(q),
+            potential=_potential(q, self.design),
             design=self.design,
             codes=self.codes,
-            uncertainty=self.uncertainty(lam).of_coefficients(),
+            uncertainty=UncertaintySet(*map(self.design.put, (centre.tau, centre.half_width))),
             n_classes=len(self.classes),
         )
 
@@ -113,10 +117,29 @@ class Problem:
         n_classes = objective.n_classes
 
         def uniform(rows: slice) -> Array:
-            return np.full((n_classes, rows.stop - rows.start), 1.0 / n_classes)
+            return self.design.zeros(n_classes, rows.stop - rows.start) + 1.0 / n_classes
 
-        excess, width = np.abs(objective.excess(uniform)), objective.uncertainty.half_width
+        excess = abs(self.design.fetch(objective.excess(uniform)))
+        width = self.design.fetch(objective.uncertainty.half_width)
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
+
+
+def _design(X: Any, sample_weight: Array, fit_intercept: bool) -> Design:
+    """Return the design of rows, in numpy's arrays or in tensors."""
+    if not is_tensor(X):
+        return Design(X, sample_weight, fit_intercept)
+    from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
+
+    return TensorDesign.of(X, sample_weight, fit_intercept)
+
+
+def _potential(q: float, design: Design) -> MGCEPotential:
+    """Return the potential of arrays that are where the design's are."""
+    if not is_tensor(design.X):
+        return MGCEPotential(q)
+    from mgce_sklearn.tensors.potentials import TensorMGCEPotential
+
+    return TensorMGCEPotential(q)
 
 
 def class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:

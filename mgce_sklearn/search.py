@@ -348,6 +348,10 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         """Compute the minimax rule; see `MGCEClassifier.predict_proba`."""
         return self._best().predict_proba(X)
 
+    def margins_to_proba(self, margins: Any) -> Array:
+        """Compute the rule of margins; see `MGCEClassifier.margins_to_proba`."""
+        return self._best().margins_to_proba(margins)
+
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the rule's logarithm; see `MGCEClassifier.predict_log_proba`."""
         return self._best().predict_log_proba(X)

@@ -56,7 +56,7 @@ class Moments(NamedTuple):
     def of(cls, design: Design, codes: Array, n_classes: int) -> Moments:
         """Compute the moments of labelled rows."""
         means = design.class_moments(codes, n_classes)
-        concentration = float(np.sum(design.weights**2))
+        concentration = float((design.weights**2).sum())
         return cls(
             design.n_rows, design.total_weight, concentration, *means, *design.column_range()
         )

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
+
+from mgce_sklearn.arrays import is_tensor, on_host
 
 Array = np.ndarray[Any, Any]
 
@@ -59,8 +61,10 @@ ITERATIONS = Rule(
     lambda value: value is None or value >= 1,
     "a positive integer, or None for the solver's own limit",
 )
+COUNT = Rule((Integral,), lambda value: value >= 1, "a positive integer")
 VERBOSITY = Rule((Integral, bool), lambda value: value >= 0, "a non-negative integer")
 PROBABILITY = Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (try 0.05)")
+RATE = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 PAIR = Rule(
     (tuple, list, np.ndarray, type(None)),
     lambda value: value is None or (np.iterable(value) and len(value) == 2),
@@ -69,6 +73,14 @@ PAIR = Rule(
 LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
+
+
+FEATURE_MAP = Rule(
+    (object,),
+    lambda value: not isinstance(value, type)
+    and (value is None or callable(value) or hasattr(value, "transform")),
+    "a transformer, a torch.nn.Module, a function of rows, or None; an instance, not a class",
+)
 
 
 def one_of(names: Sequence[str]) -> Rule:
@@ -142,8 +154,9 @@ def check_feature_range(
     """
     if feature_range is None:
         return None
+    precision = on_host(X[:1]).dtype if is_tensor(X) else X.dtype
     low, high = (
-        _range_end(f"feature_range[{i}]", end, X.shape[1]).astype(X.dtype).astype(np.float64)
+        _range_end(f"feature_range[{i}]", end, X.shape[1]).astype(precision).astype(np.float64)
         for i, end in enumerate(feature_range)
     )
     if (low > high).any():
@@ -152,7 +165,7 @@ def check_feature_range(
             f"feature_range must have low <= high; column {column} has low={low[column]} and "
             f"high={high[column]}."
         )
-    _check_within(low, high, X, sample_weight > 0.0)
+    _check_within(low, high, on_host(X), sample_weight > 0.0)
     return low, high
 
 
@@ -207,6 +220,45 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         raise
 
 
+def check_tensor(name: str, X: Any) -> Any:
+    """Return a tensor of rows as float64 or float32: of two dimensions, finite, with some rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the first number that is not finite.
+    """
+    X = X.detach()
+    if X.is_complex():
+        raise TypeError(f"{name} must be real numbers; got {X.dtype}.")
+    if X.dim() != 2:
+        raise ValueError(
+            f"{name} must have two dimensions, a row for each sample; got shape "
+            f"{tuple(X.shape)}. Try X.flatten(start_dim=1)."
+        )
+    if 0 in X.shape:
+        raise ValueError(
+            f"{name} must have at least one row and one column; got shape {tuple(X.shape)}."
+        )
+    if not X.is_floating_point():
+        X = X.double()
+    elif X.element_size() < 4:
+        X = X.float()
+    finite = X.isfinite()
+    if not bool(finite.all()):
+        row, column = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} must be finite; row {row}, column {column} has {X[row, column].item()}. Drop "
+            "such rows, or fill in numbers."
+        )
+    return X
+
+
+def check_tensor_labels(y: Any, n_rows: int) -> Array:
+    """Return labels (n_rows,) as scikit-learn takes them for arrays."""
+    return check_X_y(np.broadcast_to(0.0, (n_rows, 1)), on_host(y))[1]
+
+
 def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     """Return weights as a float64 array (n_rows,): finite, non-negative, not all zero.
 
@@ -215,6 +267,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     ValueError
         With the first offending row.
     """
+    sample_weight = on_host(sample_weight)
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
     weights = np.asarray(sample_weight, dtype=np.float64)
@@ -250,15 +303,7 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
         if known is None:
             raise ValueError("classes must be given at the first call of partial_fit: all labels.")
         return known
-    try:
-        labels = column_or_1d(classes)
-        assert_all_finite(labels)
-        check_classification_targets(labels)
-        classes = np.unique(labels)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"classes must be a list of labels of one type; got {classes!r}. ({error})"
-        ) from None
+    classes = distinct_labels("classes", classes)
     if len(classes) < 2:
         raise ValueError(f"classes must be at least 2 different labels; got {classes.tolist()}.")
     if begun and not np.array_equal(classes, known):
@@ -267,6 +312,25 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
             f"{classes.tolist()}. Make a new estimator for other classes."
         )
     return classes
+
+
+def distinct_labels(name: str, labels: Any) -> Array:
+    """Return the labels that occur in a list of them, sorted.
+
+    Raises
+    ------
+    ValueError
+        If they are no labels of classes, or of types without an order between them.
+    """
+    try:
+        labels = column_or_1d(labels)
+        assert_all_finite(labels)
+        check_classification_targets(labels)
+        return np.unique(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a list of labels of one type; got {labels!r}. ({error})"
+        ) from None
 
 
 def check_labels(y: Array, classes: Array) -> Array:
@@ -289,6 +353,57 @@ def check_labels(y: Array, classes: Array) -> Array:
             f"{y.tolist()[row]!r}."
         )
     return codes
+
+
+def check_margins(margins: Any, n_classes: int) -> Array:
+    """Return margins as a floating-point array (n, n_classes).
+
+    Of two classes they may come as a vector (n,), the second's margins above the first's.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that has NaN or +inf.
+    """
+    if getattr(margins, "dtype", None) not in (np.float32, np.float64):
+        margins = check_numbers("margins", margins)
+    if margins.ndim == 1 and n_classes == 2:
+        margins = np.column_stack([np.zeros_like(margins), margins])
+    if margins.ndim != 2 or margins.shape[1] != n_classes:
+        raise ValueError(
+            f"margins must have a column for each class, shape (n, {n_classes})"
+            f"{' or (n,)' if n_classes == 2 else ''}; got shape {margins.shape}."
+        )
+    below_infinity = (margins < np.inf).all(axis=1)  # -inf is a class of probability 0
+    if not below_infinity.all():
+        row = int(np.argmin(below_infinity))
+        raise ValueError(f"margins must be numbers; row {row} has {margins[row].tolist()}.")
+    return margins
+
+
+def check_proba(name: str, proba: Any) -> Array:
+    """Return distributions as a float64 array (n, K) with n > 0 and K > 1.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that is no distribution.
+    """
+    proba = check_numbers(name, proba)
+    if proba.ndim != 2 or proba.shape[0] == 0 or proba.shape[1] < 2:
+        raise ValueError(
+            f"{name} must have rows, and a column for each of at least 2 classes; got shape "
+            f"{proba.shape}."
+        )
+    # Half precision rounds by up to 5e-4 of each number, hence of the sum.
+    valid = ((proba >= 0.0) & (proba <= 1.0)).all(axis=1) & (abs(proba.sum(axis=1) - 1.0) < 1e-3)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{name} must have probabilities in [0, 1] that sum to 1 in every row; row {row} has "
+            f"{proba[row].tolist()}."
+        )
+    return proba
 
 
 def check_cost(cost: Any, n_classes: int) -> Array:

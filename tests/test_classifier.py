@@ -278,6 +278,37 @@ def test_log_probabilities(cancer):
     np.testing.assert_array_equal(np.isneginf(clf.predict_log_proba(X)), proba == 0)
 
 
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("data", ["wine", "cancer"])
+def test_the_link_returns_margins_to_probabilities(data, q, request):
+    X, y = request.getfixturevalue(data)
+    clf = MGCEClassifier(q=q).fit(X, y)
+    margins = clf.decision_function(X)
+    proba = clf.predict_proba(X)
+    np.testing.assert_allclose(clf.margins_to_proba(margins), proba, atol=1e-14)
+    if data == "cancer":
+        both = np.column_stack([np.zeros_like(margins), margins])
+        np.testing.assert_allclose(clf.margins_to_proba(both), proba, atol=1e-14)
+    hot = reference.rule((both if data == "cancer" else margins) / 3, q)
+    np.testing.assert_allclose(clf.margins_to_proba((margins / 3).tolist()), hot, atol=1e-9)
+
+
+def test_margins_without_probabilities(wine):
+    with pytest.raises(NotFittedError):
+        MGCEClassifier().margins_to_proba(np.ones((2, 3)))
+    clf = MGCEClassifier().fit(*wine)
+    np.testing.assert_array_equal(clf.margins_to_proba([[0.0, -np.inf, -np.inf]]), [[1, 0, 0]])
+    for margins, message in [
+        (np.ones(3), r"shape \(n, 3\); got shape \(3,\)"),
+        (np.ones((4, 2)), r"shape \(n, 3\); got shape \(4, 2\)"),
+        ([[0, 1, 2], [0, np.nan, 1]], "row 1 has"),
+        ([[np.inf, 0, 1]], "row 0 has"),
+        (["a", "b", "c"], "margins must have numbers"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            clf.margins_to_proba(margins)
+
+
 def test_verbose_prints_one_line_per_iteration(wine, capsys):
     clf = MGCEClassifier(verbose=1).fit(*wine)
     assert len(capsys.readouterr().out.splitlines()) == clf.n_iter_ + 1

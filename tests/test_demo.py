@@ -242,16 +242,6 @@ def test_help_in_a_new_process():
     assert not done.stderr
 
 
-def test_calibration_of_known_rows():
-    confidence = np.array([0.55, 0.56, 0.95, 1.0])
-    correct = np.array([True, False, True, False])
-    calibration = study.Calibration.measure(confidence, correct)
-    np.testing.assert_allclose(calibration.confidence, [0.555, 0.975])
-    np.testing.assert_allclose(calibration.accuracy, [0.5, 0.5])
-    np.testing.assert_allclose(calibration.share, [0.5, 0.5])
-    assert calibration.error == pytest.approx((0.055 + 0.475) / 2)
-
-
 @pytest.mark.usefixtures("small_searches")
 def test_search_is_a_table_of_q_by_lam():
     sample = breast_cancer().with_wrong_labels(0.3)

@@ -93,6 +93,9 @@ def test_chosen_pair_is_refitted_to_all_rows(wine, fitted):
         "decision_function",
     ):
         np.testing.assert_array_equal(getattr(fitted, method)(X), getattr(alone, method)(X))
+    margins = fitted.decision_function(X) / 2
+    proba = alone.margins_to_proba(margins)
+    np.testing.assert_array_equal(fitted.margins_to_proba(margins), proba)
 
 
 def test_every_setting_reaches_the_fits(diabetes):

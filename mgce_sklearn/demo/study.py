@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from mgce_sklearn.bounds import RULES, ErrorBounds
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.demo.sample import Sample
+from mgce_sklearn.metrics import Reliability
 
 Array = np.ndarray[Any, Any]
 
@@ -31,37 +32,6 @@ N_BINS = 15
 
 # Rows that searches and the path over lam use: enough to choose by, and soon done.
 SEARCH_ROWS = 2000
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Confidence against accuracy in bins of confidence, for the class predicted.
-
-    Attributes
-    ----------
-    confidence, accuracy, share : ndarray of shape (n_bins,)
-        Means within each bin that has rows, and the share of rows in it; all in [0, 1].
-    """
-
-    confidence: Array
-    accuracy: Array
-    share: Array
-
-    @classmethod
-    def measure(cls, confidence: Array, correct: Array) -> Calibration:
-        """Cut [0, 1] into equal bins and average within each."""
-        bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
-        used, bins, counts = np.unique(bins, return_inverse=True, return_counts=True)
-        return cls(
-            np.bincount(bins, confidence, len(used)) / counts,
-            np.bincount(bins, correct, len(used)) / counts,
-            counts / len(bins),
-        )
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: the mean distance of the two, weighted by rows."""
-        return float(self.share @ np.abs(self.confidence - self.accuracy))
 
 
 @dataclass(frozen=True)
@@ -80,7 +50,7 @@ class Assessment:
         Mean squared distance of the probabilities from the label's indicator, in [0, 2].
     drawn_error : float
         Probability that a label drawn from ``predict_proba`` is wrong.
-    calibration : Calibration
+    calibration : Reliability
     """
 
     choice: str
@@ -89,7 +59,7 @@ class Assessment:
     accuracy: float
     brier: float
     drawn_error: float
-    calibration: Calibration
+    calibration: Reliability
 
     @property
     def classifier(self) -> Any:
@@ -120,7 +90,7 @@ def assess(choice: str, classifier: Any, sample: Sample) -> Assessment:
         accuracy=float(correct.mean()),
         brier=float(np.mean(np.sum((proba - is_label) ** 2, axis=1))),
         drawn_error=float(1.0 - np.mean(np.sum(proba, axis=1, where=is_label))),
-        calibration=Calibration.measure(proba.max(axis=1), correct),
+        calibration=Reliability.measure(proba.max(axis=1), correct, n_bins=N_BINS),
     )
 
 

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgce_sklearn.arrays import namespace
 from mgce_sklearn.kernels.compilation import jit
 from mgce_sklearn.kernels.elementary import LOG2E, exp2, log2, log2_1p
 
@@ -96,7 +97,7 @@ def nearer(slack: Array, c: Array, q: float) -> Array:
     """Return `RowState.distance` of given s and c."""
     if q == 0.0:
         return slack
-    return np.where(slack <= c / q, slack, -c / q)
+    return namespace(slack).where(slack <= c / q, slack, -c / q)
 
 
 def both(distance: Array, margins_less_psi: Array, q: float) -> tuple[Array, Array]:

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mgce_sklearn.arrays import is_tensor, namespace
+
 
 def soft_threshold(x: ArrayLike, width: ArrayLike) -> NDArray[Any]:
     """Compute argmin_w (w - x)²/2 + width |w|, which is sign(x) (|x| - width)_+.
 
     Parameters
     ----------
-    x : array-like
-    width : array-like, non-negative
+    x : array-like or Tensor
+    width : array-like or Tensor, non-negative
         Of a shape that broadcasts with x.
 
     Returns
     -------
-    ndarray
+    ndarray or Tensor
         Zero where |x| <= width; elsewhere x, moved towards zero by width.
     """
-    return np.sign(x) * np.maximum(np.abs(x) - width, 0)
+    x = x if is_tensor(x) else np.asarray(x)
+    return namespace(x).sign(x) * (abs(x) - width).clip(min=0)

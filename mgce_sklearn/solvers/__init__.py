@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import Solver, SolverResult, Start, Status, TracePoint
 from mgce_sklearn.solvers.cvxpy import ConicProgram
@@ -27,6 +28,10 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 
 # The interior point method factors a (C d, C d) matrix: about 1 s a step at this size.
 LARGEST_SYSTEM = 4000
+LARGEST_SYSTEM_OF_DEVICE = {"cuda": 20_000}
+
+# Those whose arrays may be tensors.
+OF_TENSORS = ("interior_point", "lbfgs")
 
 # Where widths are those of a standard error or more, and coefficients at least so many, the
 # few iterations of L-BFGS cost less than the systems (`benchmarks/README.md`).
@@ -41,9 +46,13 @@ def choose_solver(objective: Objective) -> str:
     them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2, or where rows are
     fewer than coefficients, so that passes over them are cheap, or have no labels, without
     which neither closes the gap and "lbfgs" finds better coefficients; else "sgd".
+    Rows in tensors have these two alone, and a device has room for larger systems.
     """
-    n_coef, n_rows = objective.uncertainty.tau.size, objective.design.n_rows
+    n_coef, n_rows = int(np.prod(objective.shape)), objective.design.n_rows
     smooth = objective.potential.smooth
+    if is_tensor(objective.design.X):
+        largest = LARGEST_SYSTEM_OF_DEVICE.get(objective.design.X.device.type, LARGEST_SYSTEM)
+        return "interior_point" if n_coef <= largest else "lbfgs"
     if n_coef > LARGEST_SYSTEM:
         cheap = n_rows < n_coef or objective.codes is None
         return "lbfgs" if smooth or cheap else "sgd"
@@ -60,6 +69,7 @@ def _penalty(objective: Objective) -> float:
 
 __all__ = [
     "LBFGS",
+    "OF_TENSORS",
     "SGD",
     "SOLVERS",
     "ConicProgram",

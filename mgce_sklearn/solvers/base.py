@@ -140,7 +140,7 @@ class Progress:
     trace: list[TracePoint] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.coef = np.zeros(self.objective.shape)
+        self.coef = self.objective.design.zeros(*self.objective.shape)
         # Labels are a feasible point. Rows without may have none.
         labelled = self.objective.codes is not None
         self.dual_value = self.objective.least_value if labelled else -np.inf

@@ -13,18 +13,18 @@ the method is that of the problem itself and owes nothing to the method's own ac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
 from mgce_sklearn import kernels
+from mgce_sklearn.arrays import cholesky, inner, namespace, set_diagonal
 from mgce_sklearn.kernels import barrier
-from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam, row_team
+from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
 from mgce_sklearn.solvers.repair import repair
 from mgce_sklearn.solvers.rows import Rows, ThresholdRows, rows_of
@@ -59,10 +59,6 @@ REPAIRABLE = 10.0
 ANCHORED = 0.1
 ROOM = 10.0
 
-# Numbers of a block's features: few enough for the second cache, where they are read for the
-# margins and again for the sums.
-CACHED_FEATURES = 2**16
-
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
 JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
 
@@ -77,17 +73,17 @@ class _Coefficients(NamedTuple):
 
     def step_rates(self, step: _Coefficients) -> Array:
         """Return 1/(longest primal, dual step) that keeps the variables positive."""
-        rates = [-np.min(change / now) for now, change in zip(self, step, strict=True)]
+        rates = [-float((change / now).min()) for now, change in zip(self, step, strict=True)]
         return np.array([max(rates[0], rates[1]), max(rates[2], rates[3])])
 
     def complementarity(self, step: _Coefficients) -> Array:
         """Return the sum of products as coefficients of 1, primal, dual step and both."""
         return np.array(
             [
-                np.vdot(self.plus, self.upper) + np.vdot(self.minus, self.lower),
-                np.vdot(step.plus, self.upper) + np.vdot(step.minus, self.lower),
-                np.vdot(self.plus, step.upper) + np.vdot(self.minus, step.lower),
-                np.vdot(step.plus, step.upper) + np.vdot(step.minus, step.lower),
+                inner(self.plus, self.upper) + inner(self.minus, self.lower),
+                inner(step.plus, self.upper) + inner(step.minus, self.lower),
+                inner(self.plus, step.upper) + inner(self.minus, step.lower),
+                inner(step.plus, step.upper) + inner(step.minus, step.lower),
             ]
         )
 
@@ -173,14 +169,14 @@ class _RowSums:
         self.objective, self.team, self.rows = objective, team, rows
         self.stages = 0
         # The coefficients of the point, and their steps of each stage.
-        self.coefs = np.zeros((3 + rows.correctors, *objective.shape))
+        self.coefs = objective.design.zeros(3 + rows.correctors, *objective.shape)
         self.nu = 0.0
         self.reach = np.ones((1 + rows.correctors, 2))
 
     def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Array]]:
         design = self.objective.design
         # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
-        buffer = np.empty((design.n_features, min(size, stop - start)))
+        buffer = design.empty(design.n_features, min(size, stop - start))
         for begin in range(start, stop, size):
             end = min(begin + size, stop)
             whole = end - begin == buffer.shape[1]
@@ -188,19 +184,19 @@ class _RowSums:
 
     def assemble(self) -> tuple[Array, Array, Array, Array]:
         """Return mean C ⊗ x xᵀ, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        objective = self.objective
+        objective, design = self.objective, self.objective.design
         first, n_classes = objective.first_class, objective.n_classes
         n_pairs = objective.shape[0] * (objective.shape[0] + 1) // 2
 
-        def share(start: int, stop: int) -> tuple[GramSum, Array]:
-            gram = GramSum(*objective.shape)
-            sums = np.zeros((3, *objective.shape))
+        def share(start: int, stop: int) -> tuple[Any, Array]:
+            gram = design.gram(objective.shape[0])
+            sums = design.zeros(3, *objective.shape)
             for begin, end, features in self._blocks(start, stop, gram.rows_per_block):
-                curvature = np.empty((n_pairs, end - begin))
-                kappas = np.empty((2, n_classes, end - begin))
+                curvature = design.empty(n_pairs, end - begin)
+                kappas = design.empty(2, n_classes, end - begin)
                 margins = self._margins(features, begin, end, stages=0)[0]
                 self.rows.eliminate(begin, end, margins, first, curvature, *kappas)
-                weights = objective.design.weights[begin:end]
+                weights = design.weights[begin:end]
                 curvature *= weights
                 gram.add(curvature, features)
                 sums[0] += (self.rows.proba[first:, begin:end] * weights) @ features.T
@@ -230,15 +226,14 @@ class _RowSums:
         self._follow(lengths)
 
     def _follow(self, lengths: Array) -> list[tuple[Array, Array, Array]]:
-        objective = self.objective
-        first, weights = objective.first_class, objective.design.weights
-        size = int(np.clip(CACHED_FEATURES // objective.shape[1], 256, 1024))
+        objective, design = self.objective, self.objective.design
+        first, weights = objective.first_class, design.weights
 
         def share(start: int, stop: int) -> tuple[Array, Array, Array]:
             rates, sums = np.zeros(2), np.zeros(4)
-            correction = np.zeros(objective.shape)
-            for begin, end, features in self._blocks(start, stop, size):
-                kappa = np.empty((objective.n_classes, end - begin))
+            correction = design.zeros(*objective.shape)
+            for begin, end, features in self._blocks(start, stop, design.rows_in_cache):
+                kappa = design.empty(objective.n_classes, end - begin)
                 self.rows.follow(
                     begin, end, weights, self.stages,
                     self._margins(features, begin, end, self.stages),
@@ -262,12 +257,12 @@ class _System:
         self.residual_lower = half_width - excess - point.lower
         self.kappa = kappa
         self.barrier = 1.0 / (point.plus / point.upper + point.minus / point.lower)
-        diagonal = np.maximum(gram.diagonal(), 0.0) + self.barrier.ravel()
+        diagonal = gram.diagonal().clip(min=0.0) + self.barrier.ravel()
         # A unit diagonal makes the jitter mean the same whatever the features' units.
-        self.scale = 1.0 / np.sqrt(diagonal)
+        self.scale = diagonal**-0.5
         gram *= self.scale[:, None]
         gram *= self.scale
-        self.factor = _cholesky(gram)
+        self.solve_for = _factor(gram)
         self.target_plus = -point.plus * point.upper
         self.target_minus = -point.minus * point.lower
 
@@ -286,8 +281,8 @@ class _System:
             (self.target_plus, ahead.plus * ahead.upper),
             (self.target_minus, ahead.minus * ahead.lower),
         ):
-            pulled = np.clip(product, 0.1 * target, 10.0 * target) - product
-            target_of += np.maximum(pulled, -10.0 * target)
+            pulled = product.clip(0.1 * target, 10.0 * target) - product
+            target_of += pulled.clip(min=-10.0 * target)
         self.kappa = self.kappa + kappa
 
     def solve(self) -> _Coefficients:
@@ -296,7 +291,7 @@ class _System:
         aim = (self.target_plus - plus * self.residual_upper) / upper
         aim -= (self.target_minus - minus * self.residual_lower) / lower
         right = self.scale * (self.barrier * aim - self.kappa).ravel()
-        step = (self.scale * cho_solve(self.factor, right)).reshape(plus.shape)
+        step = (self.scale * self.solve_for(right)).reshape(plus.shape)
         excess_step = self.barrier * (aim - step)
         upper_step = self.residual_upper + excess_step
         lower_step = self.residual_lower - excess_step
@@ -308,13 +303,13 @@ class _System:
         )
 
 
-def _cholesky(matrix: Array) -> tuple[Array, bool]:
-    if not np.isfinite(matrix).all():
+def _factor(matrix: Array) -> Callable[[Array], Array]:
+    if not namespace(matrix).isfinite(matrix).all():
         raise LinAlgError("the interior point system is not finite")
     for jitter in JITTERS:
-        np.fill_diagonal(matrix, 1.0 + jitter)
+        set_diagonal(matrix, 1.0 + jitter)
         try:
-            return cho_factor(matrix, check_finite=False)
+            return cholesky(matrix)
         except LinAlgError:
             continue
     raise LinAlgError("the interior point system is not positive definite")
@@ -344,7 +339,7 @@ class InteriorPoint:
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
         progress = Progress("interior point", objective, self.tol, self.verbose)
-        with row_team(objective.design.n_rows, objective.n_classes) as team:
+        with objective.design.team(objective.n_classes) as team:
             return self._solve(objective, start, restartable, team, progress)
 
     def _solve(
@@ -357,10 +352,10 @@ class InteriorPoint:
     ) -> SolverResult:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
-        half_width = np.where(half_width > 0.0, half_width, 1.0)
+        half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
         rows, point = _start(objective, half_width, start, team)
         share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
-        n_products = rows.products + 2 * share * half_width.size
+        n_products = rows.products + 2 * share * np.prod(objective.shape)
         sums = _RowSums(objective, team, rows)
         restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):
@@ -460,12 +455,14 @@ def _start(
     proba = start.proba if isinstance(start, Start) else None
     coef = coef_of(start)
     rows = rows_of(objective, coef, proba, team)
-    size = np.broadcast_to(START_SIZE / objective.design.column_scale, objective.shape)
-    multiplier = np.maximum(half_width, np.abs(objective.excess(rows.proba, team)))
+    design = objective.design
+    size = design.zeros(*objective.shape) + START_SIZE / design.column_scale
+    excess = abs(objective.excess(rows.proba, team))
+    multiplier = namespace(excess).maximum(half_width, excess)
     plus = minus = size
     if coef is not None:
-        plus, minus = np.maximum(coef, 0.0) + 0.1 * size, np.maximum(-coef, 0.0) + 0.1 * size
-    return rows, _Coefficients(plus, minus, multiplier, multiplier.copy())
+        plus, minus = coef.clip(min=0.0) + 0.1 * size, (-coef).clip(min=0.0) + 0.1 * size
+    return rows, _Coefficients(plus, minus, multiplier, multiplier)
 
 
 def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:
@@ -477,7 +474,7 @@ def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, tea
     objective = progress.objective
     unit = half_width * objective.design.column_scale
     zero = (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
-    coef = np.where(zero, 0.0, progress.coef)
+    coef = namespace(zero).where(zero, 0.0, progress.coef)
     value = objective.value(coef, team)
     costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
     certified = value - progress.dual_value <= progress.tol * value

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mgce_sklearn.arrays import inner, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
@@ -45,24 +46,24 @@ class _Memory:
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
 
     def add(self, step: Array, change: Array) -> None:
-        curvature = float(np.vdot(step, change))
-        if curvature > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change):
+        curvature = inner(step, change)
+        if curvature > 1e-12 * norm(step) * norm(change):
             self.pairs.append((step, change, curvature))
 
     def inverse_hessian_product(self, gradient: Array) -> Array:
         """Apply the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
-        out = gradient.copy()
+        out = gradient
         projections = []
         for step, change, curvature in reversed(self.pairs):
-            projections.append(np.vdot(step, out) / curvature)
-            out -= projections[-1] * change
+            projections.append(inner(step, out) / curvature)
+            out = out - projections[-1] * change
         if self.pairs:
             step, change, curvature = self.pairs[-1]
-            out *= curvature / np.vdot(change, change)
+            out = out * (curvature / inner(change, change))
         for (step, change, curvature), projection in zip(
             self.pairs, reversed(projections), strict=True
         ):
-            out += (projection - np.vdot(change, out) / curvature) * step
+            out = out + (projection - inner(change, out) / curvature) * step
         return out
 
 
@@ -78,8 +79,9 @@ class _Iterate:
     def pseudo_gradient(self, half_width: Array) -> Array:
         """Return the element of least size of the subdifferential."""
         at_zero = soft_threshold(self.gradient, half_width)
-        elsewhere = self.gradient + half_width * np.sign(self.coef)
-        return np.where(self.coef == 0.0, at_zero, elsewhere)
+        arrays = namespace(self.coef)
+        elsewhere = self.gradient + half_width * arrays.sign(self.coef)
+        return arrays.where(self.coef == 0.0, at_zero, elsewhere)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class LBFGS:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
         progress = Progress("lbfgs", objective, self.tol, self.verbose)
         start = coef_of(start)
-        coef = np.zeros(objective.shape) if start is None else start
+        coef = objective.design.zeros(*objective.shape) if start is None else start
         needs_smoothing = not objective.potential.smooth
         smoothing = FIRST_SMOOTHING if needs_smoothing else 0.0
         if start is not None:  # near the solution, strong smoothing would only lead away
@@ -163,7 +165,7 @@ class _Average:
     """The mean of distributions (K, n): where p jumps, closer to the dual's optimum than each."""
 
     def __init__(self, first: Array) -> None:
-        self._sum, self._count = first.copy(), 1
+        self._sum, self._count = 1.0 * first, 1
 
     def add(self, proba: Array) -> None:
         self._sum += proba
@@ -188,13 +190,14 @@ def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Itera
     descent = -now.pseudo_gradient(half_width)
     direction = memory.inverse_hessian_product(descent)
     direction[direction * descent <= 0.0] = 0.0
-    orthant = np.where(now.coef == 0.0, np.sign(descent), np.sign(now.coef))
-    length = 1.0 if memory.pairs else 1.0 / max(np.linalg.norm(descent), 1e-300)
+    arrays = namespace(descent)
+    orthant = arrays.where(now.coef == 0.0, arrays.sign(descent), arrays.sign(now.coef))
+    length = 1.0 if memory.pairs else 1.0 / max(norm(descent), 1e-300)
     while length > SHORTEST_STEP:
         coef = now.coef + length * direction
         coef[coef * orthant < 0.0] = 0.0
         after = evaluate(coef)
-        predicted = np.vdot(descent, coef - now.coef)
+        predicted = inner(descent, coef - now.coef)
         if after.value <= now.value - SUFFICIENT_DECREASE * predicted and predicted > 0.0:
             return after
         length *= 0.5

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
-from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.arrays import cholesky, namespace, set_diagonal
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam, row_team
+from mgce_sklearn.parallel import RowTeam
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +41,8 @@ MOST_COEFFICIENTS = 8000
 
 # Relative to a unit diagonal: directions in which no row has room are left alone.
 RIDGE = 1e-10
+
+TINY = np.finfo(np.float64).tiny
 
 
 def repair(
@@ -62,20 +64,20 @@ def repair(
     """
     target = _target(objective, proba, team, margin)
     gram = _gram(objective, proba, team)
-    scale = 1.0 / np.sqrt(np.maximum(gram.diagonal(), np.finfo(float).tiny))
+    scale = gram.diagonal().clip(min=TINY) ** -0.5
     gram *= scale
     gram *= scale[:, None]
-    np.fill_diagonal(gram, 1.0 + RIDGE)
+    set_diagonal(gram, 1.0 + RIDGE)
     try:
-        factor = cho_factor(gram, overwrite_a=True, check_finite=False)
+        solve = cholesky(gram)
     except LinAlgError:
         return lambda rows: proba[:, rows]
-    solution = (scale * cho_solve(factor, scale * target.ravel())).reshape(target.shape)
+    solution = (scale * solve(scale * target.ravel())).reshape(target.shape)
 
     def repaired_rows(rows: slice) -> Array:
         room = proba[:, rows] ** 2
         pull = objective.linear_margins(solution, rows)
-        pull -= np.sum(room * pull, axis=0) / np.sum(room, axis=0)
+        pull -= (room * pull).sum(axis=0) / room.sum(axis=0)
         return proba[:, rows] + room * pull
 
     return repaired_rows
@@ -90,11 +92,11 @@ def repaired(objective: Objective, proba: Array) -> Array:
     proba : ndarray of shape (K, n)
         Distributions, with zeros perhaps.
     """
-    if objective.uncertainty.tau.size > MOST_COEFFICIENTS:
+    if np.prod(objective.shape) > MOST_COEFFICIENTS:
         return proba
-    with row_team(objective.design.n_rows, objective.n_classes) as team:
+    with objective.design.team(objective.n_classes) as team:
         for _ in range(ROUNDS):
-            proba = np.maximum(proba, LEAST_PROBABILITY)
+            proba = proba.clip(min=LEAST_PROBABILITY)
             proba /= proba.sum(axis=0)
             better = repair(objective, proba, team)
             for rows in objective.design.blocks(width=objective.n_classes):
@@ -116,11 +118,11 @@ def _target(objective: Objective, proba: Array, team: RowTeam, margin: float) ->
     """
     width = (1.0 - margin) * objective.uncertainty.half_width
     excess = objective.excess(proba, team)
-    inside = np.clip(excess, -width, width)
+    inside = excess.clip(-width, width)
     if objective.first_class == 0:
         surplus = (inside - excess).sum(axis=0)
-        room = np.where(surplus > 0.0, width + inside, width - inside)
-        inside -= room * (surplus / np.maximum(room.sum(axis=0), np.finfo(float).tiny))
+        room = namespace(width).where(surplus > 0.0, width + inside, width - inside)
+        inside -= room * (surplus / room.sum(axis=0).clip(min=TINY))
     return inside - excess
 
 
@@ -128,8 +130,8 @@ def _gram(objective: Objective, proba: Array, team: RowTeam) -> Array:
     upper_k, upper_l = np.triu_indices(objective.shape[0])
     first, design = objective.first_class, objective.design
 
-    def share(start: int, stop: int) -> GramSum:
-        gram = GramSum(*objective.shape)
+    def share(start: int, stop: int) -> Any:
+        gram = design.gram(objective.shape[0])
         for begin in range(start, stop, gram.rows_per_block):
             end = min(begin + gram.rows_per_block, stop)
             room = proba[:, begin:end] ** 2

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mgce_sklearn import kernels
+from mgce_sklearn.arrays import inner, namespace
 from mgce_sklearn.kernels import barrier, maximum
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
@@ -68,12 +69,14 @@ class ThresholdRows:
     ----------
     state : kernels.barrier.RowState
     q : float
+    barrier : module
+        `kernels.barrier`, or what stands for it where rows are in tensors.
     """
 
     coef_share, ambition, correctors = 0.03, 3.0, 1
 
-    def __init__(self, state: barrier.RowState, q: float) -> None:
-        self.state, self.q = state, q
+    def __init__(self, state: barrier.RowState, q: float, barrier: Any = barrier) -> None:
+        self.state, self.q, self.barrier = state, q, barrier
         self.proba = state.proba
         self.products = len(state.proba) * (2 if q > 0.0 else 1) + 1
 
@@ -89,40 +92,40 @@ class ThresholdRows:
         n_classes, n_rows = objective.n_classes, objective.design.n_rows
         spread = 1.0 if coef is None else NEAR
         if coef is None:
-            coef = np.zeros(objective.shape)
+            coef = objective.design.zeros(*objective.shape)
         smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
-        state = barrier.new_rows(n_classes, n_rows)
+        state = objective.design.barrier.new_rows(n_classes, n_rows)
 
         def fill(rows: slice) -> float:
             margins = objective.margins(coef, rows)
             worst_case = objective.potential.value_and_gradient(margins)[1]
             proba = (1.0 - spread) * worst_case + spread / n_classes
-            rule = (1.0 - spread) * kernels.rule(margins.T, q).T + spread / n_classes
+            rule = (1.0 - spread) * objective.potential.rule(margins) + spread / n_classes
             rule *= 1.0 - spread / 2.0
             slack = _q_logarithm(rule, q) - margins
-            state.threshold[rows] = smallest - slack.min(axis=0)
+            state.threshold[rows] = smallest - namespace(slack).amin(slack, 0)
             slack += state.threshold[rows]
             c = rule**q
             state.distance[:, rows] = barrier.nearer(slack, c, q)
             state.proba[:, rows], state.spare[rows] = proba, 1.0 - rule.sum(axis=0)
             # Up to nu, which is known at the end.
-            state.edge[:, rows], state.multiplier[rows] = q / c, np.sum(rule / c, axis=0)
-            return float(np.sum(proba * slack))
+            state.edge[:, rows], state.multiplier[rows] = q / c, (rule / c).sum(axis=0)
+            return inner(proba, slack)
 
-        nu = objective.sum_over_rows(fill, team) / state.proba.size
+        nu = objective.sum_over_rows(fill, team) / (n_classes * n_rows)
         state.edge[:] *= nu
         for rows in objective.design.blocks(width=objective.n_classes):
-            total = 1.0 + np.sum(state.edge[:, rows], axis=0, dtype=np.float64)
+            total = 1.0 + state.edge[:, rows].sum(axis=0)
             state.multiplier[rows] = total / state.multiplier[rows]
-        return cls(state, q)
+        return cls(state, q, objective.design.barrier)
 
     def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
         """Write curvature, kappa, and its change per unit of nu, of some rows."""
-        barrier.eliminate(self.state, start, stop, self.q, margins, first, *out)
+        self.barrier.eliminate(self.state, start, stop, self.q, margins, first, *out)
 
     def follow(self, start: int, stop: int, *direction: Any) -> None:
         """Look along a direction, or take a step; see `kernels.barrier.follow`."""
-        barrier.follow(self.state, start, stop, self.q, *direction)
+        self.barrier.follow(self.state, start, stop, self.q, *direction)
 
     def copy(self) -> ThresholdRows:
         """Return the same point in arrays of its own."""
@@ -135,7 +138,8 @@ class ThresholdRows:
 
 
 def _q_logarithm(rule: Array, q: float) -> Array:
-    return np.log(rule) if q == 0.0 else np.expm1(q * np.log(rule)) / q
+    log_rule = namespace(rule).log(rule)
+    return log_rule if q == 0.0 else namespace(rule).expm1(q * log_rule) / q
 
 
 class MaximumRows:

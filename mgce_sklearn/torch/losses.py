@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mgce_sklearn import kernels
-from mgce_sklearn.torch.link import as_margins, mgce_proba, mgce_threshold
+from mgce_sklearn.tensors.link import as_margins, check_numbers, mgce_proba, mgce_threshold
 from mgce_sklearn.validation import (
     FOCUSING,
     LABEL_SMOOTHING,
@@ -110,10 +110,17 @@ class MarginLoss(nn.Module):
         labelled = _check_target(target, margins, self.ignore_index)
         for name, other in (("weight", self.weight), ("sample_weight", sample_weight)):
             _check_device(name, other, margins)
+        if self.weight is not None and len(self.weight) != margins.shape[-1]:
+            raise ValueError(
+                f"weight must have {margins.shape[-1]} numbers, one for each class; got "
+                f"{len(self.weight)}."
+            )
         if labelled and self.label_smoothing == 0.0:
             loss, weight = self._of_labels(margins, target)
         else:
             loss, weight = self._of_distributions(margins, target, labelled)
+        if not torch.compiler.is_compiling():
+            check_numbers(loss)
         if sample_weight is not None:
             _check_weight(sample_weight, loss)
             sample_weight = sample_weight.to(loss.dtype)

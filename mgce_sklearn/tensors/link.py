@@ -86,7 +86,7 @@ def mgce_proba(margins: Tensor, q: float) -> Tensor:
     tensor([[0.7500, 0.2500, 0.0000]])
     """
     margins, q = as_margins(margins), kernels.loss_parameter(q)
-    return _power(margins - _threshold(margins, q)[0].unsqueeze(-1), q, 1.0)
+    return power(margins - _threshold(margins, q)[0].unsqueeze(-1), q, 1.0)
 
 
 def mgce_worst_case(margins: Tensor, q: float) -> Tensor:
@@ -145,7 +145,7 @@ class _Threshold(torch.autograd.Function):
     def forward(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
         # A compiled graph takes the solution as one operator. Without one, the operator's
         # registry would take longer than the rows of a mini-batch.
-        return (_operator if torch.compiler.is_compiling() else _solve)(margins, q)
+        return (_operator if torch.compiler.is_compiling() else solve)(margins, q)
 
     @staticmethod
     def setup_context(
@@ -165,8 +165,8 @@ class _Threshold(torch.autograd.Function):
             return None if grad_psi is None else grad_psi.unsqueeze(-1) * proba, None
         # The Hessian of psi, (I - p 1ᵀ) diag(v) (I - 1 pᵀ).
         difference = margins - psi.unsqueeze(-1)
-        slope = _power(difference, ctx.q, 1.0 - ctx.q).sum(dim=-1, keepdim=True)
-        v = (1.0 - ctx.q) * _power(difference, ctx.q, 1.0 - 2.0 * ctx.q) / slope
+        slope = power(difference, ctx.q, 1.0 - ctx.q).sum(dim=-1, keepdim=True)
+        v = (1.0 - ctx.q) * power(difference, ctx.q, 1.0 - 2.0 * ctx.q) / slope
         scaled = v * (grad_proba - torch.sum(proba * grad_proba, dim=-1, keepdim=True))
         product = scaled - proba * scaled.sum(dim=-1, keepdim=True)
         return product if grad_psi is None else grad_psi.unsqueeze(-1) * proba + product, None
@@ -175,18 +175,24 @@ class _Threshold(torch.autograd.Function):
 _threshold = _Threshold.apply
 
 
-def _solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
+def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """Return psi (...) and p* (..., K), without derivatives."""
     psi, proba = (_by_kernels if margins.device.type == "cpu" else newton)(margins, q)
-    capturing = psi.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not capturing and bool(psi.isnan().any()):
+    check_numbers(psi)
+    return psi, proba
+
+
+def check_numbers(rows: Tensor) -> None:
+    """Raise ValueError if what was computed of rows of margins tells that some are no numbers."""
+    capturing = rows.is_cuda and torch.cuda.is_current_stream_capturing()
+    if not capturing and bool(rows.isnan().any()):
         raise ValueError(
             "margins must be numbers; a row has NaN, inf, or nothing but -inf. Try a smaller "
             "learning rate, or clip the gradient."
         )
-    return psi, proba
 
 
-_operator = torch.library.custom_op("mgce_sklearn::threshold", _solve, mutates_args=())
+_operator = torch.library.custom_op("mgce_sklearn::threshold", solve, mutates_args=())
 
 
 @_operator.register_fake
@@ -224,16 +230,23 @@ def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     high = math.log(n_classes) if q == 0.0 else -math.expm1(-q * math.log(n_classes)) / q
     t = (x.mean(dim=-1, keepdim=True) + high).clamp(min=0.0)
     for _ in range(newton_steps(q)):
-        u = _power(x - t, q, 1.0 - q)
+        u = power(x - t, q, 1.0 - q)
         slope = u.sum(dim=-1, keepdim=True)
-        total = torch.sum(u * (1.0 + q * (x - t)), dim=-1, keepdim=True) if q > 0.0 else slope
-        # (1 - S^{-q})/q without the loss of digits as q -> 0; never longer than that.
-        logarithm = torch.log(total)
-        w = q * logarithm
-        t = t + total / slope * logarithm / (1.0 + w * (0.5 + w / 12.0))
-        t = t.clamp(0.0, high)
-    u = _power(x - t, q, 1.0 - q)
+        z = (1.0 + q * (x - t)).clamp(min=0.0)
+        total = torch.sum(u * z, dim=-1, keepdim=True) if q > 0.0 else slope
+        t = (t + newton_direction(total, slope, q)).clamp(0.0, high)
+    u = power(x - t, q, 1.0 - q)
     return (top + t).squeeze(-1), u / u.sum(dim=-1, keepdim=True)
+
+
+def newton_direction(total: Tensor, slope: Tensor, q: float) -> Tensor:
+    """Return Newton's step on the norm, S/D (1 - S^{-q})/q of the sums S and D.
+
+    Written without the loss of digits as q -> 0, and never longer than that.
+    """
+    logarithm = torch.log(total)
+    w = q * logarithm
+    return total / slope * logarithm / (1.0 + w * (0.5 + w / 12.0))
 
 
 def newton_steps(q: float) -> int:
@@ -245,7 +258,7 @@ def newton_steps(q: float) -> int:
     return 1 if q == 0.0 else 5 + math.ceil(9.0 * q)
 
 
-def _power(difference: Tensor, q: float, exponent: float) -> Tensor:
+def power(difference: Tensor, q: float, exponent: float) -> Tensor:
     """Return h^exponent of margins less psi, and 0 off the support."""
     if q == 0.0:
         return torch.exp(exponent * difference)

@@ -1,0 +1,59 @@
+"""What solvers ask of arrays, whether numpy's or torch's: the functions that both have."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+
+def is_tensor(array: Any) -> bool:
+    """Tell whether an array is a tensor, without an import of torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def on_host(array: Any) -> Any:
+    """Return a tensor as an ndarray, and everything else as it is."""
+    return array.detach().cpu().numpy() if is_tensor(array) else array
+
+
+def namespace(array: Any) -> Any:
+    """Return the module of an array's functions, of which those of both libraries are called."""
+    return sys.modules["torch"] if is_tensor(array) else np
+
+
+def inner(a: Any, b: Any) -> float:
+    """Return the sum of products."""
+    return float((a * b).sum())
+
+
+def norm(a: Any) -> float:
+    """Return the square root of the sum of squares."""
+    return inner(a, a) ** 0.5
+
+
+def set_diagonal(matrix: Any, value: Any) -> None:
+    """Write the diagonal of a square matrix, contiguous in memory."""
+    matrix.reshape(-1)[:: len(matrix) + 1] = value
+
+
+def cholesky(matrix: Any) -> Callable[[Any], Any]:
+    """Factor a symmetric matrix; return the function that solves for a right side (n,).
+
+    Raises
+    ------
+    LinAlgError
+        If the matrix is not positive definite.
+    """
+    if not is_tensor(matrix):
+        factor = cho_factor(matrix, check_finite=False)
+        return lambda right: cho_solve(factor, right)
+    torch = namespace(matrix)
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        raise LinAlgError("the matrix is not positive definite")
+    return lambda right: torch.cholesky_solve(right[:, None], lower)[:, 0]

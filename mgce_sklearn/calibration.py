@@ -1,0 +1,533 @@
+"""Temperatures that make a classifier as sure as it is right, through its own link.
+
+Margins are divided by a temperature T and returned to probabilities by the link that the classifier
+itself uses. The order of the classes in a row stays, and with it the prediction. The softmax of
+logarithms of probabilities, a common substitute for margins, would not do: probabilities of 0 have
+no logarithm, and the softmax is not the link of a rule that has them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import softmax
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import (
+    GridSearchCV,
+    RandomizedSearchCV,
+    check_cv,
+    cross_val_predict,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils import assert_all_finite, column_or_1d, get_tags, indexable
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from mgce_sklearn import validation
+from mgce_sklearn.metrics import equal_mass_bins
+
+Array = np.ndarray[Any, Any]
+Link = Callable[[Array], Array]
+Rules = dict[str, validation.Rule]
+
+COLDEST, HOTTEST = LIMITS = (1 / 20, 20.0)
+LOSSES = ("auto", "log_loss", "brier")
+
+# A class so far below the largest margin has probability 0 if anything has: the softmax gives it
+# 1e-87, the rule of q > 0 nothing as soon as q > 1/200.
+FAR_BELOW = 200.0
+
+
+class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
+    """A classifier whose margins are divided by temperatures found on rows it has not seen."""
+
+    _rules: ClassVar[Rules]
+
+    @abstractmethod
+    def _calibrate(self, margins: Array, codes: Array, weights: Array) -> None:
+        """Find ``temperature_`` and whatever else is needed; all weights are positive."""
+
+    @abstractmethod
+    def _temperature_of(self, margins: Array) -> Array | float:
+        """Return the temperature of all rows, or a column (n, 1) of theirs."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> _Tempered:
+        """Fit the classifier, and find temperatures on margins of rows it has not seen.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Whatever the classifier takes. If it is frozen, rows that its fit has not seen.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative; for the calibration, and for the classifier if its ``fit`` takes weights.
+
+        Returns
+        -------
+        object
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a parameter or data that cannot be used. The estimator stays as it was.
+
+        Warns
+        -----
+        UserWarning
+            If the temperature ends at a limit, or if the classifier takes no weights.
+        """
+        with validation.unchanged_on_error(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> _Tempered:
+        validation.check_all(vars(self), self._rules)
+        if not hasattr(self.estimator, "decision_function"):
+            raise TypeError(
+                f"estimator must be a classifier with decision_function; got {self.estimator!r}. "
+                "For one that has predict_proba alone, try sklearn's CalibratedClassifierCV."
+            )
+        X, y = indexable(X, column_or_1d(y, warn=True))
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        weights = validation.check_sample_weight(sample_weight, len(y))
+        fit_params = {} if sample_weight is None else _weights_for(self.estimator, weights)
+        self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
+        self.classes_ = self.estimator_.classes_
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
+        codes = validation.check_labels(y, self.classes_)
+        margins = self._unseen_margins(X, y, fit_params).astype(np.float64)
+        used = weights > 0.0
+        self._calibrate(margins[used], codes[used], weights[used])
+        self._warn_of_limit()
+        return self
+
+    def _unseen_margins(self, X: Any, y: Array, fit_params: dict[str, Array]) -> Array:
+        """Return margins (n, K) of classifiers that have not seen the rows."""
+        if isinstance(self.estimator, FrozenEstimator):
+            return self._margins(X)
+        folds = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        for i, (train, _) in enumerate(folds):
+            missing = np.setdiff1d(self.classes_, y[train])
+            if len(missing):
+                raise ValueError(
+                    f"cv must leave rows of every class to fit to; fold {i} leaves none of "
+                    f"{missing.tolist()}. Take fewer or shuffled folds, or calibrate a "
+                    "FrozenEstimator on rows of its own."
+                )
+        margins = cross_val_predict(
+            self.estimator, X, y, cv=folds, method="decision_function", params=fit_params
+        )
+        return validation.check_margins(margins, len(self.classes_))
+
+    def _warn_of_limit(self) -> None:
+        remedies = {
+            COLDEST: "Almost every row is classified rightly; calibrate on more rows.",
+            HOTTEST: "The margins tell next to nothing of the labels, or are huge; standardise "
+            "the features, or regularise more.",
+        }
+        if self.temperature_ in remedies:
+            warnings.warn(
+                f"The temperature ended at its limit, {self.temperature_:g}. "
+                + remedies[self.temperature_],
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _margins(self, X: Any) -> Array:
+        """Return the classifier's own margins (n, K)."""
+        check_is_fitted(self)
+        return validation.check_margins(self.estimator_.decision_function(X), len(self.classes_))
+
+    def _rescaled(self, X: Any) -> Array:
+        """Return margins divided by temperatures, (n, K) in the precision of the margins."""
+        margins = self._margins(X)
+        return margins / np.asarray(self._temperature_of(margins), dtype=margins.dtype)
+
+    def decision_function(self, X: Any) -> Array:
+        """Compute the classifier's margins divided by the temperature.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
+        """
+        margins = self._rescaled(X)
+        return margins[:, 1] - margins[:, 0] if len(self.classes_) == 2 else margins
+
+    def predict(self, X: Any) -> Array:
+        """Predict as the classifier does.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Compute calibrated probabilities: the classifier's link of margins / temperature.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return self.margins_to_proba(self._rescaled(X))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Compute the logarithm of `predict_proba`; -inf where it is 0.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def margins_to_proba(self, margins: Any) -> Array:
+        """Compute the classifier's link of margins as `decision_function` returns them.
+
+        Parameters
+        ----------
+        margins : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return _link_of(self.estimator_)(validation.check_margins(margins, len(self.classes_)))
+
+
+class TemperatureScaling(_Tempered):
+    r"""Divide a classifier's margins by the temperature of least loss on unseen rows.
+
+    Probabilities are
+
+    .. math:: \operatorname{link}(m(x) / T),
+
+    with the link of the classifier itself: what its method ``margins_to_proba`` computes, as
+    that of `MGCEClassifier` does, or the softmax if it has none, which is logistic regression's
+    link. Predictions do not change.
+
+    Parameters
+    ----------
+    estimator : classifier with ``decision_function``
+        Pipelines and searches included. For two classes a vector d stands for margins (0, d).
+        A fitted classifier in a `~sklearn.frozen.FrozenEstimator` is used as it is.
+    cv : int, cross-validation generator, iterable or None, default=5
+        As in scikit-learn, with each row in one test part; for groups give the splits. Not used
+        if the classifier is frozen.
+    loss : {"auto", "log_loss", "brier"}, default="auto"
+        What the temperature minimises. "auto": the log loss if the link has no exact zeros (the
+        softmax; q = 0), else the Brier score, because a single label on a zero makes the log
+        loss infinite. With "log_loss" a probability of 0 counts as the smallest normal float.
+
+    Attributes
+    ----------
+    temperature_ : float
+        In [1/20, 20]. Above 1 the classifier was too sure, below 1 not sure enough.
+    estimator_ : classifier
+        Fitted to all rows, or the frozen one.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features seen in ``fit``, if the classifier tells.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if the classifier tells.
+
+    Notes
+    -----
+    Margins to calibrate on come from `~sklearn.model_selection.cross_val_predict`, after which the
+    classifier is fitted to all rows. A frozen classifier is calibrated on the rows given to
+    ``fit``, which its own fit must not have seen. A search is repeated in every fold, and the link
+    is that of the one on all rows.
+
+    In pipelines, as in searches, the link is that of the final classifier. A classifier whose
+    ``predict_proba`` is not the softmax of its margins, and that has no ``margins_to_proba``, is
+    given the softmax all the same: at T = 1 its probabilities are then not its own.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of Modern Neural
+       Networks", ICML 2017, equation (9).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.svm import LinearSVC
+    >>> from mgce_sklearn.calibration import TemperatureScaling
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = TemperatureScaling(LinearSVC(C=0.01)).fit(X / 16, y)
+    >>> print(model.temperature_ < 1, model.predict_proba(X / 16).shape)
+    True (1797, 10)
+    """
+
+    _rules: ClassVar[Rules] = {"loss": validation.one_of(LOSSES)}
+
+    def __init__(self, estimator: Any, *, cv: Any = 5, loss: str = "auto") -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.loss = loss
+
+    def _calibrate(self, margins: Array, codes: Array, weights: Array) -> None:
+        link = _link_of(self.estimator_)
+        self.temperature_ = _temperature_of_least_loss(margins, codes, weights, link, self.loss)
+
+    def _temperature_of(self, margins: Array) -> float:
+        return self.temperature_
+
+
+class PiecewiseTemperatureScaling(_Tempered):
+    r"""Divide a classifier's margins by a temperature that depends on its confidence.
+
+    Adaptive piecewise temperature scaling, named with the generative cross-entropy in [1]_. The
+    exact rule published there is not known to us; this is our reading of it:
+
+    1. The temperature of all rows is found as in `TemperatureScaling`.
+    2. Rows are sorted by confidence, the largest probability at T = 1, and cut into pieces that
+       hold the same weight.
+    3. A piece's own temperature is that at which its mean confidence equals its accuracy,
+       or the nearer end of [1/20, 20] if there is none.
+    4. On the scale of log T it is drawn to the temperature of all rows, and keeps a weight of
+       n / (n + ``min_samples_per_piece``), with n the weight of the piece's rows.
+
+    A new row's piece is looked up by its confidence at T = 1. Predictions do not change.
+
+    Parameters
+    ----------
+    estimator : classifier with ``decision_function``
+        As in `TemperatureScaling`.
+    cv : int, cross-validation generator, iterable or None, default=5
+        As in `TemperatureScaling`.
+    loss : {"auto", "log_loss", "brier"}, default="auto"
+        What the temperature of all rows minimises, as in `TemperatureScaling`.
+    n_pieces : int, default=20
+        Most pieces. They are fewer if one would hold less than ``min_samples_per_piece``.
+    min_samples_per_piece : int, default=50
+        Least weight of a piece, if there is more than one; the number of rows without weights.
+
+    Attributes
+    ----------
+    temperatures_ : ndarray of shape (n_pieces,)
+        The pieces' temperatures, by increasing confidence; in [1/20, 20].
+    edges_ : ndarray of shape (n_pieces - 1,)
+        Largest confidence of each piece but the last, to which it belongs.
+    temperature_ : float
+        The temperature of all rows.
+    estimator_ : classifier
+        Fitted to all rows, or the frozen one.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features seen in ``fit``, if the classifier tells.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if the classifier tells.
+
+    Notes
+    -----
+    Rows of equal confidence are in one piece. Confidence after scaling need not grow with
+    confidence before it, where one piece is followed by another of higher temperature.
+
+    References
+    ----------
+    .. [1] "Generative Cross-Entropy", arXiv 2604.06689.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.svm import LinearSVC
+    >>> from mgce_sklearn.calibration import PiecewiseTemperatureScaling
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = PiecewiseTemperatureScaling(LinearSVC(C=0.01), n_pieces=4).fit(X / 16, y)
+    >>> print(model.temperatures_.shape, model.edges_.shape)
+    (4,) (3,)
+    """
+
+    _rules: ClassVar[Rules] = {
+        "loss": validation.one_of(LOSSES),
+        "n_pieces": validation.COUNT,
+        "min_samples_per_piece": validation.COUNT,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        cv: Any = 5,
+        loss: str = "auto",
+        n_pieces: int = 20,
+        min_samples_per_piece: int = 50,
+    ) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.loss = loss
+        self.n_pieces = n_pieces
+        self.min_samples_per_piece = min_samples_per_piece
+
+    def _calibrate(self, margins: Array, codes: Array, weights: Array) -> None:
+        link = _link_of(self.estimator_)
+        self.temperature_ = _temperature_of_least_loss(margins, codes, weights, link, self.loss)
+        confidence, correct = link(margins).max(axis=1), margins.argmax(axis=1) == codes
+        pieces = self._pieces(confidence, weights)
+        edges, temperatures = [], []
+        for piece in np.unique(pieces):
+            rows = pieces == piece
+            mass = weights[rows]
+            own = _temperature_of_accuracy(margins[rows], correct[rows], mass, link)
+            kept = mass.sum() / (mass.sum() + self.min_samples_per_piece)
+            temperatures.append(own**kept * self.temperature_ ** (1.0 - kept))
+            edges.append(confidence[rows].max())
+        self.temperatures_, self.edges_ = np.array(temperatures), np.array(edges[:-1])
+
+    def _pieces(self, confidence: Array, weights: Array) -> Array:
+        """Return the piece of each row: as many as hold enough weight each."""
+        for n_pieces in range(self.n_pieces, 1, -1):
+            pieces = equal_mass_bins(confidence, weights, n_pieces)
+            mass = np.bincount(pieces, weights)
+            if mass[mass > 0.0].min() >= self.min_samples_per_piece:
+                return pieces
+        return np.zeros(len(confidence), dtype=int)
+
+    def _temperature_of(self, margins: Array) -> Array:
+        confidence = _link_of(self.estimator_)(margins).max(axis=1)
+        return self.temperatures_[np.searchsorted(self.edges_, confidence), np.newaxis]
+
+
+def _link_of(estimator: Any) -> Link:
+    """Return the function from margins (n, K) to probabilities that a fitted classifier uses.
+
+    In pipelines and searches the final classifier counts.
+    """
+    if hasattr(estimator, "margins_to_proba"):
+        return estimator.margins_to_proba
+    if isinstance(estimator, Pipeline):
+        return _link_of(estimator[-1])
+    if isinstance(estimator, FrozenEstimator):
+        return _link_of(estimator.estimator)
+    if hasattr(estimator, "best_estimator_"):
+        return _link_of(estimator.best_estimator_)
+    return partial(softmax, axis=1)
+
+
+def _temperature_of_least_loss(
+    margins: Array, codes: Array, weights: Array, link: Link, loss: str
+) -> float:
+    """Return the temperature in [1/20, 20] whose probabilities have the least mean loss."""
+    if loss == "auto":
+        loss = "brier" if _has_zeros(link, margins.shape[1]) else "log_loss"
+    loss_of = {"log_loss": _log_losses, "brier": _brier_scores}[loss]
+
+    def mean_loss(temperature: float) -> float:
+        return float(weights @ loss_of(link(margins / temperature), codes))
+
+    # The log loss of the softmax is convex in 1/T. Other losses may have several minima, above all
+    # where the link has exact zeros: a grid finds the lowest valley before it is searched.
+    grid = np.geomspace(*LIMITS, 25)
+    values = [mean_loss(temperature) for temperature in grid]
+    best = int(np.argmin(values))
+    valley = np.log(grid[[max(best - 1, 0), min(best + 1, len(grid) - 1)]])
+    found = minimize_scalar(
+        lambda log: mean_loss(np.exp(log)),
+        bounds=valley,
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return float(np.exp(found.x) if found.fun < values[best] else grid[best])
+
+
+def _has_zeros(link: Link, n_classes: int) -> bool:
+    margins = np.full((1, n_classes), -FAR_BELOW)
+    margins[0, 0] = 0.0
+    return bool((link(margins) == 0.0).any())
+
+
+def _log_losses(proba: Array, codes: Array) -> Array:
+    likelihood = proba[np.arange(len(codes)), codes]
+    return -np.log(np.maximum(likelihood, np.finfo(np.float64).tiny))
+
+
+def _brier_scores(proba: Array, codes: Array) -> Array:
+    return ((proba - np.eye(proba.shape[1])[codes]) ** 2).sum(axis=1)
+
+
+def _temperature_of_accuracy(margins: Array, correct: Array, weights: Array, link: Link) -> float:
+    """Return the temperature in [1/20, 20] at which mean confidence equals accuracy.
+
+    Confidence falls as the temperature rises, so that there is at most one; if there is none,
+    it is the end at which confidence is nearer to accuracy.
+    """
+
+    def excess(log_temperature: float) -> float:
+        confidence = link(margins / np.exp(log_temperature)).max(axis=1)
+        return float(weights @ (confidence - correct) / weights.sum())
+
+    coldest, hottest = np.log(LIMITS)
+    if excess(coldest) <= 0.0:
+        return COLDEST
+    if excess(hottest) >= 0.0:
+        return HOTTEST
+    return float(np.exp(brentq(excess, coldest, hottest, xtol=1e-12)))
+
+
+def _weights_for(estimator: Any, weights: Array) -> dict[str, Array]:
+    """Return weights under the name by which the classifier's ``fit`` takes them, if it does."""
+    if isinstance(estimator, FrozenEstimator):
+        return {}
+    # With metadata routing it is for the user to request them.
+    routed = get_config()["enable_metadata_routing"]
+    name = "sample_weight" if routed else _weight_name(estimator)
+    if name is None:
+        warnings.warn(
+            f"{type(estimator).__name__} takes no sample_weight in fit: the weights count in its "
+            "calibration alone. Enable metadata routing if a step inside it takes them.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return {}
+    return {name: weights}
+
+
+def _weight_name(estimator: Any) -> str | None:
+    if has_fit_parameter(estimator, "sample_weight"):
+        return "sample_weight"
+    if isinstance(estimator, Pipeline):
+        step, last = estimator.steps[-1]
+        name = _weight_name(last)
+        return name and f"{step}__{name}"
+    if isinstance(estimator, (GridSearchCV, RandomizedSearchCV)):
+        return _weight_name(estimator.estimator)
+    return None

@@ -1,0 +1,104 @@
+"""Feature maps: what a linear model sees in place of X.
+
+A transformer of scikit-learn is fitted with the model. Anything else that can be called is taken
+as it is, a network or a function, and applied to some rows at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_array
+
+from mgce_sklearn.arrays import is_tensor, namespace
+from mgce_sklearn.validation import check_tensor
+
+# Rows that a network or a function is given at a time.
+ROWS_AT_A_TIME = 4096
+
+
+def fit_feature_map(feature_map: Any, X: Any, y: Any) -> Any:
+    """Return the map to use: a transformer's clone, fitted, or what was given."""
+    return clone(feature_map).fit(X, y) if hasattr(feature_map, "transform") else feature_map
+
+
+def apply_feature_map(feature_map: Any, X: Any) -> Any:
+    """Return the features of rows: an ndarray, a CSR matrix, or a tensor where a network is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not a number for every row and feature.
+    """
+    if hasattr(feature_map, "transform"):
+        features = feature_map.transform(X)
+    elif _is_module(feature_map):
+        features = _of_network(feature_map, X)
+    else:
+        features = _in_batches(feature_map, X)
+    if is_tensor(features):
+        features = check_tensor("features from feature_map", features)
+    else:
+        features = check_array(
+            features, accept_sparse="csr", dtype=[np.float64, np.float32],
+            input_name="features from feature_map",
+        )  # fmt: skip
+    if features.shape[0] != len_of(X):
+        raise ValueError(
+            f"feature_map must return a row for each row of X, {len_of(X)}; got "
+            f"{features.shape[0]}."
+        )
+    return features
+
+
+def len_of(X: Any) -> int:
+    """Return the number of rows of an array, a frame, a sparse matrix or a list."""
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def _is_module(feature_map: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(feature_map, torch.nn.Module)
+
+
+def _in_batches(function: Callable[[Any], Any], X: Any) -> Any:
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    rows = X.iloc if hasattr(X, "iloc") else X
+    n_rows = X.shape[0]
+    starts = range(0, max(n_rows, 1), ROWS_AT_A_TIME)
+    parts = [function(rows[start : start + ROWS_AT_A_TIME]) for start in starts]
+    return parts[0] if len(parts) == 1 else namespace(parts[0]).concatenate(parts)
+
+
+def _of_network(network: Any, X: Any) -> Any:
+    """Return the network's outputs, computed where its parameters are, in evaluation mode."""
+    torch = sys.modules["torch"]
+    own = next(iter([*network.parameters(), *network.buffers()]), None)
+
+    def outputs(rows: Any) -> Any:
+        rows = rows if is_tensor(rows) else torch.as_tensor(np.asarray(rows))
+        if own is not None:
+            # Integers stay what they are: an embedding wants them.
+            dtype = own.dtype if rows.is_floating_point() else rows.dtype
+            rows = rows.to(own.device, dtype)
+        return network(rows).flatten(start_dim=1)
+
+    with torch.no_grad(), _evaluating(network):
+        return _in_batches(outputs, X)
+
+
+@contextmanager
+def _evaluating(network: Any) -> Iterator[None]:
+    """Switch dropout and the like off, and leave every part in the mode it was in."""
+    before = {part: part.training for part in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training

@@ -1,0 +1,323 @@
+"""How far predicted probabilities are from what happens: calibration errors.
+
+A classifier is calibrated if of the rows that it gives a probability p, a share p turns out as it
+said. Rows are gathered in bins of like probability, and each bin's mean is held against that share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+
+from mgce_sklearn import validation
+
+Array = np.ndarray[Any, Any]
+
+STRATEGIES = ("uniform", "quantile")
+
+RULES = {"n_bins": validation.COUNT, "strategy": validation.one_of(STRATEGIES)}
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in bins of confidence: the numbers of a reliability diagram.
+
+    Attributes
+    ----------
+    confidence, accuracy, share : ndarray of shape (n_bins,)
+        Means within each bin that has weight, and its share of the weight; all in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mgce_sklearn.metrics import Reliability
+    >>> found = Reliability.measure(np.array([0.6, 0.6, 0.9]), np.array([True, False, True]))
+    >>> print(found.accuracy, round(found.error, 3))
+    [0.5 1. ] 0.1
+    """
+
+    confidence: Array
+    accuracy: Array
+    share: Array
+
+    @classmethod
+    def measure(
+        cls,
+        confidence: Array,
+        correct: Array,
+        sample_weight: Array | None = None,
+        n_bins: int = 15,
+        strategy: str = "uniform",
+    ) -> Reliability:
+        """Average within each bin.
+
+        Arguments are trusted; `expected_calibration_error` checks its own.
+
+        Parameters
+        ----------
+        confidence : ndarray of shape (n_samples,)
+            Probabilities in [0, 1] of an event, say that the prediction is right.
+        correct : ndarray of shape (n_samples,)
+            Whether it occurred.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Non-negative.
+        n_bins : int, default=15
+        strategy : {"uniform", "quantile"}, default="uniform"
+            As in `expected_calibration_error`.
+
+        Returns
+        -------
+        Reliability
+        """
+        weights = np.ones(len(confidence)) if sample_weight is None else sample_weight
+        bins = (
+            equal_width_bins(confidence, n_bins)
+            if strategy == "uniform"
+            else equal_mass_bins(confidence, weights, n_bins)
+        )
+        mass = np.bincount(bins, weights)
+        used = mass > 0.0
+        means = (
+            np.bincount(bins, weights * values)[used] / mass[used]
+            for values in (confidence, correct)
+        )
+        return cls(*means, mass[used] / mass.sum())
+
+    @property
+    def error(self) -> float:
+        """Mean distance of confidence and accuracy, weighted by the bins' shares."""
+        return float(self.share @ np.abs(self.confidence - self.accuracy))
+
+
+def equal_width_bins(values: Array, n_bins: int) -> Array:
+    """Return the bin of each value in [0, 1], n_bins of one width, closed on the right.
+
+    0 belongs to the first bin.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+    n_bins : int
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Integers from 0 to n_bins - 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mgce_sklearn.metrics import equal_width_bins
+    >>> print(equal_width_bins(np.array([0.0, 0.5, 0.6, 1.0]), 2))
+    [0 0 1 1]
+    """
+    ends = np.linspace(0.0, 1.0, n_bins + 1)
+    return np.searchsorted(ends[1:-1], values, side="left")
+
+
+def equal_mass_bins(values: Array, weights: Array, n_bins: int) -> Array:
+    """Return the bin of each value, n_bins that hold as nearly the same weight as ties permit.
+
+    Equal values are one block, which goes where the middle of its mass lies: bins depend neither
+    on the order of the rows nor on whether a row is there twice or has weight 2. A value that
+    many rows share has a bin to itself, and others stay empty for it.
+
+    Parameters
+    ----------
+    values, weights : ndarray of shape (n,)
+        Weights are non-negative, not all zero.
+    n_bins : int
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Integers from 0 to n_bins - 1, in the order of the values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mgce_sklearn.metrics import equal_mass_bins
+    >>> print(equal_mass_bins(np.array([0.6, 0.9, 0.9, 0.9, 0.7, 1.0]), np.ones(6), 3))
+    [0 1 1 1 0 2]
+    """
+    _, block = np.unique(values, return_inverse=True)
+    mass = np.bincount(block, weights)
+    middle = np.cumsum(mass) - mass / 2.0
+    # A middle on the border of two bins goes up, and rounding of the sums has no say in it.
+    bins = np.floor(n_bins * middle / mass.sum() + 1e-9).astype(int)
+    return np.minimum(bins, n_bins - 1)[block]
+
+
+def expected_calibration_error(
+    y_true: Any,
+    y_proba: Any,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    labels: Any = None,
+    sample_weight: Any = None,
+) -> float:
+    r"""Compute the expected calibration error of the class that is predicted.
+
+    With :math:`B_b` the rows whose largest probability falls in bin b, and :math:`w(B_b)` their
+    share of the weight, it is
+
+    .. math::
+
+        \sum_b w(B_b) \, |\operatorname{acc}(B_b) - \operatorname{conf}(B_b)| ,
+
+    where conf is the mean of the largest probability, and acc the share of rows whose label is
+    the class that has it.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Labels of any dtype.
+    y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+        Probabilities in [0, 1]; columns in the sorted order of the labels, a vector those of the
+        second.
+    n_bins : int, default=15
+        Number of bins.
+    strategy : {"uniform", "quantile"}, default="uniform"
+        "uniform": bins of one width in [0, 1], closed on the right. "quantile": adaptive bins
+        that hold the same weight. Equal probabilities stay in one bin, so that the order of the
+        rows does not matter, and bins are as nearly equal as that permits.
+    labels : array-like of shape (n_classes,), default=None
+        All classes, if ``y_true`` lacks some.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for a classifier whose confidence equals its accuracy in every bin.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be used.
+
+    Notes
+    -----
+    Of equal largest probabilities the first counts as predicted. The error of few rows is biased
+    upwards, the more so the more bins there are.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of Modern Neural
+       Networks", ICML 2017, equation (3).
+
+    Examples
+    --------
+    >>> from mgce_sklearn.metrics import expected_calibration_error
+    >>> y_proba = [[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]]
+    >>> print(round(expected_calibration_error(["a", "a", "a", "b"], y_proba), 3))
+    0.2
+
+    As a score in a search:
+
+    >>> from sklearn.metrics import make_scorer
+    >>> scorer = make_scorer(
+    ...     expected_calibration_error, response_method="predict_proba", greater_is_better=False
+    ... )
+    """
+    codes, proba, weights = _checked(y_true, y_proba, n_bins, strategy, labels, sample_weight)
+    correct = proba.argmax(axis=1) == codes
+    return Reliability.measure(proba.max(axis=1), correct, weights, n_bins, strategy).error
+
+
+def static_calibration_error(
+    y_true: Any,
+    y_proba: Any,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    labels: Any = None,
+    sample_weight: Any = None,
+) -> float:
+    r"""Compute the calibration error of every class's probabilities, averaged over classes.
+
+    With :math:`B_{bk}` the rows whose probability of class k falls in bin b, it is
+
+    .. math::
+
+        \frac1K \sum_k \sum_b w(B_{bk}) \, |\operatorname{acc}_k(B_{bk})
+        - \operatorname{conf}_k(B_{bk})| ,
+
+    where conf is the mean probability of class k, and acc the share of rows of that class.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Labels of any dtype.
+    y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+        Probabilities in [0, 1]; columns in the sorted order of the labels, a vector those of the
+        second.
+    n_bins : int, default=15
+        Number of bins of each class.
+    strategy : {"uniform", "quantile"}, default="uniform"
+        As in `expected_calibration_error`. With "quantile" it is the adaptive calibration error
+        of [1]_.
+    labels : array-like of shape (n_classes,), default=None
+        All classes, if ``y_true`` lacks some.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative.
+
+    Returns
+    -------
+    float
+        In [0, 1]. Where classes are many most probabilities are near 0, and so is this mean:
+        compare it between classifiers, not between data sets.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be used.
+
+    References
+    ----------
+    .. [1] J. Nixon, M. Dusenberry, L. Zhang, G. Jerfel and D. Tran, "Measuring Calibration in
+       Deep Learning", CVPR Workshops 2019: static and adaptive calibration error.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.metrics import static_calibration_error
+    >>> y_proba = [[0.8, 0.1, 0.1], [0.8, 0.1, 0.1]]
+    >>> print(round(static_calibration_error(["a", "b"], y_proba, labels=["a", "b", "c"]), 3))
+    0.267
+    """
+    codes, proba, weights = _checked(y_true, y_proba, n_bins, strategy, labels, sample_weight)
+    errors = [
+        Reliability.measure(column, codes == k, weights, n_bins, strategy).error
+        for k, column in enumerate(proba.T)
+    ]
+    return float(np.mean(errors))
+
+
+def _checked(
+    y_true: Any, y_proba: Any, n_bins: Any, strategy: Any, labels: Any, sample_weight: Any
+) -> tuple[Array, Array, Array]:
+    """Return the labels' columns (n,), probabilities (n, K) and weights (n,)."""
+    validation.check_all({"n_bins": n_bins, "strategy": strategy}, RULES)
+    proba = validation.check_numbers("y_proba", y_proba)
+    if proba.ndim == 1:
+        proba = np.column_stack([1.0 - proba, proba])
+    proba = validation.check_proba("y_proba", proba)
+    y_true = column_or_1d(y_true)
+    classes = validation.distinct_labels("y_true", y_true)
+    if labels is not None:
+        classes = validation.distinct_labels("labels", labels)
+    if len(y_true) != len(proba):
+        raise ValueError(
+            f"y_true must have a label for each row of y_proba, {len(proba)}; got {len(y_true)}."
+        )
+    if len(classes) != proba.shape[1]:
+        raise ValueError(
+            f"y_proba must have a column for each class, {classes.tolist()}; got {proba.shape[1]}. "
+            "If y_true lacks classes, give all of them as labels."
+        )
+    codes = validation.check_labels(y_true, classes)
+    return codes, proba, validation.check_sample_weight(sample_weight, len(proba))

@@ -1,0 +1,99 @@
+"""The threshold of minimax generalised cross-entropy as a potential over tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.tensors.link import newton_direction, power, solve
+
+# Steps of the smoothed root between two looks at whether they have become small, and the most.
+STEPS_PER_LOOK = 8
+MOST_LOOKS = 12
+
+
+@dataclass(frozen=True)
+class TensorMGCEPotential(MGCEPotential):
+    """`potentials.MGCEPotential`, with arrays (K, n) that are tensors."""
+
+    def value(self, margins: Tensor) -> Tensor:
+        """Return psi (n,)."""
+        return self.value_and_gradient(margins)[0]
+
+    def value_and_gradient(self, margins: Tensor) -> tuple[Tensor, Tensor]:
+        """Return psi (n,) and its gradient, the worst-case distribution p* (K, n)."""
+        if self.eps > 0.0:
+            return self.curvature(margins)[:2]
+        psi, proba = solve(margins.T, self.q)
+        return psi, proba.T
+
+    def rule(self, margins: Tensor) -> Tensor:
+        """Return h (K, n), of the potential that is not smoothed."""
+        return power(margins - solve(margins.T, self.q)[0], self.q, 1.0)
+
+    def curvature(self, margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return psi (n,), p* (K, n) and the curvature v (K, n)."""
+        if self.eps > 0.0:
+            return smoothed_curvature(margins, self.q, self.eps)
+        psi, proba = self.value_and_gradient(margins)
+        u_by_z = power(margins - psi, self.q, 1.0 - 2.0 * self.q)
+        slope = power(margins - psi, self.q, 1.0 - self.q).sum(dim=0)
+        return psi, proba, (1.0 - self.q) * u_by_z / slope
+
+    def entropy(self, proba: Tensor) -> Tensor:
+        """Return H_q (n,), of the potential that is not smoothed."""
+        q = self.q
+        if q == 0.0:
+            return torch.special.entr(proba).sum(dim=0)
+        if q <= 0.5:
+            # No difference of close numbers: as sum p = 1, the sum of powers is 1 + s with
+            # s = sum p (p^{q/(1-q)} - 1).
+            s = torch.sum(proba * torch.expm1(q / (1.0 - q) * torch.log(proba)), dim=0)
+            return -torch.expm1((1.0 - q) * torch.log1p(s)) / q
+        top = proba.amax(dim=0)
+        if q == 1.0:
+            return 1.0 - top
+        norm = top * torch.sum((proba / top) ** (1.0 / (1.0 - q)), dim=0) ** (1.0 - q)
+        return (1.0 - norm) / q
+
+
+def smoothed_curvature(margins: Tensor, q: float, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return psi (n,), p (K, n) and v (K, n) of the smoothed threshold; see `kernels.smoothed`."""
+    top = margins.amax(dim=0)
+    z_at_top = 1.0 + q * (margins - top)
+    low, high = (_excess(share, q, eps) for share in (1.0, float(len(margins)) ** -q))
+    t = torch.full_like(top, low)
+    # Rounding of z ends the steps sooner where the bracket is long.
+    tolerance = 1e-13 * max(1.0, abs(low))
+    for _ in range(MOST_LOOKS):
+        for _ in range(STEPS_PER_LOOK):
+            c, sigma = _softplus(z_at_top - q * t, eps)
+            u = c ** ((1.0 - q) / q)
+            step = newton_direction(torch.sum(u * c, dim=0), torch.sum(u * sigma, dim=0), q)
+            before, t = t, (t + step).clamp(low, high)
+        if not bool(torch.any(abs(t - before) > tolerance)):
+            break
+    c, sigma = _softplus(z_at_top - q * t, eps)
+    p = c ** ((1.0 - q) / q) * sigma
+    p = p / p.sum(dim=0)
+    # Where c underflows, sigma / c has become 1 / eps.
+    slope = torch.where(c == 0.0, 1.0 / eps, sigma / c)
+    return top + t, p, p * ((1.0 - q) * slope + q * (1.0 - sigma) / eps)
+
+
+def _softplus(z: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return c = eps softplus(z / eps), and its derivative sigma.
+
+    Above the threshold c is z to the last digit.
+    """
+    return eps * softplus(z / eps, threshold=40.0), torch.sigmoid(z / eps)
+
+
+def _excess(share: float, q: float, eps: float) -> float:
+    """Return (1 - z)/q for the z with c(z) = share: how far psi is above such a margin."""
+    return (1.0 - share - eps * math.log1p(-math.exp(-share / eps))) / q

@@ -1,0 +1,558 @@
+"""Temperature scaling: known temperatures, the model's own link, scikit-learn's conventions."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, softmax
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, KFold, LeaveOneGroupOut, cross_val_predict
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, kernels
+from mgce_sklearn.calibration import PiecewiseTemperatureScaling, TemperatureScaling
+from mgce_sklearn.kernels import reference
+from mgce_sklearn.label_noise import symmetric_noise
+from mgce_sklearn.metrics import expected_calibration_error
+
+SCALINGS = [TemperatureScaling, PiecewiseTemperatureScaling]
+
+
+# Most checks have few rows, or labels at random.
+@pytest.mark.filterwarnings("ignore:The temperature ended at its limit")
+@parametrize_with_checks(
+    [scaling(model) for scaling in SCALINGS for model in (LogisticRegression(), MGCEClassifier())]
+)
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+class Scores(ClassifierMixin, BaseEstimator):
+    """Takes rows for margins, times a factor; q names its link, None the softmax."""
+
+    def __init__(self, factor=1.0, q=None):
+        self.factor = factor
+        self.q = q
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        margins = self.factor * np.asarray(X)
+        return margins[:, 1] - margins[:, 0] if margins.shape[1] == 2 else margins
+
+    def predict(self, X):
+        return self.classes_[np.argmax(X, axis=1)]
+
+
+class LinkedScores(Scores):
+    def margins_to_proba(self, margins):
+        return kernels.rule(margins, self.q)
+
+
+def drawn(n, n_classes, q=0.0, scale=1.5, seed=0):
+    """Return margins, and labels drawn from the link of them."""
+    rng = np.random.default_rng(seed)
+    margins = rng.normal(scale=scale, size=(n, n_classes))
+    below = np.cumsum(kernels.rule(margins, q), axis=1)[:, :-1]
+    return margins, (rng.random((n, 1)) > below).sum(axis=1)
+
+
+def noisy(load):
+    """Return a real set with a fifth of the labels wrong, so that no temperature is at a limit."""
+    X, y = load(return_X_y=True)
+    return StandardScaler().fit_transform(X), symmetric_noise(y, 0.2, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return noisy(load_wine)
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    return noisy(load_breast_cancer)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("factor", [0.25, 1.0, 3.0])
+def test_a_known_temperature_is_found(n_classes, factor):
+    margins, y = drawn(20_000, n_classes)
+    for model in (Scores(factor), LinkedScores(factor, q=0.0)):
+        for loss in ("auto", "log_loss", "brier"):
+            found = TemperatureScaling(model, loss=loss).fit(margins, y)
+            assert found.temperature_ == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize("q", [0.3, 0.5, 1.0])
+def test_a_known_temperature_of_links_with_zeros(q):
+    margins, y = drawn(20_000, 4, q, scale=0.7)
+    found = TemperatureScaling(LinkedScores(3.0, q)).fit(margins, y)
+    assert found.temperature_ == pytest.approx(3.0, rel=0.05)
+    # another link finds another temperature
+    assert TemperatureScaling(Scores(3.0)).fit(margins, y).temperature_ < 2.7
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(C=100.0, max_iter=5000), LinearSVC()])
+def test_temperature_minimises_the_log_loss_of_rows_not_seen(wine, model):
+    X, y = wine
+    found = TemperatureScaling(model, cv=3).fit(X, y)
+    margins = cross_val_predict(model, X, y, cv=3, method="decision_function")
+    best = minimize_scalar(
+        lambda t: log_loss(y, softmax(margins / t, axis=1)), bounds=(0.05, 20), method="bounded"
+    )
+    assert found.temperature_ == pytest.approx(best.x, rel=1e-3)
+    refitted = clone(model).fit(X, y)
+    expected = softmax(refitted.decision_function(X) / found.temperature_, axis=1)
+    np.testing.assert_allclose(found.predict_proba(X), expected, atol=1e-12)
+    np.testing.assert_array_equal(found.predict(X), refitted.predict(X))
+    np.testing.assert_allclose(
+        found.decision_function(X), refitted.decision_function(X) / found.temperature_
+    )
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_the_link_is_the_models_own_and_the_loss_follows_it(wine, q):
+    X, y = wine
+    model = MGCEClassifier(q=q)
+    found = TemperatureScaling(model, cv=3).fit(X, y)
+    margins = cross_val_predict(model, X, y, cv=3, method="decision_function")
+
+    def loss(t):
+        proba = reference.rule(margins / t, q)
+        if q == 0.0:
+            return -np.log(proba[np.arange(len(y)), y]).mean()
+        return ((proba - np.eye(3)[y]) ** 2).sum(axis=1).mean()
+
+    nearby = found.temperature_ * np.array([0.9, 0.99, 1.01, 1.1])
+    assert loss(found.temperature_) < min(loss(t) for t in nearby)
+    assert loss(found.temperature_) <= min(loss(t) for t in np.geomspace(0.05, 20, 50)) + 1e-12
+    at_t = reference.rule(model.fit(X, y).decision_function(X) / found.temperature_, q)
+    np.testing.assert_allclose(found.predict_proba(X), at_t, atol=1e-9)
+
+
+def test_log_loss_of_a_zero_is_finite_and_its_own():
+    margins, y = drawn(500, 3, q=1.0, scale=2.0)
+    y[:20] = margins[:20].argmin(axis=1)  # labels on zeros
+    auto = TemperatureScaling(LinkedScores(1.0, 1.0)).fit(margins, y)
+    harsh = TemperatureScaling(LinkedScores(1.0, 1.0), loss="log_loss").fit(margins, y)
+    assert np.isfinite(harsh.temperature_)
+    assert harsh.temperature_ > 1.5 * auto.temperature_
+    proba = harsh.predict_proba(margins)[np.arange(500), y]
+    assert (proba[:20] > 0).mean() > 0.9
+    assert np.isneginf(auto.predict_log_proba(margins)).any()
+    np.testing.assert_allclose(np.exp(auto.predict_log_proba(margins)), auto.predict_proba(margins))
+
+
+MODELS = [
+    MGCEClassifier(q=0.0),
+    MGCEClassifier(q=0.5),
+    MGCEClassifier(q=1.0),
+    LogisticRegression(),
+    make_pipeline(StandardScaler(), MGCEClassifier(q=0.7)),
+    GridSearchCV(MGCEClassifier(), {"q": [0.9]}, cv=2),
+    GridSearchCV(make_pipeline(StandardScaler(), MGCEClassifier()),
+                 {"mgceclassifier__q": [0.9]}, cv=2),
+    make_pipeline(StandardScaler(), GridSearchCV(MGCEClassifier(), {"q": [0.9]}, cv=2)),
+    MGCEClassifierCV(qs=[0.8], lams=[0.1], cv=2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("data", ["wine", "cancer"])
+@pytest.mark.parametrize("model", MODELS)
+def test_at_temperature_one_probabilities_are_the_models(scaling, data, model, request):
+    X, y = request.getfixturevalue(data)
+    fitted = clone(model).fit(X, y)
+    found = scaling(FrozenEstimator(fitted)).fit(X[::2], y[::2])
+    found.temperature_ = 1.0
+    if scaling is PiecewiseTemperatureScaling:
+        found.temperatures_ = np.ones_like(found.temperatures_)
+    np.testing.assert_allclose(found.predict_proba(X), fitted.predict_proba(X), atol=1e-14)
+    np.testing.assert_allclose(found.decision_function(X), fitted.decision_function(X))
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("model", [*MODELS, LinearSVC(), SVC()])
+@pytest.mark.parametrize("data", ["wine", "cancer"])
+def test_predictions_are_the_models(scaling, model, data, request):
+    X, y = request.getfixturevalue(data)
+    names = np.array([f"class {k}" for k in range(3)], dtype=object)
+    found = scaling(model, cv=2).fit(X, names[y])
+    fitted = clone(model).fit(X, names[y])
+    np.testing.assert_array_equal(found.classes_, fitted.classes_)
+    np.testing.assert_array_equal(found.predict(X), fitted.predict(X))
+    assert found.score(X, names[y]) == fitted.score(X, names[y])
+    proba = found.predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0)
+    chosen = proba[np.arange(len(X)), np.searchsorted(names, found.predict(X))]
+    np.testing.assert_allclose(chosen, proba.max(axis=1), atol=1e-9)
+    np.testing.assert_allclose(found.margins_to_proba(found.decision_function(X)), proba)
+
+
+def test_two_classes_are_margins_zero_and_d(cancer):
+    X, y = cancer
+    found = TemperatureScaling(LinearSVC()).fit(X, y)
+    d = found.estimator_.decision_function(X) / found.temperature_
+    assert found.decision_function(X).shape == (len(y),)
+    np.testing.assert_allclose(found.predict_proba(X)[:, 1], expit(d), atol=1e-12)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("q", [None, 0.5])
+def test_an_overconfident_model_is_put_right(scaling, q):
+    X, y = make_classification(
+        4000, 60, n_informative=12, n_classes=4, class_sep=0.7, flip_y=0.2, random_state=0
+    )
+    X = StandardScaler().fit_transform(X)
+    fit, calibrate, judge = slice(400), slice(400, 2000), slice(2000, None)
+    model = LogisticRegression(C=1.0) if q is None else MGCEClassifier(q=q, lam=0.1)
+    few = model.fit(X[fit], y[fit])
+    before = expected_calibration_error(y[judge], few.predict_proba(X[judge]))
+    found = scaling(FrozenEstimator(few)).fit(X[calibrate], y[calibrate])
+    after = expected_calibration_error(y[judge], found.predict_proba(X[judge]))
+    assert found.temperature_ > 1.5
+    assert before > 0.15
+    assert after < 0.06
+    crossed = scaling(model).fit(X[fit], y[fit])
+    assert expected_calibration_error(y[judge], crossed.predict_proba(X[judge])) < before / 2
+
+
+@pytest.mark.parametrize("q", [None, 0.0, 0.5])
+@pytest.mark.parametrize("least", [1, 100])
+def test_pieces_match_confidence_and_accuracy(q, least):
+    margins, y = drawn(2000, 3, q or 0.0, scale=0.9, seed=1)
+    model = (Scores(2.5) if q is None else LinkedScores(2.5, q)).fit(margins, y)
+    found = PiecewiseTemperatureScaling(
+        FrozenEstimator(model), n_pieces=10, min_samples_per_piece=least
+    ).fit(margins, y)
+    scaled = TemperatureScaling(FrozenEstimator(model)).fit(margins, y)
+    assert found.temperature_ == scaled.temperature_
+
+    def link(m):
+        return softmax(m, axis=1) if q is None else kernels.rule(m, q)
+
+    confidence = link(2.5 * margins).max(axis=1)
+    distinct = confidence < 1.0  # equal confidences make one piece
+    assert distinct.all() or q
+    order = np.argsort(confidence)
+    right = margins.argmax(axis=1) == y
+    pieces = np.searchsorted(found.edges_, confidence)
+    if distinct.all():
+        np.testing.assert_array_equal(np.bincount(pieces), 200)
+        np.testing.assert_array_equal(found.edges_, confidence[order][199:-1:200])
+    clipped = 0
+    for b, temperature in enumerate(found.temperatures_):
+        rows = pieces == b
+        kept = rows.sum() / (rows.sum() + least)
+        logs = np.log([temperature, found.temperature_])
+        own = np.exp((logs[0] - (1 - kept) * logs[1]) / kept)
+        mean = link(2.5 * margins[rows] / own).max(axis=1).mean()
+        if np.isclose(own, 20.0) or np.isclose(own, 0.05):
+            clipped += 1
+            assert np.sign(mean - right[rows].mean()) == np.sign(own - 1.0)
+        else:
+            assert mean == pytest.approx(right[rows].mean(), abs=1e-9)
+        proba = found.predict_proba(margins[rows])
+        np.testing.assert_allclose(proba, link(2.5 * margins[rows] / temperature), atol=1e-9)
+    assert clipped < len(found.temperatures_) / 2
+
+
+@pytest.mark.parametrize(
+    ("n", "least", "expected"),
+    [(1000, 50, 20), (500, 50, 10), (230, 50, 4), (90, 50, 1), (30, 50, 1), (1000, 1, 20),
+     (100, 7, 14)],
+)  # fmt: skip
+def test_pieces_are_fewer_where_rows_are_few(n, least, expected):
+    margins, y = drawn(n, 3)
+    model = FrozenEstimator(Scores(2.0).fit(margins, y))
+    found = PiecewiseTemperatureScaling(model, min_samples_per_piece=least).fit(margins, y)
+    assert found.temperatures_.shape == (expected,)
+    assert found.edges_.shape == (expected - 1,)
+
+
+def test_pieces_without_a_root_end_at_a_limit():
+    margins = np.tile([[1.0, 0.0, 0.0]], (400, 1)) * np.linspace(1, 2, 400)[:, None]
+    y = np.zeros(400, dtype=int)
+    y[:200] = np.arange(200) % 2 + 1  # below all wrong, above all right
+    model = Scores().fit(margins, y)
+    found = PiecewiseTemperatureScaling(
+        FrozenEstimator(model), n_pieces=2, min_samples_per_piece=1
+    ).fit(margins, y)
+    kept = 200 / 201
+    expected = np.array([20.0, 0.05]) ** kept * found.temperature_ ** (1 - kept)
+    np.testing.assert_allclose(found.temperatures_, expected)
+    assert found.edges_ == [softmax(margins[199]).max()]
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("q", [None, 0.7])
+def test_weight_two_is_the_row_twice_and_zero_the_row_left_out(scaling, q):
+    margins, y = drawn(600, 3, q or 0.0)
+    margins = np.round(margins, 1)  # ties of confidence
+    model = (Scores(2.0) if q is None else LinkedScores(2.0, q)).fit(margins, y)
+    weights = np.arange(600) % 3
+    rows = np.repeat(np.arange(600), weights)
+    weighted = scaling(FrozenEstimator(model)).fit(margins, y, sample_weight=weights)
+    repeated = scaling(FrozenEstimator(model)).fit(margins[rows], y[rows])
+    proba = repeated.predict_proba(margins)
+    np.testing.assert_allclose(weighted.predict_proba(margins), proba, rtol=1e-6, atol=1e-9)
+    plain = scaling(FrozenEstimator(model)).fit(margins, y)
+    assert abs(plain.predict_proba(margins) - proba).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2),
+        GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), {}, cv=2),
+    ],
+)
+def test_weights_reach_the_classifier(wine, model):
+    X, y = wine
+    weights = np.where(y < 2, 5.0, 0.1)
+    found = TemperatureScaling(model, cv=2).fit(X, y, sample_weight=weights)
+    last = found.estimator_
+    last = getattr(last, "best_estimator_", last)
+    if hasattr(last, "steps"):
+        last, X = last[-1], StandardScaler().fit(X).transform(X)
+        assert abs(last.coef_ - LogisticRegression().fit(X, y).coef_).max() > 0.01
+    else:
+        expected = LogisticRegression().fit(X, y, sample_weight=weights)
+        np.testing.assert_allclose(last.coef_, expected.coef_, atol=1e-10)
+
+
+def test_weights_count_in_every_fold_and_in_the_loss(wine):
+    X, y = wine
+    weights = np.where(y == 2, 3.0, np.where(X[:, 0] > 0, 2.0, 0.2))
+    folds = list(KFold(3, shuffle=True, random_state=0).split(X))
+    found = TemperatureScaling(LogisticRegression(), cv=folds).fit(X, y, sample_weight=weights)
+    margins = np.empty((len(y), 3))
+    for train, test in folds:
+        model = LogisticRegression().fit(X[train], y[train], sample_weight=weights[train])
+        margins[test] = model.decision_function(X[test])
+    best = minimize_scalar(
+        lambda t: log_loss(y, softmax(margins / t, axis=1), sample_weight=weights),
+        bounds=(0.05, 20),
+        method="bounded",
+    )
+    assert found.temperature_ == pytest.approx(best.x, rel=1e-4)
+
+
+def test_weights_that_a_classifier_cannot_take_are_mentioned():
+    margins, y = drawn(300, 3)
+    with pytest.warns(UserWarning, match="Scores takes no sample_weight") as caught:
+        TemperatureScaling(Scores(2.0)).fit(margins, y, sample_weight=np.ones(300))
+    assert caught[0].filename == __file__
+
+
+def test_weights_with_metadata_routing(wine):
+    X, y = wine
+    with config_context(enable_metadata_routing=True):
+        inner = LogisticRegression().set_fit_request(sample_weight=True)
+        model = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), inner)
+        found = TemperatureScaling(model, cv=2).fit(X, y, sample_weight=1.0 + (y < 2))
+    plain = TemperatureScaling(model, cv=2).fit(X, y)
+    assert found.temperature_ != plain.temperature_
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_whatever_the_classifier_takes(scaling, wine):
+    X, y = wine
+    sparse = scaling(LogisticRegression(), cv=2).fit(sp.csr_matrix(X), y)
+    dense = scaling(LogisticRegression(), cv=2).fit(X, y)
+    np.testing.assert_allclose(
+        sparse.predict_proba(sp.csc_array(X)), dense.predict_proba(X), atol=1e-5
+    )
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(13)])
+    names = pd.Series(y).map(lambda k: f"wine {k}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # names of columns get through everywhere
+        named = scaling(LogisticRegression(), cv=2).fit(frame, names)
+        np.testing.assert_allclose(named.predict_proba(frame), dense.predict_proba(X))
+    assert list(named.feature_names_in_) == list(frame.columns)
+    assert named.n_features_in_ == 13
+    with pytest.raises(ValueError, match="feature names should match"):
+        named.predict_proba(frame[frame.columns[::-1]])
+
+
+def test_text():
+    words = ["good fine", "bad awful", "fine good nice", "awful bad poor"] * 10
+    y = ["+", "-"] * 20
+    with pytest.warns(UserWarning, match="limit, 0.05"):
+        model = TemperatureScaling(make_pipeline(CountVectorizer(), LinearSVC())).fit(words, y)
+    assert not hasattr(model, "n_features_in_")
+    assert model.predict_proba(["good nice"])[0, 0] > 0.9
+
+
+def test_searches_outside(wine):
+    X, y = wine
+    model = make_pipeline(StandardScaler(), TemperatureScaling(MGCEClassifier(), cv=2))
+    name = "temperaturescaling__estimator__q"
+    search = GridSearchCV(model, {name: [0.0, 0.5]}, cv=2, scoring="accuracy").fit(X, y)
+    assert search.best_score_ > 0.5
+    assert search.best_estimator_[-1].estimator_.q == search.best_params_[name]
+
+
+def test_nested_scalings_multiply():
+    margins, y = drawn(5000, 3)
+    inner = TemperatureScaling(Scores(3.0)).fit(margins, y)
+    outer = TemperatureScaling(FrozenEstimator(inner)).fit(margins, y)
+    assert outer.temperature_ == pytest.approx(1.0, abs=1e-6)
+    linked = TemperatureScaling(TemperatureScaling(LinkedScores(3.0, 0.5))).fit(margins, y)
+    np.testing.assert_allclose(
+        linked.predict_proba(margins), reference.rule(linked.decision_function(margins), 0.5)
+    )
+
+
+def test_float32_is_kept(wine):
+    X, y = wine
+    for scaling in SCALINGS:
+        found = scaling(MGCEClassifier(), cv=2).fit(X.astype(np.float32), y)
+        assert found.predict_proba(X.astype(np.float32)).dtype == np.float32
+        assert found.decision_function(X.astype(np.float32)).dtype == np.float32
+
+
+def test_any_cv(wine):
+    X, y = wine
+    groups = np.arange(len(y)) % 3
+    folds = list(LeaveOneGroupOut().split(X, y, groups))
+    for cv in (3, None, KFold(3, shuffle=True, random_state=0), folds, iter(folds)):
+        found = TemperatureScaling(LogisticRegression(), cv=cv).fit(X, y)
+        assert 0.2 < found.temperature_ < 5.0
+
+
+def test_frozen_classifiers_stay_and_may_know_more_classes(wine):
+    X, y = wine
+    fitted = LogisticRegression().fit(X, y)
+    few = y < 2
+    found = TemperatureScaling(FrozenEstimator(fitted), cv="unused").fit(X[few], y[few])
+    assert found.estimator_.estimator is fitted
+    assert found.predict_proba(X).shape == (len(y), 3)
+    with pytest.raises(ValueError, match="y must hold labels among classes"):
+        TemperatureScaling(FrozenEstimator(fitted)).fit(X, y + 5)
+    with pytest.raises(NotFittedError):
+        TemperatureScaling(FrozenEstimator(LogisticRegression())).fit(X, y)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_limits_are_mentioned(scaling):
+    margins, y = drawn(300, 3)
+    right, random = margins.argmax(axis=1), np.random.default_rng(1).permutation(y)
+    with pytest.warns(UserWarning, match="limit, 0.05. Almost every row") as caught:
+        cold = scaling(Scores(0.01)).fit(margins, right)
+    assert cold.temperature_ == 0.05
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="limit, 20. The margins tell"):
+        hot = scaling(Scores(100.0)).fit(margins, random)
+    assert hot.temperature_ == 20.0
+
+
+def test_pickle_and_clone(wine):
+    X, y = wine
+    for scaling in SCALINGS:
+        found = scaling(MGCEClassifier(q=0.5), cv=2).fit(X, y)
+        again = pickle.loads(pickle.dumps(found))
+        np.testing.assert_array_equal(again.predict_proba(X), found.predict_proba(X))
+        assert str(clone(found)) == str(found)
+
+
+BAD_PARAMETERS = [
+    ({"estimator": GaussianNB()}, TypeError, "classifier with decision_function; got GaussianNB"),
+    ({"estimator": make_pipeline(KNeighborsClassifier())}, TypeError, "CalibratedClassifierCV"),
+    ({"estimator": None}, TypeError, "decision_function; got None"),
+    ({"loss": "hinge"}, ValueError, "loss must be one of 'auto', 'log_loss', 'brier'"),
+    ({"loss": None}, TypeError, "loss must be"),
+    ({"n_pieces": 0}, ValueError, "n_pieces must be a positive integer"),
+    ({"n_pieces": 2.0}, TypeError, "n_pieces must be"),
+    ({"min_samples_per_piece": -1}, ValueError, "min_samples_per_piece must be"),
+    ({"cv": 1}, ValueError, "k-fold"),
+    ({"cv": "five"}, ValueError, "cv"),
+    ({"cv": KFold(2)}, ValueError, r"every class.*fold 0 leaves none of \[0\]"),
+    ({"cv": [(np.arange(178), np.arange(100))]}, ValueError, "partitions"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "error", "message"), BAD_PARAMETERS)
+def test_bad_parameters(wine, parameters, error, message):
+    order = np.argsort(wine[1])
+    X, y = wine[0][order], wine[1][order]
+    model = PiecewiseTemperatureScaling(**{"estimator": LogisticRegression(), **parameters})
+    with pytest.raises(error, match=message):
+        model.fit(X, y)
+    assert vars(model).keys() == model.get_params(deep=False).keys()
+
+
+def _with(array, value):
+    array = array.copy()
+    array[5, 2] = value
+    return array
+
+
+BAD_DATA = [
+    (lambda X, y: (_with(X, np.nan), y, None), "NaN"),
+    (lambda X, y: (_with(X, np.inf), y, None), "infinity"),
+    (lambda X, y: (X[:0], y[:0], None), "0 sample"),
+    (lambda X, y: (X, y[:-1], None), "inconsistent numbers of samples"),
+    (lambda X, y: (X, y + 0.5, None), "continuous"),
+    (lambda X, y: (X, np.zeros(len(y)), None), "class"),
+    (lambda X, y: (X, np.where(np.arange(len(y)) == 7, 99, y), None), r"none of \[99\]"),
+    (lambda X, y: (X, y, -np.ones(len(y))), "non-negative; row 0 has -1.0"),
+    (lambda X, y: (X, y, np.full(len(y), np.nan)), "finite and non-negative"),
+    (lambda X, y: (X, y, np.ones(3)), "one weight per row"),
+]
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize(("spoil", "message"), BAD_DATA)
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_bad_data_raises_and_loses_nothing(wine, scaling, spoil, message):
+    X, y = wine
+    found = scaling(LogisticRegression(), cv=2).fit(X, y)
+    before = found.predict_proba(X)
+    bad_X, bad_y, weights = spoil(X, y)
+    with pytest.raises(ValueError, match=message):
+        found.fit(bad_X, bad_y, sample_weight=weights)
+    np.testing.assert_array_equal(found.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_bad_prediction_input(wine, scaling):
+    X, y = wine
+    methods = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+    for method in methods:
+        with pytest.raises(NotFittedError):
+            getattr(scaling(LogisticRegression()), method)(X)
+    found = scaling(LogisticRegression(), cv=2).fit(X, y)
+    for method in methods:
+        with pytest.raises(ValueError, match="X has 5 features"):
+            getattr(found, method)(X[:, :5])
+    with pytest.raises(ValueError, match=r"shape \(n, 3\); got shape \(2, 5\)"):
+        found.margins_to_proba(np.ones((2, 5)))
+
+
+def test_margins_of_pairs_of_classes_are_refused():
+    X, y = load_digits(return_X_y=True)
+    with pytest.raises(ValueError, match=r"column for each class.*got shape \(1797, 45\)"):
+        TemperatureScaling(SVC(decision_function_shape="ovo"), cv=2).fit(X, y)

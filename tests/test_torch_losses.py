@@ -1,0 +1,315 @@
+"""Losses of margins: one routine for every loss, and what is special to each."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
+
+from mgce_sklearn import kernels  # noqa: E402
+from mgce_sklearn.kernels import reference  # noqa: E402
+from mgce_sklearn.torch import (  # noqa: E402
+    FocalLoss,
+    GCELoss,
+    GenerativeCrossEntropyLoss,
+    MGCELoss,
+    mgce_worst_case,
+)
+
+LOSSES = {
+    "MGCE 0": lambda **options: MGCELoss(0.0, **options),
+    "MGCE .7": lambda **options: MGCELoss(0.7, **options),
+    "MGCE 1": lambda **options: MGCELoss(1.0, **options),
+    "GCE 0": lambda **options: GCELoss(0.0, **options),
+    "GCE .7": lambda **options: GCELoss(0.7, **options),
+    "GCE 1": lambda **options: GCELoss(1.0, **options),
+    "GenCE": GenerativeCrossEntropyLoss,
+    "Focal 2": lambda **options: FocalLoss(2.0, **options),
+    "Focal .5": lambda **options: FocalLoss(0.5, **options),
+    "Focal 0": lambda **options: FocalLoss(0.0, **options),
+}
+# Of these the loss of a row depends on the row alone.
+ROWWISE = [name for name in LOSSES if name != "GenCE"]
+
+
+def sample(*shape, seed=0, dtype=torch.float64):
+    """Return margins, and labels from their softmax."""
+    generator = torch.Generator().manual_seed(seed)
+    margins = 2.0 * torch.randn(*shape, generator=generator, dtype=dtype)
+    rows = torch.softmax(margins, dim=-1).reshape(-1, shape[-1])
+    labels = torch.multinomial(rows, 1, generator=generator).reshape(shape[:-1])
+    return margins, labels
+
+
+def softmax_of(row):
+    weights = np.exp(row - np.max(row))
+    return weights / weights.sum()
+
+
+def slow(name, margins, labels):
+    """Compute the loss of every row by its formula, one row at a time."""
+    rows = margins.reshape(-1, margins.shape[-1]).numpy()
+    labels = labels.reshape(-1).numpy()
+    proba = np.array([softmax_of(row) for row in rows])
+    kind, _, parameter = name.partition(" ")
+    out = []
+    for row, p, y in zip(rows, proba, labels, strict=True):
+        if kind == "MGCE":
+            loss = reference.threshold(row[np.newaxis], float(parameter))[0] - row[y]
+        elif kind == "GCE":
+            q = float(parameter)
+            loss = -np.log(p[y]) if q == 0.0 else (1.0 - p[y] ** q) / q
+        elif kind == "GenCE":
+            loss = -np.log(p[y]) + np.log(np.mean([other[y] for other in proba]))
+        else:
+            loss = -((1.0 - p[y]) ** float(parameter)) * np.log(p[y])
+        out.append(loss)
+    return np.reshape(out, margins.shape[:-1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", [(4,), (30, 5), (6, 7, 3)])
+def test_agrees_with_its_formula(name, shape):
+    margins, labels = sample(*shape)
+    expected = slow(name, margins, labels)
+    got = LOSSES[name](reduction="none")(margins, labels)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    assert LOSSES[name]()(margins, labels).item() == pytest.approx(expected.mean(), rel=1e-12)
+    total = LOSSES[name](reduction="sum")(margins, labels).item()
+    assert total == pytest.approx(expected.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_derivatives(name):
+    margins, labels = sample(6, 4)
+    loss = LOSSES[name]()
+    margins.requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: loss(m, labels), margins)
+    assert torch.autograd.gradgradcheck(lambda m: loss(m, labels), margins)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.7, 1.0])
+def test_gradient_of_mgce_is_the_worst_case_less_the_label(q):
+    margins, labels = sample(20, 5)
+    margins.requires_grad_()
+    MGCELoss(q, reduction="sum")(margins, labels).backward()
+    expected = mgce_worst_case(margins.detach(), q) - one_hot(labels, 5)
+    torch.testing.assert_close(margins.grad, expected, rtol=0, atol=1e-14)
+
+
+def test_cross_entropy_is_the_end_of_every_family():
+    margins, labels = sample(20, 5)
+    expected = cross_entropy(margins, labels)
+    for name in ("MGCE 0", "GCE 0", "Focal 0"):
+        torch.testing.assert_close(LOSSES[name]()(margins, labels), expected)
+    torch.testing.assert_close(MGCELoss(1e-9)(margins, labels), expected, rtol=1e-8, atol=0)
+    torch.testing.assert_close(GCELoss(1e-9)(margins, labels), expected, rtol=1e-8, atol=0)
+
+
+def test_generative_cross_entropy_is_minus_log_p_of_x_given_y():
+    margins, labels = sample(30, 4)
+    proba = torch.softmax(margins, dim=-1)
+    given_class = proba / proba.sum(dim=0)  # p(x_i | y) over the rows of the batch
+    expected = -torch.log(given_class.gather(1, labels[:, None]) * len(labels)).mean()
+    torch.testing.assert_close(GenerativeCrossEntropyLoss()(margins, labels), expected)
+
+
+def test_mgce_is_zero_at_finite_margins_for_positive_q():
+    margins = torch.tensor([[4.0, 0.0, 0.0]])
+    assert MGCELoss(0.5)(margins, torch.tensor([0])) == 0.0
+    assert MGCELoss(0.0)(margins, torch.tensor([0])) > 0.0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_proba_is_the_link_of_the_loss(name):
+    margins, _ = sample(10, 5)
+    q = float(name.partition(" ")[2]) if name.startswith("MGCE") else 0.0
+    expected = kernels.rule(margins.numpy(), q)
+    np.testing.assert_allclose(LOSSES[name]().proba(margins), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_distributions_are_means_over_labels(name):
+    margins, labels = sample(12, 5)
+    loss = LOSSES[name]()
+    certain = one_hot(labels, 5).double()
+    torch.testing.assert_close(loss(margins, certain), loss(margins, labels))
+    other = labels.roll(1)
+    mixed = 0.3 * certain + 0.7 * one_hot(other, 5)
+    expected = 0.3 * loss(margins, labels) + 0.7 * loss(margins, other)
+    torch.testing.assert_close(loss(margins, mixed), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_label_smoothing_is_a_distribution(name):
+    margins, labels = sample(12, 5)
+    smoothed = 0.9 * one_hot(labels, 5).double() + 0.1 / 5
+    got = LOSSES[name](label_smoothing=0.1)
+    torch.testing.assert_close(got(margins, labels), LOSSES[name]()(margins, smoothed))
+    ignored = torch.cat([labels[:-1], torch.tensor([-100])])
+    if name in ROWWISE:
+        torch.testing.assert_close(got(margins, ignored), got(margins[:-1], labels[:-1]))
+
+
+def test_label_smoothing_of_cross_entropy_agrees_with_pytorch():
+    margins, labels = sample(12, 5)
+    expected = cross_entropy(margins, labels, label_smoothing=0.2)
+    torch.testing.assert_close(MGCELoss(0.0, label_smoothing=0.2)(margins, labels), expected)
+
+
+@pytest.mark.parametrize("name", ROWWISE)
+def test_weights_of_classes_and_rows_are_repetitions(name):
+    margins, labels = sample(10, 3)
+    weight = torch.tensor([1.0, 2.0, 0.0])
+    rows = torch.repeat_interleave(torch.arange(10), weight.long()[labels])
+    expected = LOSSES[name]()(margins[rows], labels[rows])
+    torch.testing.assert_close(LOSSES[name](weight=weight)(margins, labels), expected)
+    torch.testing.assert_close(LOSSES[name]()(margins, labels, weight[labels]), expected)
+    both = LOSSES[name](weight=weight.sqrt())(margins, labels, weight.sqrt()[labels])
+    torch.testing.assert_close(both, expected)
+    certain = one_hot(labels, 3).double()
+    torch.testing.assert_close(LOSSES[name](weight=weight)(margins, certain), expected)
+
+
+def test_class_weights_agree_with_pytorch():
+    margins, labels = sample(12, 5)
+    weight = torch.arange(5.0, dtype=torch.float64)
+    for reduction in ("mean", "sum", "none"):
+        expected = cross_entropy(margins, labels, weight, reduction=reduction)
+        got = MGCELoss(0.0, weight=weight, reduction=reduction)(margins, labels)
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_ignored_rows_count_for_nothing(name):
+    margins, labels = sample(10, 4)
+    expected = LOSSES[name]()(margins[3:], labels[3:])
+    labels[:3] = -1
+    margins.requires_grad_()
+    got = LOSSES[name](ignore_index=-1)(margins, labels)
+    torch.testing.assert_close(got, expected)
+    got.backward()
+    assert not margins.grad[:3].any()
+    assert margins.grad[3:].any()
+    none = LOSSES[name](ignore_index=-1)(margins, torch.full((10,), -1))
+    none.backward()
+    assert none == 0.0
+    assert margins.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_large_margins_of_any_precision_give_numbers(name, dtype):
+    margins = torch.tensor([[-6e4, 0.0, 6e4], [6e4, 6e4, -6e4], [0.0, 0.0, 0.0]], dtype=dtype)
+    margins.requires_grad_()
+    loss = LOSSES[name]()(margins, torch.tensor([0, 1, 2]))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert margins.grad.dtype == dtype
+    assert margins.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_computes_in_single(name):
+    margins, labels = sample(16, 5, dtype=torch.float32)
+    layer = torch.nn.Linear(5, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = layer(margins)
+        loss = LOSSES[name]()(half, labels)
+    assert half.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, LOSSES[name]()(half.float(), labels))
+    loss.backward()
+    assert layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["MGCE .7", "GCE .7", "GenCE", "Focal 2"])
+def test_compiles_into_one_graph(name):
+    margins, labels = sample(16, 5)
+    loss = LOSSES[name](weight=torch.arange(5.0), label_smoothing=0.0)
+    margins.requires_grad_()
+    expected = torch.autograd.grad(loss(margins, labels), margins)[0]
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    got = torch.autograd.grad(compiled(margins, labels), margins)[0]
+    torch.testing.assert_close(got, expected)
+
+
+def test_integers_of_every_size_are_labels():
+    margins, labels = sample(8, 3)
+    expected = MGCELoss()(margins, labels)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        torch.testing.assert_close(MGCELoss()(margins, labels.to(dtype)), expected)
+    two = MGCELoss()(margins[:, :2], labels.clamp(max=1))
+    torch.testing.assert_close(MGCELoss()(margins[:, :2], labels > 0), two)
+
+
+def test_state_moves_with_the_module():
+    loss = MGCELoss(weight=[1.0, 2.0]).double()
+    assert loss.weight.dtype == torch.float64
+    assert "q=0.7" in repr(loss)
+
+
+MARGINS = torch.zeros(4, 3)
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("margins", "target", "error", "words"),
+    [
+        (MARGINS.long(), LABELS, TypeError, "margins must be a tensor of floating-point"),
+        (MARGINS, [0, 1, 2, 0], TypeError, "got list"),
+        (MARGINS, LABELS + 1, ValueError, "labels 0 to 2.*got 3"),
+        (MARGINS, LABELS - 1, ValueError, "labels 0 to 2.*got -1"),
+        (MARGINS, LABELS[:3], ValueError, r"shape \(4,\).*got \(3,\)"),
+        (MARGINS, LABELS[:, None], ValueError, r"shape \(4,\).*got \(4, 1\)"),
+        (MARGINS, LABELS.float(), ValueError, r"shape \(4, 3\).*got \(4,\)"),
+        (MARGINS, -torch.ones(4, 3), ValueError, "non-negative"),
+        (MARGINS, torch.full((4, 3), torch.nan), ValueError, "NaN"),
+        (MARGINS, LABELS.to("meta"), ValueError, "device of the margins, cpu; got meta"),
+    ],
+)
+def test_bad_input(margins, target, error, words):
+    with pytest.raises(error, match=words):
+        MGCELoss()(margins, target)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_margins_that_are_no_numbers(name):
+    for number in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match="NaN"):
+            LOSSES[name]()(torch.full((4, 3), number), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("sample_weight", "words"),
+    [(torch.ones(3), r"got \(3,\)"), (-torch.ones(4), "non-negative"),
+     (torch.full((4,), torch.nan), "non-negative"), (torch.ones(4, device="meta"), "got meta")],
+)  # fmt: skip
+def test_bad_sample_weight(sample_weight, words):
+    with pytest.raises(ValueError, match=words):
+        MGCELoss()(MARGINS, LABELS, sample_weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: MGCELoss(1.2), ValueError, "q must be"),
+        (lambda: MGCELoss("1"), TypeError, "q must be"),
+        (lambda: GCELoss(-0.1), ValueError, "q must be"),
+        (lambda: FocalLoss(-1.0), ValueError, "gamma must be"),
+        (lambda: MGCELoss(reduction="average"), ValueError, "reduction must be one of"),
+        (lambda: MGCELoss(label_smoothing=1.5), ValueError, "label_smoothing must be"),
+        (lambda: MGCELoss(weight=torch.tensor([1.0, -1.0])), ValueError, "weight must have"),
+        (lambda: MGCELoss(weight=torch.ones(2, 2)), ValueError, "weight must have"),
+    ],
+)
+def test_bad_parameters(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_weight_of_another_number_of_classes():
+    with pytest.raises(ValueError, match="weight must have 3 numbers"):
+        MGCELoss(weight=torch.ones(2))(MARGINS, LABELS)
