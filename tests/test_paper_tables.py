@@ -205,6 +205,8 @@ def test_residual_networks_have_the_usual_size(n_channels, name, count):
     # The numbers of parameters of ResNet-34 and ResNet-18 for images of 32 × 32.
     network = paper_images.resnet(n_channels, 10, paper_images.BLOCKS[name])
     assert sum(parameter.numel() for parameter in network.parameters()) == count
+    features = network[:-3](torch.zeros(1, n_channels, 32, 32))
+    assert features.shape == (1, 512, 4, 4)
 
 
 def test_augmented_images_are_windows_of_padded_ones():
