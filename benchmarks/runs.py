@@ -18,6 +18,7 @@ import torch
 from joblib import Parallel, delayed
 from published import NOISE, published
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from mgce_sklearn.calibration import PiecewiseTemperatureScaling
@@ -222,12 +223,16 @@ def _train_all(
 def _measured(
     run: Run, train: Callable[[Run], Trained], calibrated: bool
 ) -> list[tuple[Run, Measured]]:
-    """Train, and return rows for the record: the run's own last, which completes it."""
+    """Train, and return rows for the record: the run's own last, which completes it.
+
+    Sets to calibrate have as many test rows of every class, so validation rows are weighted alike.
+    """
     trained = train(run)
     rows = [(run, measure(trained.network, trained))]
     if calibrated:
+        X, y = trained.validation
         model = PiecewiseTemperatureScaling(FrozenEstimator(trained.network))
-        model.fit(*trained.validation)
+        model.fit(X, y, sample_weight=compute_sample_weight("balanced", y))
         after = replace(run, method=run.method + CALIBRATED)
         rows.insert(0, (after, measure(model, trained)))
     return rows
