@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,7 +115,6 @@ class Images(NamedTuple):
     y_test: Array
 
 
-@lru_cache(maxsize=1)
 def images_of(name: str, device: str, n_rows: int | None) -> Images:
     """Return a set in [0, 1] less the mean of each pixel, the first rows alone if asked."""
     X, labels = datasets.images(name)

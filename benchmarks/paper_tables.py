@@ -1,4 +1,4 @@
-"""The papers' table of multi-layer perceptrons under label noise, ours beside theirs.
+r"""The papers' table of multi-layer perceptrons under label noise, ours beside theirs.
 
     python benchmarks/paper_tables.py --quick    # under a minute, nothing kept
     python benchmarks/paper_tables.py --data DIR --datasets letter adult covtype mnist \
@@ -19,7 +19,6 @@ long-tailed classes, the first 100 times as frequent as the last, and as many te
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,11 +59,10 @@ class Rows(NamedTuple):
     y_test: Array
 
 
-@lru_cache(maxsize=1)
 def rows_of(name: str) -> Rows:
     """Return a set with its features scaled, the same test rows every time."""
     if name in LONG_TAILED:
-        return long_tailed(rows_of.__wrapped__(name.removesuffix("_lt")))
+        return long_tailed(rows_of(name.removesuffix("_lt")))
     X, labels = datasets.images(name) if name == "mnist" else datasets.LOADERS[name]()
     y = np.unique(labels, return_inverse=True)[1]
     if name == "covtype":
