@@ -60,6 +60,23 @@ def split(name: str, n_train: int, noise: float, seed: int) -> Split:
     return _standardised(rows._replace(y=np.where(wrong, (rows.y + shift) % n_classes, rows.y)))
 
 
+OPENML_IMAGES = {
+    "mnist": ("mnist_784", (28, 28)),
+    "fashion_mnist": ("Fashion-MNIST", (28, 28)),
+    "cifar10": ("CIFAR_10", (3, 32, 32)),
+}
+
+
+def images(name: str) -> tuple[Array, Array]:
+    """Return the images of a set in `OPENML_IMAGES`, bytes, the 10,000 for tests last."""
+    arrays = _from_folder(name)
+    if arrays is not None:
+        return tuple(np.concatenate([arrays[f"{a}_train"], arrays[f"{a}_test"]]) for a in "Xy")
+    title, shape = OPENML_IMAGES[name]
+    X, y = datasets.fetch_openml(title, version=1, return_X_y=True, as_frame=False)
+    return X.reshape(-1, *shape).astype(np.uint8), y
+
+
 def _standardised(rows: Split) -> Split:
     scaler = StandardScaler(with_mean=not sp.issparse(rows.X)).fit(rows.X)
     return rows._replace(X=scaler.transform(rows.X), X_test=scaler.transform(rows.X_test))
@@ -118,11 +135,8 @@ def _digits() -> tuple[Array, Array]:
 
 def _mnist() -> tuple[Array, Array]:
     """Return the 60,000 training images."""
-    arrays = _from_folder("mnist")
-    if arrays is not None:
-        return arrays["X_train"].reshape(-1, 28 * 28).astype(float), arrays["y_train"]
-    X, y = datasets.fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False)
-    return X[:60_000], y[:60_000]
+    X, y = images("mnist")
+    return X[:60_000].reshape(60_000, -1).astype(float), y[:60_000]
 
 
 def _labelme(rng: np.random.Generator) -> Split:
