@@ -327,7 +327,8 @@ def distinct_labels(name: str, labels: Any) -> Array:
     try:
         labels = column_or_1d(labels)
         assert_all_finite(labels)
-        check_classification_targets(labels)
+        # Of labels that each occur once scikit-learn would ask whether they are numbers.
+        check_classification_targets(np.repeat(labels, 3))
         return np.unique(labels)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -310,6 +310,24 @@ def test_penalty_leaves_exact_zeros_where_it_is_put():
     assert not any((p == 0.0).any() for p in nothing.parameters())
 
 
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_momentum_ends_where_the_objective_has_its_minimum(dampening):
+    """Where a weight is not 0 the gradient is -lam sign, and elsewhere at most lam."""
+    lam = 0.03
+    net = MGCENetClassifier(
+        linear, 0.5, lam, lr=0.1 / (1.0 - dampening), max_epochs=800, batch_size=-1,
+        optimizer=torch.optim.SGD, optimizer__momentum=0.9, optimizer__dampening=dampening,
+        random_state=0,
+    ).fit(X, Y)  # fmt: skip
+    weight = net.module_.weight
+    weight.grad = None
+    MGCELoss(0.5)(net.module_(torch.tensor(X).float()), torch.tensor(Y)).backward()
+    assert 0 < (weight == 0.0).sum() < weight.numel()
+    used = weight != 0.0
+    torch.testing.assert_close(weight.grad[used], -lam * weight[used].sign(), rtol=0, atol=2e-3)
+    assert weight.grad.abs().max() <= lam + 2e-3  # it converges slowly
+
+
 def test_one_step_is_the_proximal_step():
     """θ ← S(θ - lr ∇, lr lam), with the learning rate of the parameter's group."""
     options = {

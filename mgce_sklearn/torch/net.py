@@ -188,10 +188,11 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     phi was learnt from the same rows, and labels are taken as they are, wrong ones included.
 
     *The penalty* is applied after every step of the optimizer by its proximal operator, the soft
-    threshold at lr × ``lam`` with the learning rate of the parameter's group, so that zeros are
-    exact. With `torch.optim.SGD` without momentum this is proximal gradient descent on the
-    objective above. Adam and its kin divide gradients by their own scale, which the threshold
-    does not follow: what they end at is sparse, and no minimiser.
+    threshold at lr × ``lam`` / (1 - momentum) with the settings of the parameter's group, so that
+    zeros are exact. With `torch.optim.SGD` without momentum this is proximal gradient descent on
+    the objective above; with momentum its fixed points are the same. Adam and its kin divide
+    gradients by their own scale, which the threshold does not follow: what they end at is sparse,
+    and no minimiser.
 
     *Types.* Arrays, frames and lists must hold finite numbers; every batch is turned into the type
     of the module's parameters. So are floating-point tensors; tensors of integers stay integers,
@@ -592,10 +593,17 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     @torch.no_grad()
     def _shrink(self) -> None:
-        """Take the proximal step of lam ‖θ‖₁: the soft threshold at learning rate × lam."""
+        """Take the proximal step of lam ‖θ‖₁: the soft threshold at step × lam.
+
+        The step is what a constant gradient is multiplied by: with momentum more than the
+        learning rate.
+        """
         penalized = set(self._penalized_parameters())
         for group in self.optimizer_.param_groups:
-            threshold = float(group["lr"]) * self.lam
+            step, momentum = float(group["lr"]), group.get("momentum", 0.0)
+            if momentum > 0.0:
+                step *= (1.0 - group.get("dampening", 0.0)) / (1.0 - momentum)
+            threshold = step * self.lam
             for parameter in penalized.intersection(group["params"]):
                 parameter.copy_(nn.functional.softshrink(parameter, threshold))
 
