@@ -201,9 +201,9 @@ def test_ignored_rows_count_for_nothing(name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_large_margins_of_any_precision_give_numbers(name, dtype):
-    margins = torch.tensor([[-6e4, 0.0, 6e4], [6e4, 6e4, -6e4], [0.0, 0.0, 0.0]], dtype=dtype)
-    margins.requires_grad_()
-    loss = LOSSES[name]()(margins, torch.tensor([0, 1, 2]))
+    rows = [[-6e4, 0.0, 6e4], [6e4, 6e4, -6e4], [0.0, 0.0, 0.0], [-6e4, 6e4, 0.0]]
+    margins = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    loss = LOSSES[name]()(margins, torch.tensor([0, 1, 2, 1]))
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
