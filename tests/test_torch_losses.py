@@ -199,6 +199,23 @@ def test_ignored_rows_count_for_nothing(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_a_class_can_be_the_ignored_label(name):
+    margins, labels = sample(12, 3)
+    kept = labels != 1
+    expected = LOSSES[name]()(margins[kept], labels[kept])
+    torch.testing.assert_close(LOSSES[name](ignore_index=1)(margins, labels), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_impossible_class_costs_nothing_where_its_target_is_zero(name):
+    margins, labels = sample(6, 3)
+    impossible = torch.cat([margins, torch.full((6, 1), -torch.inf)], dim=1)
+    target = one_hot(labels, 4).double()
+    loss = LOSSES[name]()(impossible, target)
+    torch.testing.assert_close(loss, LOSSES[name]()(margins, labels))
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_large_margins_of_any_precision_give_numbers(name, dtype):
     rows = [[-6e4, 0.0, 6e4], [6e4, 6e4, -6e4], [0.0, 0.0, 0.0], [-6e4, 6e4, 0.0]]
