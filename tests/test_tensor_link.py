@@ -147,6 +147,13 @@ def test_compiles_into_one_graph(q):
     torch.testing.assert_close(torch.autograd.grad(compiled(margins), margins)[0], expected)
 
 
+def test_steps_on_tensors_compile_into_one_graph():
+    margins = normal(8, 5)
+    compiled = torch.compile(newton, fullgraph=True, backend="aot_eager")
+    for got, expected in zip(compiled(margins, 0.7), newton(margins, 0.7), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 def test_memory_order_and_threads_do_not_matter():
     margins = normal(30_000, 8)
     expected = mgce_worst_case(margins, 0.7)

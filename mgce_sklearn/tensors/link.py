@@ -144,9 +144,7 @@ class _Threshold(torch.autograd.Function):
 
     @staticmethod
     def forward(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
-        # A compiled graph takes the solution as one operator. Without one, the operator's
-        # registry would take longer than the rows of a mini-batch.
-        return (_operator if torch.compiler.is_compiling() else solve)(margins, q)
+        return _solve_anywhere(margins, q)
 
     @staticmethod
     def setup_context(
@@ -181,7 +179,7 @@ class _LossOfLabels(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, margins: Tensor, labels: Tensor, q: float) -> Tensor:
-        psi, proba = (_operator if torch.compiler.is_compiling() else solve)(margins, q)
+        psi, proba = _solve_anywhere(margins, q)
         index, ctx.q = labels.unsqueeze(-1), q
         ctx.save_for_backward(margins, index, proba)
         return psi - margins.gather(-1, index).squeeze(-1)
@@ -205,6 +203,17 @@ def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     psi, proba = (_by_kernels if margins.device.type == "cpu" else newton)(margins, q)
     check_numbers(psi)
     return psi, proba
+
+
+def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """Return what `solve` does, also in a graph that is being compiled.
+
+    Such a graph takes the kernels as one operator, and on a device the steps themselves, to fuse
+    them. Without one, the operator's registry would take longer than the rows of a mini-batch.
+    """
+    if not torch.compiler.is_compiling():
+        return solve(margins, q)
+    return (_operator if margins.device.type == "cpu" else newton)(margins, q)
 
 
 def check_numbers(rows: Tensor) -> None:
