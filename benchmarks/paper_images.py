@@ -150,6 +150,7 @@ class Training:
             lr=LEARNING_RATE,
             module__blocks=BLOCKS[run.data],
             iterator_train=Augmented,
+            iterator_train__shuffle=True,
             device=self.device,
             amp=self.amp,
         )

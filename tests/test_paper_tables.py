@@ -242,3 +242,6 @@ def test_images_are_learnt_from_on_their_device(monkeypatch):
     trained = paper_images.Training("cpu", None, None)(run)
     assert trained.network.predict_proba(trained.test[0]).shape == (10, 2)
     assert len(trained.validation[1]) == 7
+    dataset = trained.network.get_dataset(X, np.arange(64))
+    batch = next(iter(trained.network.get_iterator(dataset, training=True)))
+    assert sorted(batch[1]) == list(range(64)) != list(batch[1])  # shuffled
