@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,8 @@ def _in_batches(function: Callable[[Any], Any], X: Any) -> Any:
     rows = X.iloc if hasattr(X, "iloc") else X
     n_rows = X.shape[0]
     starts = range(0, max(n_rows, 1), ROWS_AT_A_TIME)
-    parts = [function(rows[start : start + ROWS_AT_A_TIME]) for start in starts]
+    with _without_gradients():
+        parts = [function(rows[start : start + ROWS_AT_A_TIME]) for start in starts]
     return parts[0] if len(parts) == 1 else namespace(parts[0]).concatenate(parts)
 
 
@@ -86,10 +87,22 @@ def _of_network(network: Any, X: Any) -> Any:
             # Integers stay what they are: an embedding wants them.
             dtype = own.dtype if rows.is_floating_point() else rows.dtype
             rows = rows.to(own.device, dtype)
-        return network(rows).flatten(start_dim=1)
+        features = network(rows)
+        if not is_tensor(features):
+            raise TypeError(
+                f"feature_map must return a tensor; got {type(features).__name__}. Give a function "
+                "that takes the features out of it."
+            )
+        return features.flatten(start_dim=1) if features.dim() > 2 else features
 
-    with torch.no_grad(), _evaluating(network):
+    with _evaluating(network):
         return _in_batches(outputs, X)
+
+
+def _without_gradients() -> AbstractContextManager[Any]:
+    """Keep no graph of what networks inside a function compute, where there may be any."""
+    torch = sys.modules.get("torch")
+    return nullcontext() if torch is None else torch.no_grad()
 
 
 @contextmanager

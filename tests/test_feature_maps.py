@@ -110,6 +110,27 @@ def test_network_is_applied_where_it_is_without_dropout_or_gradient():
     assert single.coef_.dtype == np.float32
 
 
+def test_function_keeps_no_graph_of_a_network_inside_it():
+    torch = pytest.importorskip("torch")
+    network, recorded = torch.nn.Linear(4, 3).double(), []
+
+    def features(rows):
+        out = network(torch.tensor(rows))
+        recorded.append(out.requires_grad)
+        return out
+
+    apply_feature_map(features, X)
+    assert recorded == [False]
+
+
+def test_networks_that_return_no_features():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="feature_map must return a tensor; got tuple"):
+        MGCEClassifier(feature_map=torch.nn.LSTM(4, 3)).fit(X, Y)
+    with pytest.raises(ValueError, match=r"must have two dimensions.*got shape \(150,\)"):
+        MGCEClassifier(feature_map=torch.nn.Flatten(0)).fit(X[:, :1], Y)
+
+
 def test_network_without_parameters_and_embedding_of_integers():
     torch = pytest.importorskip("torch")
     rows = torch.tensor(X)
