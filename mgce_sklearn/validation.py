@@ -15,7 +15,7 @@ from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
 
-from mgce_sklearn.arrays import is_tensor, on_host
+from mgce_sklearn.arrays import is_tensor, namespace, on_host
 
 Array = np.ndarray[Any, Any]
 
@@ -72,6 +72,7 @@ PAIR = Rule(
 )
 LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
+IGNORED = Rule((Integral,), lambda value: True, "an integer, a label (try -100 to ignore none)")
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
 
 
@@ -135,7 +136,7 @@ def check_numbers(name: str, values: Any) -> Array:
         If it is none.
     """
     try:
-        return np.array(values, dtype=np.float64)
+        return np.array(on_host(values), dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"{name} must have numbers only, as many in every row; got {values!r}."
@@ -233,6 +234,8 @@ def check_tensor(name: str, X: Any) -> Any:
     X = X.detach()
     if X.is_complex():
         raise TypeError(f"{name} must be real numbers; got {X.dtype}.")
+    if X.layout != namespace(X).strided:
+        raise TypeError(f"{name} must be dense; got {X.layout}. Try X.to_dense().")
     if X.dim() != 2:
         raise ValueError(
             f"{name} must have two dimensions, a row for each sample; got shape "
@@ -325,7 +328,7 @@ def distinct_labels(name: str, labels: Any) -> Array:
         If they are no labels of classes, or of types without an order between them.
     """
     try:
-        labels = column_or_1d(labels)
+        labels = column_or_1d(on_host(labels))
         assert_all_finite(labels)
         # Of labels that each occur once scikit-learn would ask whether they are numbers.
         check_classification_targets(np.repeat(labels, 3))
@@ -372,16 +375,21 @@ def check_margins(margins: Any, n_classes: int) -> Array:
         margins = check_numbers("margins", margins)
     if margins.ndim == 1 and n_classes == 2:
         margins = np.column_stack([np.zeros_like(margins), margins])
-    if margins.ndim != 2 or margins.shape[1] != n_classes:
-        raise ValueError(
-            f"margins must have a column for each class, shape (n, {n_classes})"
-            f"{' or (n,)' if n_classes == 2 else ''}; got shape {margins.shape}."
-        )
+    check_columns(margins, n_classes)
     below_infinity = (margins < np.inf).all(axis=1)  # -inf is a class of probability 0
     if not below_infinity.all():
         row = int(np.argmin(below_infinity))
         raise ValueError(f"margins must be numbers; row {row} has {margins[row].tolist()}.")
     return margins
+
+
+def check_columns(margins: Any, n_classes: int) -> None:
+    """Raise ValueError unless margins, an array or a tensor, are of shape (n, n_classes)."""
+    if margins.ndim != 2 or margins.shape[1] != n_classes:
+        raise ValueError(
+            f"margins must have a column for each class, shape (n, {n_classes})"
+            f"{' or (n,)' if n_classes == 2 else ''}; got shape {tuple(margins.shape)}."
+        )
 
 
 def check_proba(name: str, proba: Any) -> Array:

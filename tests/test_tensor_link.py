@@ -172,6 +172,7 @@ def test_memory_order_and_threads_do_not_matter():
     [
         ([[0.0, 1.0]], 0.5, TypeError, "got list"),
         (torch.tensor([[0, 1]]), 0.5, TypeError, "torch.int64"),
+        (torch.eye(2).to_sparse(), 0.5, TypeError, "dense; got torch.sparse_coo"),
         (torch.tensor(0.0), 0.5, ValueError, r"got shape \(\)"),
         (torch.zeros(3, 0), 0.5, ValueError, r"got shape \(3, 0\)"),
         (torch.tensor([[0.0, torch.nan]]), 0.5, ValueError, "NaN"),

@@ -209,10 +209,14 @@ def test_a_class_can_be_the_ignored_label(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_impossible_class_costs_nothing_where_its_target_is_zero(name):
     margins, labels = sample(6, 3)
-    impossible = torch.cat([margins, torch.full((6, 1), -torch.inf)], dim=1)
-    target = one_hot(labels, 4).double()
-    loss = LOSSES[name]()(impossible, target)
-    torch.testing.assert_close(loss, LOSSES[name]()(margins, labels))
+    margins.requires_grad_()
+    expected = LOSSES[name]()(margins, labels)
+    gradient = torch.autograd.grad(expected, margins)[0]
+    for target in (labels, one_hot(labels, 4).double()):
+        impossible = torch.cat([margins, torch.full((6, 1), -torch.inf)], dim=1)
+        loss = LOSSES[name]()(impossible, target)
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(torch.autograd.grad(loss, margins)[0], gradient)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -309,6 +313,20 @@ def test_bad_sample_weight(sample_weight, words):
         MGCELoss()(MARGINS, LABELS, sample_weight)
 
 
+def test_sample_weight_that_is_no_tensor():
+    with pytest.raises(TypeError, match="sample_weight must be a tensor; got list"):
+        MGCELoss()(MARGINS, LABELS, [1.0] * 4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_values_are_not_looked_at_where_there_are_none(name):
+    margins, labels, weight = (
+        tensor.to("meta") for tensor in (MARGINS, LABELS, torch.ones(4))
+    )  # fmt: skip
+    for target in (labels, one_hot(LABELS, 3).double().to("meta")):
+        assert LOSSES[name]()(margins, target, weight).shape == ()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -320,6 +338,9 @@ def test_bad_sample_weight(sample_weight, words):
         (lambda: MGCELoss(label_smoothing=1.5), ValueError, "label_smoothing must be"),
         (lambda: MGCELoss(weight=torch.tensor([1.0, -1.0])), ValueError, "weight must have"),
         (lambda: MGCELoss(weight=torch.ones(2, 2)), ValueError, "weight must have"),
+        (lambda: MGCELoss(weight="balanced"), ValueError, "weight must have"),
+        (lambda: MGCELoss(weight={0: 1.0}), ValueError, "weight must have"),
+        (lambda: MGCELoss(ignore_index=None), TypeError, "ignore_index must be an integer"),
     ],
 )
 def test_bad_parameters(make, error, words):

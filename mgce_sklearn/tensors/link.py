@@ -131,6 +131,8 @@ def as_margins(margins: Any) -> Tensor:
         raise TypeError(
             f"margins must be a tensor of floating-point numbers; got {kind}. Try margins.float()."
         )
+    if margins.layout != torch.strided:
+        raise TypeError(f"margins must be dense; got {margins.layout}. Try margins.to_dense().")
     if margins.dim() == 0 or margins.shape[-1] == 0:
         raise ValueError(
             "margins must have a last dimension of one margin a class; got shape "
@@ -216,10 +218,16 @@ def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     return (_operator if margins.device.type == "cpu" else newton)(margins, q)
 
 
+def is_readable(tensor: Tensor) -> bool:
+    """Tell whether there are numbers to check: none while a graph is compiled or captured."""
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_numbers(rows: Tensor) -> None:
     """Raise ValueError if what was computed of rows of margins tells that some are no numbers."""
-    capturing = rows.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not capturing and bool(rows.isnan().any()):
+    if is_readable(rows) and bool(rows.isnan().any()):
         raise ValueError(
             "margins must be numbers; a row has NaN, inf, or nothing but -inf. Try a smaller "
             "learning rate, or clip the gradient."

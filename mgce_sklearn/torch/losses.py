@@ -16,12 +16,14 @@ from mgce_sklearn import kernels
 from mgce_sklearn.tensors.link import (
     as_margins,
     check_numbers,
+    is_readable,
     loss_of_labels,
     mgce_proba,
     mgce_threshold,
 )
 from mgce_sklearn.validation import (
     FOCUSING,
+    IGNORED,
     LABEL_SMOOTHING,
     LOSS_PARAMETER,
     REDUCTION,
@@ -57,14 +59,8 @@ class MarginLoss(nn.Module):
         super().__init__()
         REDUCTION.check("reduction", reduction)
         LABEL_SMOOTHING.check("label_smoothing", label_smoothing)
-        if weight is not None:
-            weight = torch.as_tensor(weight)
-            if weight.dim() != 1 or not bool((weight >= 0.0).all() & weight.isfinite().all()):
-                raise ValueError(
-                    "weight must have a non-negative, finite number for each class; got "
-                    f"{weight!r}."
-                )
-        self.register_buffer("weight", weight)
+        IGNORED.check("ignore_index", ignore_index)
+        self.register_buffer("weight", None if weight is None else _class_weight(weight))
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
@@ -80,7 +76,7 @@ class MarginLoss(nn.Module):
     def _loss_of_labels(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
         """Return the loss (...) of labels."""
         scores = self._scores(margins, kept).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        _check_numbers(scores if kept is None else torch.where(kept, scores, 0.0))
+        check_numbers(scores if kept is None else torch.where(kept, scores, 0.0))
         return self._loss(scores)
 
     def _loss(self, scores: Tensor) -> Tensor:
@@ -147,7 +143,7 @@ class MarginLoss(nn.Module):
 
     def _kept(self, labels: Tensor, n_classes: int) -> Tensor | None:
         """Return which rows are not ignored, None if all are known to be classes."""
-        if not torch.compiler.is_compiling() and labels.numel():
+        if is_readable(labels) and labels.numel():
             # One look at the least and the largest: mini-batches are small, and every operation
             # on them shows.
             least, largest = (int(end) for end in labels.aminmax())
@@ -173,10 +169,10 @@ class MarginLoss(nn.Module):
         if self.weight is not None:
             target = target * self.weight.to(margins.dtype)
         weight = target.sum(dim=-1)
-        # A score of -inf where the target is 0 costs nothing.
-        losses = torch.where(target > 0.0, self._loss(self._scores(margins, kept)), 0.0)
-        total = torch.sum(target * losses, dim=-1)
-        _check_numbers(total)
+        # A score of -inf where the target is 0 costs nothing, and has no gradient.
+        scores = torch.where(target > 0.0, self._scores(margins, kept), 0.0)
+        total = torch.sum(target * self._loss(scores), dim=-1)
+        check_numbers(total)
         return total / torch.where(weight > 0.0, weight, 1.0), weight
 
     def _reduced(self, loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -215,6 +211,11 @@ class MGCELoss(MarginLoss):
         Label of rows that count for nothing.
     label_smoothing : float, default=0
         Share in [0, 1] of every label's probability that is spread evenly over all classes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a parameter that cannot be used.
 
     Notes
     -----
@@ -329,7 +330,9 @@ class GenerativeCrossEntropyLoss(MarginLoss):
 
     def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
         log_proba = torch.log_softmax(margins, dim=-1)
-        rows = log_proba.reshape(-1, log_proba.shape[-1])
+        # Of a class impossible in every row the mean's logarithm would have NaN for a gradient.
+        rows = log_proba.clamp(min=torch.finfo(log_proba.dtype).min)
+        rows = rows.reshape(-1, log_proba.shape[-1])
         if kept is None:
             count: Any = len(rows)
         else:
@@ -382,13 +385,28 @@ class FocalLoss(MarginLoss):
         return f"gamma={self.gamma}"
 
 
-def _check_numbers(rows: Tensor) -> None:
-    if not torch.compiler.is_compiling():
-        check_numbers(rows)
+def _class_weight(weight: Any) -> Tensor:
+    """Return factors as a tensor (K,)."""
+    try:
+        factors = torch.as_tensor(weight)
+        valid = factors.dim() == 1 and bool((factors >= 0.0).all() & factors.isfinite().all())
+    except (TypeError, ValueError, RuntimeError):  # no array of numbers
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"weight must have a non-negative, finite number for each class; got {weight!r}."
+        )
+    return factors
 
 
 def _check_device(name: str, other: Tensor | None, margins: Tensor) -> None:
-    if other is not None and other.device != margins.device:
+    if other is None:
+        return
+    if not isinstance(other, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor; got {type(other).__name__}. Try torch.as_tensor({name})."
+        )
+    if other.device != margins.device:
         raise ValueError(
             f"{name} must be on the device of the margins, {margins.device}; got "
             f"{other.device}. Try .to(margins.device)."
@@ -422,7 +440,7 @@ def _check_target(target: Any, margins: Tensor) -> bool:
             f"{tuple(margins.shape)}; got {tuple(target.shape)}. The classes are the last "
             "dimension of the margins; labels are integers, distributions floating point."
         )
-    if not labelled and not torch.compiler.is_compiling() and not bool((target >= 0.0).all()):
+    if not labelled and is_readable(target) and not bool((target >= 0.0).all()):
         raise ValueError(
             "target must be distributions, non-negative numbers; got a negative one or NaN."
         )
@@ -435,5 +453,5 @@ def _check_weight(sample_weight: Tensor, loss: Tensor) -> None:
             f"sample_weight must have shape {tuple(loss.shape)}, a number for each row; got "
             f"{tuple(sample_weight.shape)}."
         )
-    if not torch.compiler.is_compiling() and not bool((sample_weight >= 0.0).all()):
+    if is_readable(sample_weight) and not bool((sample_weight >= 0.0).all()):
         raise ValueError("sample_weight must be non-negative; got a negative number or NaN.")
