@@ -18,7 +18,11 @@ def is_tensor(array: Any) -> bool:
 
 def on_host(array: Any) -> Any:
     """Return a tensor as an ndarray, and everything else as it is."""
-    return array.detach().cpu().numpy() if is_tensor(array) else array
+    if not is_tensor(array):
+        return array
+    # numpy has no bfloat16, and every number of it is one of float32.
+    array = array.float() if array.dtype == namespace(array).bfloat16 else array
+    return array.detach().cpu().numpy()
 
 
 def namespace(array: Any) -> Any:

@@ -32,6 +32,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import on_host
 from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
@@ -101,7 +102,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
                 f"estimator must be a classifier with decision_function; got {self.estimator!r}. "
                 "For one that has predict_proba alone, try sklearn's CalibratedClassifierCV."
             )
-        X, y = indexable(X, column_or_1d(y, warn=True))
+        X, y = indexable(X, column_or_1d(on_host(y), warn=True))
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         weights = validation.check_sample_weight(sample_weight, len(y))

@@ -253,9 +253,10 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite numbers. float32 is kept, and computed with in float64 by blocks.
-        y : array-like of shape (n_samples,)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+            Finite numbers. float32 is kept, and computed with in float64 by blocks. With a
+            ``feature_map`` whatever that takes, here and in all other methods.
+        y : array-like or Tensor of shape (n_samples,)
             Labels of any dtype, at least two different ones.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. A weight of 2 equals the row twice, 0 the row left out.
@@ -306,8 +307,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        y : array-like or Tensor of shape (n_samples,)
             Labels, all of them among ``classes``.
         classes : array-like of shape (n_classes,), default=None
             All labels that can occur. Needed at the first call; after `fit` those of the fit
@@ -389,8 +390,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        y : array-like or Tensor of shape (n_samples,)
             Labels; every class must occur.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
@@ -434,10 +435,10 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """Return what the linear model sees of rows: an ndarray, a CSR matrix or a tensor."""
         if self.feature_map is None and not is_tensor(X):
             return validate_data(self, X, accept_sparse="csr", dtype=NUMBERS, reset=reset)
-        validate_data(self, X, reset=reset, skip_check_array=True)
         if self.feature_map is None:
-            return validation.check_tensor("X", X)
-        return apply_feature_map(self.feature_map_, X)
+            X = validation.check_tensor("X", X)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return X if self.feature_map is None else apply_feature_map(self.feature_map_, X)
 
     def _problem(self, X: Any, y: Array, sample_weight: Any, fit_intercept: bool) -> Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
@@ -531,11 +532,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        ndarray or Tensor of shape (n_samples,) or (n_samples, n_classes)
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
         """
         margins = self._margins(X)
@@ -548,7 +549,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -578,11 +579,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities in [0, 1], exactly 0 for classes off the support when q > 0.
         """
         return self.margins_to_proba(self._margins(X))
@@ -595,18 +596,19 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        margins : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
-            As `decision_function` returns them.
+        margins : array-like or Tensor of shape (n_samples, n_classes) or (n_samples,)
+            As `decision_function` returns them: a vector for two classes.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Tensor of shape (n_samples, n_classes)
             :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
 
         Raises
         ------
-        ValueError
-            If the shape is another, or with the first row that has NaN or +inf.
+        TypeError, ValueError
+            If the shape is another, or margins are no numbers: of an array with the first row
+            that has NaN or +inf.
         """
         check_is_fitted(self)
         if not is_tensor(margins):
@@ -614,8 +616,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             return kernels.rule(margins, float(self.q))
         from mgce_sklearn.tensors.link import mgce_proba
 
-        if margins.dim() == 1:
+        if margins.dim() == 1 and len(self.classes_) == 2:
             margins = namespace(margins).stack([namespace(margins).zeros_like(margins), margins], 1)
+        validation.check_columns(margins, len(self.classes_))
         return mgce_proba(margins, float(self.q))
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -623,11 +626,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Tensor of shape (n_samples, n_classes)
         """
         proba = self.predict_proba(X)
         with np.errstate(divide="ignore"):
@@ -638,11 +641,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities on the support of the rule; uniform there at q = 1.
         """
         margins, q = self._margins(X), float(self.q)
@@ -678,7 +681,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
             Rows without labels: those of the fit, or others.
         rule : {"deterministic", "randomized"}, default="deterministic"
             "deterministic": the error of `predict`. "randomized": of a label drawn from
@@ -777,7 +780,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
             Held-out rows, which neither the fit nor any choice before it has seen. Labels are not
             needed. The more, the smaller the concentration term.
         delta : float, default=0.05

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import on_host
 
 Array = np.ndarray[Any, Any]
 
@@ -306,7 +307,7 @@ def _checked(
     if proba.ndim == 1:
         proba = np.column_stack([1.0 - proba, proba])
     proba = validation.check_proba("y_proba", proba)
-    y_true = column_or_1d(y_true)
+    y_true = column_or_1d(on_host(y_true))
     classes = validation.distinct_labels("y_true", y_true)
     if labels is not None:
         classes = validation.distinct_labels("labels", labels)

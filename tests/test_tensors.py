@@ -6,10 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, kernels
+from mgce_sklearn.arrays import on_host
+from mgce_sklearn.calibration import TemperatureScaling
 from mgce_sklearn.kernels import barrier
+from mgce_sklearn.metrics import expected_calibration_error
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import SOLVERS, Status, certificate, choose_solver
 from mgce_sklearn.solvers.repair import repaired
@@ -288,6 +292,7 @@ X_SMALL, Y_SMALL = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), [0, 1, 0, 1]
         (X_SMALL[:, 0], Y_SMALL, ValueError, r"two dimensions.*got shape \(4,\)"),
         (X_SMALL[:, None], Y_SMALL, ValueError, "two dimensions"),
         (X_SMALL * 1j, Y_SMALL, TypeError, "real numbers"),
+        (X_SMALL.to_sparse(), Y_SMALL, TypeError, "X must be dense; got torch.sparse_coo"),
         (torch.where(X_SMALL > 1.5, torch.nan, X_SMALL), Y_SMALL, ValueError, "row 2, column 0"),
         (X_SMALL / 0.0, Y_SMALL, ValueError, "must be finite"),
         (X_SMALL[:0], [], ValueError, "minimum of 1 is required"),
@@ -309,11 +314,45 @@ def test_bad_calls_after_a_fit():
     model = MGCEClassifier().fit(X_SMALL, Y_SMALL)
     with pytest.raises(ValueError, match="is expecting 1 features"):
         model.predict(torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"X must have two dimensions.*got shape \(3,\)"):
+        model.predict(torch.zeros(3))
+    for shape in ((3, 5), (3, 1), (3, 2, 2)):
+        with pytest.raises(ValueError, match=r"margins must have a column for each class"):
+            model.margins_to_proba(torch.zeros(shape))
     for solver in ("sgd", "cvxpy"):
         with pytest.raises(ValueError, match="solver must be 'auto', 'interior_point' or 'lbfgs'"):
             MGCEClassifier(solver=solver).fit(X_SMALL, Y_SMALL)
     with pytest.raises(ValueError, match="row 3, column 0"):
         MGCEClassifier(feature_range=(0, 2.5)).fit(X_SMALL, Y_SMALL)
+
+
+def test_half_precision_goes_to_the_host():
+    rows = torch.tensor([[0.5, -3.0]])
+    for dtype in (torch.bfloat16, torch.float16):
+        np.testing.assert_array_equal(on_host(rows.to(dtype)), rows)
+    model = MGCEClassifier().fit(X_SMALL, torch.tensor(Y_SMALL).bfloat16())
+    np.testing.assert_array_equal(model.classes_, [0, 1])
+
+
+def test_calibration_of_predictions_on_a_device(monkeypatch):
+    """numpy reads no tensor of a device by itself; stands in for one."""
+    X, y = data(load_iris)
+    rows, labels = torch.tensor(X), torch.tensor(y)
+    model = MGCEClassifier(0.7, 0.3).fit(X, y)
+    expected = [
+        expected_calibration_error(y, model.predict_proba(X)),
+        TemperatureScaling(FrozenEstimator(model)).fit(X, y).temperature_,
+    ]
+
+    def refuse(tensor, dtype=None):
+        raise TypeError("can't convert a tensor of a device")
+
+    monkeypatch.setattr(torch.Tensor, "__array__", refuse)
+    got = [
+        expected_calibration_error(labels, model.predict_proba(rows)),
+        TemperatureScaling(FrozenEstimator(model)).fit(rows, labels).temperature_,
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_kernels_agree_on_soft_thresholds():
