@@ -700,6 +700,7 @@ REFUSED = {
     "Input X contains NaN": lambda: make().fit(with_value(np.nan), Y),
     "Input X contains infinity": lambda: make().fit(with_value(np.inf), Y),
     "X must be finite": lambda: make().fit(torch.tensor(with_value(np.nan)), Y),
+    "X must be dense; got torch.sparse_coo": lambda: make().fit(torch.tensor(X).to_sparse(), Y),
     r"X must have rows.*got \(0, 4\)": lambda: make().fit(torch.ones(0, 4), []),
     r"X must have rows.*got \(150,\)": lambda: make().fit(torch.ones(150), Y),
     "Found array with 0 sample": lambda: make().fit(X[:0], Y[:0]),

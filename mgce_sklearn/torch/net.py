@@ -780,6 +780,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             return validate_data(
                 self, X, dtype=[np.float64, np.float32], allow_nd=True, reset=reset
             )
+        if X.layout != torch.strided:
+            raise TypeError(f"X must be dense; got {X.layout}. Try X.to_dense().")
         if X.dim() < 2 or len(X) == 0:
             raise ValueError(
                 f"X must have rows, and be of two dimensions or more; got {tuple(X.shape)}."
