@@ -11,12 +11,26 @@ from sklearn.metrics import accuracy_score, log_loss
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skorch")
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
 
+# Scripts, no package: their folder stays on the path no longer than their imports last, for their
+# names are common words.
+BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
+sys.path.insert(0, BENCHMARKS)
 import paper_images  # noqa: E402
 import paper_tables  # noqa: E402
 import runs  # noqa: E402
 from runs import Measured, Record, Run, Trained  # noqa: E402
+
+sys.path.remove(BENCHMARKS)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_process_restored():
+    """A script may set what it likes in a process of its own."""
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+    torch.set_flush_denormal(False)
 
 
 def options(tmp_path: Path, **changes) -> argparse.Namespace:
