@@ -310,6 +310,28 @@ def test_penalty_leaves_exact_zeros_where_it_is_put():
     assert not any((p == 0.0).any() for p in nothing.parameters())
 
 
+def test_no_penalty_where_scaled_gradients_were_too_large_for_a_step():
+    class Scaler:
+        def __init__(self, factor):
+            self.scale, self.factor = 4.0, factor
+
+        def get_scale(self):
+            return self.scale
+
+        def step(self, optimizer):
+            pass
+
+        def update(self):
+            self.scale /= self.factor
+
+    net = make(lam=0.3).fit(X, Y)
+    before = deepcopy(net.module_[0].weight.detach())
+    for factor, same in ((2.0, True), (1.0, False)):
+        net.scaler_ = Scaler(factor)
+        net._step_optimizer(lambda: None)
+        assert torch.equal(net.module_[0].weight, before) is same
+
+
 @pytest.mark.parametrize("dampening", [0.0, 0.5])
 def test_momentum_ends_where_the_objective_has_its_minimum(dampening):
     """Where a weight is not 0 the gradient is -lam sign, and elsewhere at most lam."""

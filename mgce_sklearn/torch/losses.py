@@ -146,7 +146,7 @@ class MarginLoss(nn.Module):
         if is_readable(labels) and labels.numel():
             # One look at the least and the largest: mini-batches are small, and every operation
             # on them shows.
-            least, largest = (int(end) for end in labels.aminmax())
+            least, largest = torch.stack(labels.aminmax()).tolist()
             if least >= 0 and largest < n_classes and not 0 <= self.ignore_index < n_classes:
                 return None
             _check_labels(labels, n_classes, self.ignore_index)

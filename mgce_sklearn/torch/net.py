@@ -582,13 +582,16 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         return margins.float() if margins.dtype in (torch.bfloat16, torch.float16) else margins
 
     def _step_optimizer(self, step_fn: Any) -> None:
+        stepped = True
         if self.scaler_ is None:
             super()._step_optimizer(step_fn)
         else:
             step_fn()  # the scaler knows no closures
+            scale = self.scaler_.get_scale()
             self.scaler_.step(self.optimizer_)
             self.scaler_.update()
-        if self.lam > 0:
+            stepped = self.scaler_.get_scale() >= scale  # else gradients were too large for it
+        if stepped and self.lam > 0:
             self._shrink()
 
     @torch.no_grad()
