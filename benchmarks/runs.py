@@ -100,29 +100,34 @@ def candidates(method: str, betas: Iterable[float] = BETAS) -> list[tuple[str, f
     return [(method, q) for q in qs]
 
 
+def settings_of(method: str, options: argparse.Namespace) -> list[tuple[str, float, float]]:
+    """Return all (name, q, lam) that a method may be trained with."""
+    losses = candidates(method, options.betas)
+    return [(loss, q, lam) for loss, q in losses for lam in options.lams]
+
+
 def plan(options: argparse.Namespace, epochs: int) -> list[Run]:
-    """Return the runs in the order asked for, each once."""
+    """Return the runs in the order asked for, each once; short ones where there is a choice."""
     runs = [
         Run(data, loss, q, lam, noise, seed, epochs)
         for data in options.datasets
         for seed in options.seeds
         for noise in options.noise
         for method in options.methods
-        for loss, q in candidates(method, options.betas)
-        for lam in options.lams
+        for loss, q, lam in settings_of(method, options)
+        if epochs == options.epochs or len(settings_of(method, options)) > 1
     ]
     return list(dict.fromkeys(runs))
 
 
 def finalists(record: Record, options: argparse.Namespace) -> list[Run]:
     """Return the runs of the plan that have the best short run of a method, at full length."""
-    short = argparse.Namespace(**{**vars(options), "epochs": options.pilot_epochs})
     runs = [
-        replace(run, epochs=options.epochs)
+        run
         for data in options.datasets
         for noise in options.noise
         for method in options.methods
-        for run in chosen(record, data, method, noise, short).runs
+        for run, _ in choices(record, data, method, noise, options)
     ]
     return list(dict.fromkeys(runs))
 
@@ -268,25 +273,42 @@ class Cell:
         return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
+def choices(
+    record: Record, data: str, method: str, noise: float, options: argparse.Namespace
+) -> list[tuple[Run, int]]:
+    """Return for each seed the run of best validation accuracy, and among how many it was chosen.
+
+    With ``pilot_epochs`` short runs decide, whatever else is on record. Without a choice there is
+    nothing to decide.
+    """
+    name = method.removesuffix(CALIBRATED)
+    suffix = method[len(name) :]
+    settings = settings_of(name, options)
+    judged_after = options.epochs if len(settings) == 1 else options.pilot_epochs or options.epochs
+    out = []
+    for seed in options.seeds:
+        runs = [
+            Run(data, loss + suffix, q, lam, noise, seed, judged_after) for loss, q, lam in settings
+        ]
+        known = [run for run in runs if run in record.rows]
+        if known:
+            best = max(known, key=lambda run: record.rows[run].validation_accuracy)
+            out.append((replace(best, epochs=options.epochs), len(known)))
+        elif len(runs) == 1:
+            out.append((runs[0], 1))
+    return out
+
+
 def chosen(
     record: Record, data: str, method: str, noise: float, options: argparse.Namespace
 ) -> Cell:
-    """Return the run of best validation accuracy of each seed that has any."""
-    name = method.removesuffix(CALIBRATED)
-    suffix = method[len(name) :]
+    """Return those of the `choices` that are on record."""
     cell = Cell([], [], [])
-    for seed in options.seeds:
-        runs = [
-            Run(data, loss + suffix, q, lam, noise, seed, options.epochs)
-            for loss, q in candidates(name, options.betas)
-            for lam in options.lams
-        ]
-        runs = [run for run in runs if run in record.rows]
-        if runs:
-            best = max(runs, key=lambda run: record.rows[run].validation_accuracy)
-            cell.runs.append(best)
-            cell.measured.append(record.rows[best])
-            cell.n_candidates.append(len(runs))
+    for run, n_candidates in choices(record, data, method, noise, options):
+        if run in record.rows:
+            cell.runs.append(run)
+            cell.measured.append(record.rows[run])
+            cell.n_candidates.append(n_candidates)
     return cell
 
 

@@ -169,10 +169,23 @@ def test_short_runs_choose_what_is_trained_in_full(tmp_path):
         for q in (1.0, 0.5):
             row = measured(0.9 if q == best else 0.8)
             record.add(Run("letter", "GCE", q, 0.0, 0.0, seed, 15), row)
-    assert runs.finalists(record, wanted) == [
+    finalists = [
         Run("letter", "GCE", 1.0, 0.0, 0.0, 0, 150),
         Run("letter", "GCE", 0.5, 0.0, 0.0, 1, 150),
     ]
+    assert runs.finalists(record, wanted) == finalists
+    # A long run that was not chosen changes nothing, however good it is.
+    for q in (1.0, 0.5):
+        record.add(Run("letter", "GCE", q, 0.0, 0.0, 0, 150), measured(0.8 if q == 1.0 else 0.99))
+    assert runs.chosen(record, "letter", "GCE", 0.0, wanted).runs == finalists[:1]
+
+
+def test_what_leaves_no_choice_has_no_short_run(tmp_path):
+    wanted = options(tmp_path, methods=["CE", "GCE"], noise=[0.0], seeds=[0], pilot_epochs=15)
+    assert {run.method for run in runs.plan(wanted, 15)} == {"GCE"}
+    assert {run.method for run in runs.plan(wanted, 150)} == {"CE", "GCE"}
+    nothing = Record(wanted.csv)
+    assert runs.finalists(nothing, wanted) == [Run("letter", "CE", 0.0, 0.0, 0.0, 0, 150)]
 
 
 def test_columns_of_zeros_and_ones_stay():
