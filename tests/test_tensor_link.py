@@ -186,3 +186,15 @@ def test_memory_order_and_threads_do_not_matter():
 def test_bad_input(function, margins, q, error, words):
     with pytest.raises(error, match=words):
         function(margins, q)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("q", Q)
+def test_gpu_agrees_with_the_kernels(q):
+    margins = normal(50, 26)
+    for function, expected in zip(FUNCTIONS, by_kernels(margins, q), strict=True):
+        got = function(margins.cuda(), q)
+        assert got.is_cuda
+        np.testing.assert_allclose(got.cpu(), expected, rtol=1e-12, atol=1e-10)
+    with pytest.raises(ValueError, match="NaN"):
+        mgce_threshold(torch.full((2, 3), torch.nan, device="cuda"), q)

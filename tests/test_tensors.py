@@ -359,3 +359,22 @@ def test_kernels_agree_on_soft_thresholds():
     x, width = random(20), np.abs(random(20, seed=1))
     got = kernels.soft_threshold(torch.tensor(x), torch.tensor(width))
     np.testing.assert_array_equal(got, kernels.soft_threshold(x, width))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("solver", ["interior_point", "lbfgs"])
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.5])
+def test_fit_on_a_gpu_equals_numpys(q, solver):
+    X, y = data(load_iris)
+    rows = torch.tensor(X, device="cuda")
+    mine = MGCEClassifier(q, 0.3, solver=solver, tol=1e-7).fit(X, y)
+    there = MGCEClassifier(q, 0.3, solver=solver, tol=1e-7).fit(rows, torch.tensor(y).cuda())
+    assert there.minimax_risk_ == pytest.approx(mine.minimax_risk_, abs=1e-8)
+    proba = there.predict_proba(rows)
+    assert proba.is_cuda
+    np.testing.assert_allclose(proba.cpu(), mine.predict_proba(X), atol=1e-3)
+    assert there.score(rows, torch.tensor(y).cuda()) == there.score(X, y)
+    network = torch.nn.Linear(4, 6).cuda().double()
+    mapped = MGCEClassifier(q, 0.3, feature_map=network).fit(X, y)
+    assert mapped.decision_function(X).is_cuda
+    assert mapped.error_bounds(X).upper < 0.5

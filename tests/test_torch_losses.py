@@ -351,3 +351,18 @@ def test_bad_parameters(make, error, words):
 def test_weight_of_another_number_of_classes():
     with pytest.raises(ValueError, match="weight must have 3 numbers"):
         MGCELoss(weight=torch.ones(2))(MARGINS, LABELS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gpu_agrees(name, compiled):
+    margins, labels = sample(32, 5)
+    loss = LOSSES[name]()
+    expected = torch.autograd.grad(loss(margins.requires_grad_(), labels), margins)[0]
+    there = margins.detach().cuda().requires_grad_()
+    on_gpu = torch.compile(loss, fullgraph=True) if compiled else loss
+    got = torch.autograd.grad(on_gpu(there, labels.cuda()), there)[0]
+    torch.testing.assert_close(got.cpu(), expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="target must be on the device of the margins"):
+        loss(there, labels)
