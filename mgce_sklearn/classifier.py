@@ -338,11 +338,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCEClassifier:
         validation.check_all(vars(self), PARAMETER_RULES)
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"class_weight={self.class_weight!r} needs all labels at once, which "
-                "partial_fit does not have. Give factors as a dict."
-            )
+        validation.check_weight_of_portions(self.class_weight)
         # A copy: what is learnt counts only if nothing fails on the way.
         stream = deepcopy(getattr(self, "_stream", None))
         known = getattr(self, "classes_", None)

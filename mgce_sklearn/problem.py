@@ -77,11 +77,7 @@ class Problem:
             rows = np.flatnonzero(used)
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
         classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"y must have at least 2 classes among the rows with positive weight; got 1 "
-                f"class ({classes.tolist()[0]!r}). Add rows of another class."
-            )
+        validation.check_several(classes)
         # Seldom more than a byte a row.
         codes = codes.astype(np.min_scalar_type(len(classes) - 1))
         if class_weight is not None:

@@ -319,6 +319,24 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
     return classes
 
 
+def check_several(classes: Array) -> None:
+    """Raise ValueError unless rows to learn from have at least two classes."""
+    if len(classes) < 2:
+        raise ValueError(
+            "y must have at least 2 classes among the rows with positive weight; got 1 "
+            f"class ({classes.tolist()[0]!r}). Add rows of another class."
+        )
+
+
+def check_weight_of_portions(class_weight: Any) -> None:
+    """Raise ValueError if class weights rest on labels that a portion of rows does not have."""
+    if isinstance(class_weight, str):
+        raise ValueError(
+            f"class_weight={class_weight!r} needs all labels at once, which "
+            "partial_fit does not have. Give factors as a dict."
+        )
+
+
 def distinct_labels(name: str, labels: Any) -> Array:
     """Return the labels that occur in a list of them, sorted.
 

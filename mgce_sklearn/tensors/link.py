@@ -1,9 +1,9 @@
 r"""The link of minimax generalised cross-entropy on tensors: psi, the rule h and the worst case p*.
 
-One operator of PyTorch, ``mgce_sklearn::threshold``, finds psi and its gradient p* on the
-tensor's own device. Everything else is elementwise and follows from these two. On a CPU it calls
-the kernels of `mgce_sklearn.kernels`; elsewhere it takes Newton's steps on whole tensors, as many
-as the farthest row needs, so that the host never waits for a row. Its derivative is written with
+One function finds psi and its gradient p* on the tensor's own device (`solve`). Everything else is
+elementwise and follows from these two. On a CPU it calls the kernels of `mgce_sklearn.kernels`;
+elsewhere it takes Newton's steps on whole tensors, as many as the farthest row needs, so that the
+host waits once, at the end, to learn whether margins were numbers. Its derivative is written with
 differentiable operations, from which PyTorch has the second derivative and those beyond.
 """
 
@@ -165,10 +165,9 @@ class _Threshold(torch.autograd.Function):
         if grad_proba is None:
             return None if grad_psi is None else grad_psi.unsqueeze(-1) * proba, None
         # The Hessian of psi, (I - p 1ᵀ) diag(v) (I - 1 pᵀ).
-        difference = margins - psi.unsqueeze(-1)
-        slope = power(difference, ctx.q, 1.0 - ctx.q).sum(dim=-1, keepdim=True)
-        v = (1.0 - ctx.q) * power(difference, ctx.q, 1.0 - 2.0 * ctx.q) / slope
-        scaled = v * (grad_proba - torch.sum(proba * grad_proba, dim=-1, keepdim=True))
+        scaled = curvature(margins, psi, ctx.q) * (
+            grad_proba - torch.sum(proba * grad_proba, dim=-1, keepdim=True)
+        )
         product = scaled - proba * scaled.sum(dim=-1, keepdim=True)
         return product if grad_psi is None else grad_psi.unsqueeze(-1) * proba + product, None
 
@@ -300,6 +299,13 @@ def newton_steps(q: float) -> int:
     8 at 0.5 and 12 at 0.9 and 1.
     """
     return 1 if q == 0.0 else 5 + math.ceil(9.0 * q)
+
+
+def curvature(margins: Tensor, psi: Tensor, q: float) -> Tensor:
+    """Return v (..., K), of which the Hessian of psi is (I - p 1ᵀ) diag(v) (I - 1 pᵀ)."""
+    difference = margins - psi.unsqueeze(-1)
+    slope = power(difference, q, 1.0 - q).sum(dim=-1, keepdim=True)
+    return (1.0 - q) * power(difference, q, 1.0 - 2.0 * q) / slope
 
 
 def power(difference: Tensor, q: float, exponent: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mgce_sklearn.potentials import MGCEPotential
-from mgce_sklearn.tensors.link import newton_direction, power, solve
+from mgce_sklearn.tensors.link import curvature, mgce_proba, newton_direction, solve
 
 # Steps of the smoothed root between two looks at whether they have become small, and the most.
 STEPS_PER_LOOK = 8
@@ -34,16 +34,14 @@ class TensorMGCEPotential(MGCEPotential):
 
     def rule(self, margins: Tensor) -> Tensor:
         """Return h (K, n), of the potential that is not smoothed."""
-        return power(margins - solve(margins.T, self.q)[0], self.q, 1.0)
+        return mgce_proba(margins.T, self.q).T
 
     def curvature(self, margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return psi (n,), p* (K, n) and the curvature v (K, n)."""
         if self.eps > 0.0:
             return smoothed_curvature(margins, self.q, self.eps)
         psi, proba = self.value_and_gradient(margins)
-        u_by_z = power(margins - psi, self.q, 1.0 - 2.0 * self.q)
-        slope = power(margins - psi, self.q, 1.0 - self.q).sum(dim=0)
-        return psi, proba, (1.0 - self.q) * u_by_z / slope
+        return psi, proba, curvature(margins.T, psi, self.q).T
 
     def entropy(self, proba: Tensor) -> Tensor:
         """Return H_q (n,), of the potential that is not smoothed."""

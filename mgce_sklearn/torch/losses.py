@@ -187,7 +187,20 @@ class MarginLoss(nn.Module):
         return weighted.sum() / torch.where(total > 0.0, total, 1.0)
 
 
-class MGCELoss(MarginLoss):
+class _LossOfQ(MarginLoss):
+    """A loss with a parameter q."""
+
+    def __init__(self, q: float = 0.7, **options: Any) -> None:
+        super().__init__(**options)
+        LOSS_PARAMETER.check("q", q)
+        self.q = kernels.loss_parameter(q)
+
+    def extra_repr(self) -> str:
+        """Return the parameters to print."""
+        return f"q={self.q}"
+
+
+class MGCELoss(_LossOfQ):
     r"""Minimax generalised cross-entropy, convex in the margins.
 
     .. math:: \psi(m) - m_y, \qquad
@@ -237,11 +250,6 @@ class MGCELoss(MarginLoss):
     tensor([[-0.5000,  0.5000,  0.0000]])
     """
 
-    def __init__(self, q: float = 0.7, **options: Any) -> None:
-        super().__init__(**options)
-        LOSS_PARAMETER.check("q", q)
-        self.q = kernels.loss_parameter(q)
-
     def proba(self, margins: Tensor) -> Tensor:
         """Compute the minimax rule h (..., K), see `mgce_proba`."""
         return mgce_proba(margins, self.q)
@@ -255,12 +263,8 @@ class MGCELoss(MarginLoss):
     def _loss(self, scores: Tensor) -> Tensor:
         return -scores
 
-    def extra_repr(self) -> str:
-        """Return the parameters to print."""
-        return f"q={self.q}"
 
-
-class GCELoss(MarginLoss):
+class GCELoss(_LossOfQ):
     r"""Generalised cross-entropy of the softmax, not convex in the margins.
 
     .. math:: (1 - p_y^q) / q, \qquad p = \operatorname{softmax}(m),
@@ -287,17 +291,8 @@ class GCELoss(MarginLoss):
     tensor(0.7500)
     """
 
-    def __init__(self, q: float = 0.7, **options: Any) -> None:
-        super().__init__(**options)
-        LOSS_PARAMETER.check("q", q)
-        self.q = kernels.loss_parameter(q)
-
     def _loss(self, scores: Tensor) -> Tensor:
         return -scores if self.q == 0.0 else -torch.expm1(self.q * scores) / self.q
-
-    def extra_repr(self) -> str:
-        """Return the parameters to print."""
-        return f"q={self.q}"
 
 
 class GenerativeCrossEntropyLoss(MarginLoss):

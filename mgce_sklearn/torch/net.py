@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.problem import class_factors
-from mgce_sklearn.tensors.link import mgce_threshold, mgce_worst_case
+from mgce_sklearn.tensors.link import loss_of_labels, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
 from mgce_sklearn.torch.losses import MarginLoss, MGCELoss
 from mgce_sklearn.validation import Rule
@@ -312,11 +312,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
         if fresh:
             self.classes_ = np.unique(y)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "y must have at least 2 classes among the rows with positive weight; got 1 "
-                    f"class ({self.classes_.tolist()[0]!r}). Add rows of another class."
-                )
+            validation.check_several(self.classes_)
         self._train(X, y, sample_weight, fresh, self.max_epochs)
         learnt_from = vars(self).pop("learnt_from_")
         if isinstance(self.criterion_, MGCELoss):
@@ -359,11 +355,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCENetClassifier:
         self._check_parameters()
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"class_weight={self.class_weight!r} needs all labels at once, which "
-                "partial_fit does not have. Give factors as a dict."
-            )
+        validation.check_weight_of_portions(self.class_weight)
         known = getattr(self, "classes_", None)
         fresh = known is None
         self.classes_ = validation.check_classes(classes, known, begun=not fresh)
@@ -723,8 +715,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             rows, labels = unpack_data(batch)
             margins = self.evaluation_step(batch).cpu().double()
             codes, weights = self._targets(labels, rows, margins)
-            loss = mgce_threshold(margins, self.criterion_.q)
-            loss = loss - margins.gather(1, codes.unsqueeze(1)).squeeze(1)
+            loss = loss_of_labels(margins, codes, self.criterion_.q)
             weights = torch.ones_like(loss) if weights is None else weights.double()
             if self.criterion_.weight is not None:
                 weights = weights * self.criterion_.weight.cpu()[codes]
