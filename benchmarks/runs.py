@@ -142,11 +142,19 @@ class Record:
             with path.open(newline="") as file:
                 self.rows = dict(_parsed(row) for row in csv.DictReader(file))
 
+    def check_writable(self) -> None:
+        """End the program unless rows can be written, before there is one to lose."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("a").close()
+        except OSError as error:
+            raise SystemExit(f"--csv must be a file that can be written; {error}.") from None
+
     def add(self, run: Run, measured: Measured) -> None:
         """Write a row."""
         self.rows[run] = measured
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
+        new = not self.path.exists() or self.path.stat().st_size == 0
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             if new:
@@ -193,13 +201,13 @@ def carry_out(
     """
     record = Record(options.csv)
     learn = partial(_train_all, train, record, options.jobs, calibrated)
-    if options.print_only:
-        pass
-    elif options.pilot_epochs is None:
-        learn(plan(options, options.epochs))
-    else:
-        learn(plan(options, options.pilot_epochs))
-        learn(finalists(record, options))
+    if not options.print_only:
+        record.check_writable()
+        if options.pilot_epochs is not None:
+            learn(plan(options, options.pilot_epochs))
+            learn(finalists(record, options))
+        else:
+            learn(plan(options, options.epochs))
     print("\n".join(table(record, options, calibrated)))
 
 
@@ -392,5 +400,7 @@ def settled(options: argparse.Namespace, **quick: Any) -> argparse.Namespace:
     if options.quick:
         vars(options).update(quick, csv=Path(tempfile.mkdtemp(), "quick.csv"))
     if options.data is not None:
+        if not options.data.is_dir():
+            raise SystemExit(f"--data must be a folder; got {options.data}.")
         os.environ["MGCE_DATA_DIR"] = str(options.data)
     return options

@@ -180,6 +180,16 @@ def test_short_runs_choose_what_is_trained_in_full(tmp_path):
     assert runs.chosen(record, "letter", "GCE", 0.0, wanted).runs == finalists[:1]
 
 
+def test_no_run_is_lost_for_want_of_a_place_to_write(tmp_path):
+    (tmp_path / "file").write_text("")
+    wanted = options(tmp_path, csv=tmp_path / "file" / "record.csv")
+    with pytest.raises(SystemExit, match="--csv must be a file that can be written"):
+        runs.carry_out(wanted, lambda run: pytest.fail("a run began"))
+    wanted.data, wanted.quick = tmp_path / "nowhere", False
+    with pytest.raises(SystemExit, match="--data must be a folder"):
+        runs.settled(wanted)
+
+
 def test_what_leaves_no_choice_has_no_short_run(tmp_path):
     wanted = options(tmp_path, methods=["CE", "GCE"], noise=[0.0], seeds=[0], pilot_epochs=15)
     assert {run.method for run in runs.plan(wanted, 15)} == {"GCE"}

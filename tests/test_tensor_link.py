@@ -178,8 +178,9 @@ def test_memory_order_and_threads_do_not_matter():
         (torch.tensor([[0.0, torch.nan]]), 0.5, ValueError, "NaN"),
         (torch.tensor([[0.0, torch.inf]]), 0.0, ValueError, "NaN"),
         (torch.tensor([[-torch.inf, -torch.inf]]), 1.0, ValueError, "NaN"),
-        (torch.zeros(1, 2), 1.5, ValueError, "q must be in"),
-        (torch.zeros(1, 2), -0.1, ValueError, "q must be in"),
+        (torch.zeros(1, 2), 1.5, ValueError, r"q must be a number in \[0, 1\]"),
+        (torch.zeros(1, 2), -0.1, ValueError, r"q must be a number in \[0, 1\]"),
+        (torch.zeros(1, 2), "0.5", TypeError, r"q must be a number in \[0, 1\]"),
     ],
 )
 @pytest.mark.parametrize("function", FUNCTIONS)

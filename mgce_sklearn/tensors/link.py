@@ -18,6 +18,7 @@ from torch import Tensor
 from mgce_sklearn import kernels
 from mgce_sklearn.kernels.single import threshold_and_worst_case_single
 from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.validation import LOSS_PARAMETER
 
 
 def mgce_threshold(margins: Tensor, q: float) -> Tensor:
@@ -50,7 +51,7 @@ def mgce_threshold(margins: Tensor, q: float) -> Tensor:
     >>> mgce_threshold(torch.tensor([[1.0, 1.0, -1.0]]), q=1.0)
     tensor([1.5000])
     """
-    return _threshold(as_margins(margins), kernels.loss_parameter(q))[0]
+    return _threshold(as_margins(margins), as_parameter(q))[0]
 
 
 def mgce_proba(margins: Tensor, q: float) -> Tensor:
@@ -86,7 +87,7 @@ def mgce_proba(margins: Tensor, q: float) -> Tensor:
     >>> mgce_proba(torch.tensor([[1.0, 0.5, -1.0]]), q=1.0)
     tensor([[0.7500, 0.2500, 0.0000]])
     """
-    margins, q = as_margins(margins), kernels.loss_parameter(q)
+    margins, q = as_margins(margins), as_parameter(q)
     return power(margins - _threshold(margins, q)[0].unsqueeze(-1), q, 1.0)
 
 
@@ -121,7 +122,7 @@ def mgce_worst_case(margins: Tensor, q: float) -> Tensor:
     >>> mgce_worst_case(torch.tensor([[1.0, 0.5, -1.0]]), q=1.0)
     tensor([[0.5000, 0.5000, 0.0000]])
     """
-    return _threshold(as_margins(margins), kernels.loss_parameter(q))[1]
+    return _threshold(as_margins(margins), as_parameter(q))[1]
 
 
 def as_margins(margins: Any) -> Tensor:
@@ -139,6 +140,12 @@ def as_margins(margins: Any) -> Tensor:
             f"{tuple(margins.shape)}. Try margins.reshape(-1, n_classes)."
         )
     return margins.float() if margins.dtype in (torch.float16, torch.bfloat16) else margins
+
+
+def as_parameter(q: Any) -> float:
+    """Return q in [0, 1], 0 for what cannot be told from it."""
+    LOSS_PARAMETER.check("q", q)
+    return kernels.loss_parameter(q)
 
 
 class _Threshold(torch.autograd.Function):

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgce_sklearn import kernels
 from mgce_sklearn.tensors.link import (
     as_margins,
+    as_parameter,
     check_numbers,
     is_readable,
     loss_of_labels,
@@ -25,7 +25,6 @@ from mgce_sklearn.validation import (
     FOCUSING,
     IGNORED,
     LABEL_SMOOTHING,
-    LOSS_PARAMETER,
     REDUCTION,
 )
 
@@ -192,8 +191,7 @@ class _LossOfQ(MarginLoss):
 
     def __init__(self, q: float = 0.7, **options: Any) -> None:
         super().__init__(**options)
-        LOSS_PARAMETER.check("q", q)
-        self.q = kernels.loss_parameter(q)
+        self.q = as_parameter(q)
 
     def extra_repr(self) -> str:
         """Return the parameters to print."""
