@@ -172,6 +172,13 @@ def test_weights_of_classes_and_rows_are_repetitions(name):
     torch.testing.assert_close(LOSSES[name](weight=weight)(margins, certain), expected)
 
 
+def test_rows_need_not_lie_together():
+    margins, labels = sample(20, 5)
+    loss = MGCELoss(0.7, reduction="none")
+    got = loss(margins.T.contiguous().T[::2], labels[::2])
+    torch.testing.assert_close(got, loss(margins, labels)[::2])
+
+
 def test_class_weights_agree_with_pytorch():
     margins, labels = sample(12, 5)
     weight = torch.arange(5.0, dtype=torch.float64)

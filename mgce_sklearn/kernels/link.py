@@ -418,3 +418,12 @@ def curvature(margins: ArrayLike, q: float) -> tuple[Array, Array, Array]:
     """
     psi, p, v = _run(margins, q, CURVATURE, 2)
     return psi, p, v
+
+
+@jit
+def subtract_labels(margins, labels, psi, p):
+    """Turn psi and p* into the loss psi - m_y of labels (n,), 0 to K - 1, and p* - onehot(y)."""
+    for row in range(labels.shape[0]):
+        label = labels[row]
+        psi[row] -= margins[row, label]
+        p[row, label] -= 1.0
