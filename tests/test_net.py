@@ -412,6 +412,22 @@ def test_minimax_risk_is_the_objective_and_bounds_the_drawn_rule(q, validation_f
     assert not hasattr(net.partial_fit(X, Y), "minimax_risk_")
 
 
+def test_frozen_parameters_are_neither_shrunk_nor_counted():
+    def half_frozen(n_features, n_classes):
+        module = network(n_features, n_classes)
+        module[0].requires_grad_(False)
+        before.append(module[0].weight.clone())
+        return module
+
+    before = []
+    net = make(half_frozen, q=0.5, lam=0.01).fit(X, Y)
+    frozen = net.module_[0].weight
+    assert torch.equal(frozen, before[-1])
+    everything, _ = objective(net, X, Y, 0.5, 0.01)
+    expected = everything - 0.01 * float(frozen.abs().sum())
+    assert net.minimax_risk_ == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("max_epochs", [10, 500])
 def test_minimax_risk_bounds_every_distribution_of_its_set(max_epochs):
     """The greatest expected loss of the rule over the set is found by a linear program.
