@@ -227,7 +227,7 @@ def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 def _loss_and_slope(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return psi(m) - m_y (...) and p* - onehot(y) (..., K), without derivatives.
 
-    Mini-batches are small: on a CPU each operation of PyTorch's takes a tenth of the kernels' time.
+    On a CPU in one pass: of a mini-batch, PyTorch's operations would take longer than the kernels.
     """
     if margins.device.type == "cpu" and not torch.compiler.is_compiling():
         loss, slope = _by_kernels(margins, q, labels)
