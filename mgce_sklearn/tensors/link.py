@@ -1,9 +1,10 @@
 r"""The link of minimax generalised cross-entropy on tensors: psi, the rule h and the worst case p*.
 
 One function finds psi and its gradient p* on the tensor's own device (`solve`). Everything else is
-elementwise and follows from these two. On a CPU it calls the kernels of `mgce_sklearn.kernels`;
-elsewhere it takes Newton's steps on whole tensors, as many as the farthest row needs, so that the
-host waits once, at the end, to learn whether margins were numbers. Its derivative is written with
+elementwise and follows from these two; only the loss of labels, for speed, has the labels' part
+subtracted in the same pass. On a CPU the kernels of `mgce_sklearn.kernels` are called; elsewhere
+`newton` takes steps on whole tensors, as many as the farthest row needs, so that the host waits
+once, at the end, to learn whether margins were numbers. The derivative is written with
 differentiable operations, from which PyTorch has the second derivative and those beyond.
 """
 
