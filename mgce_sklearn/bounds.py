@@ -244,11 +244,7 @@ class Sample(NamedTuple):
         if seen.all():
             return cls(design, uncertainty, seen)
         columns = np.flatnonzero(seen[: design.X.shape[1]])
-        return cls(
-            Design(design.X[:, columns], design.sample_weight, design.fit_intercept),
-            UncertaintySet(uncertainty.tau[:, seen], uncertainty.half_width[:, seen]),
-            seen,
-        )
+        return cls(design.columns(columns), uncertainty.columns(seen), seen)
 
     def objective(self, offsets: Array) -> Objective:
         """Return the problem of the worst case for costs (K, n)."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mgce_sklearn import bounds, kernels, validation
 from mgce_sklearn.arrays import is_tensor, namespace, on_host
 from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
-from mgce_sklearn.design import Design
+from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
@@ -23,6 +23,7 @@ from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
     WIDTHS,
+    Moments,
     UncertaintySet,
     Width,
     n_coefficient_rows,
@@ -47,6 +48,10 @@ PARAMETER_RULES = {
 
 # Precisions of X that are kept.
 NUMBERS = [np.float64, np.float32]
+
+# Columns further from 0 than so many of their spreads take float64 coefficients: margins in
+# float32 would be off by more than 1e-5 of what a spread contributes.
+FAR = 100.0
 
 DECISION = validation.one_of(bounds.RULES)
 
@@ -87,6 +92,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         plays no part if ``width`` holds with a probability or is an array.
     fit_intercept : bool, default=True
         Whether to add a constant feature. It has a half-width like every other feature.
+    center : "auto" or bool, default="auto"
+        Which columns to center for the uncertainty set, whose means are those of x - c. With an
+        intercept the linear model is the same, and the half-widths no longer grow with
+        the offset of a column. "auto" centers dense rows and tensors, and of sparse rows the
+        columns that are not 0 in more than half of the rows. Sparse rows are never made
+        dense. Nothing is centered without an intercept.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         "interior_point" certifies every q, usually in ten to thirty steps, and solves a system of
         the size of the coefficients in each. "lbfgs" needs memory for the margins only, and
@@ -111,9 +122,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         narrowest, save for features that vary as much as their range allows, or are seldom
         not zero; "bernstein" is the empirical inequality of the textbooks. All are many
         standard errors wide, and on some hundred rows may leave no coefficient but 0. An array of
-        shape (n_classes, n_features + fit_intercept): the half-widths themselves, in units of
-        the features, a row for each of the sorted classes, the intercept's column last;
-        positive, or 0 for features that are zero in all rows.
+        shape (n_classes, n_features + fit_intercept): the half-widths themselves, of the centered
+        features and in their units, a row for each of the sorted classes, the intercept's column
+        last; positive, or 0 for features that are constant in all rows.
     delta : float, default=0.05
         For "hoeffding", "bernstein" and "betting" the probability in (0, 1), over the sample,
         that some component of the true mean lies outside.
@@ -139,9 +150,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        Coefficients W; for two classes those of the second less those of the first.
+        Coefficients W of X as it is given; for two classes those of the second less those of the
+        first. Of float32 X they are float32, or float64 where a column is far from 0 beside
+        its spread.
     intercept_ : ndarray of shape (1,) or (n_classes,)
-        Coefficients of the constant feature.
+        Coefficients of the constant feature, X as it is given.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     minimax_risk_ : float
@@ -153,7 +166,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ``minimax_risk_ - dual_gap_ <= optimum <= minimax_risk_``.
     uncertainty_set_ : UncertaintySet
         ``tau`` and ``half_width`` of shape (n_classes, n_features), with a last column for
-        the intercept if there is one.
+        the intercept if there is one, and ``center``, which says what the means are of: of
+        onehot(y) ⊗ (x - center).
     n_iter_ : int
         Number of iterations; after `partial_fit` the number of its steps.
     solver_ : str
@@ -178,9 +192,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify` and
     `partial_fit` bring tensors to the host.
 
-    Widths by rule follow the scale of the features, so rescaling a column, and its range if
-    given, changes neither predictions nor risk. A feature never seen with a class gets the
-    width of one pseudo-observation if widths are standard errors or deviations.
+    Features need no scaling. Widths by rule follow the scale of the features, and means are
+    taken about the means of the columns. So a factor on a column, and a constant added to it,
+    change neither predictions nor risk (a constant added to a sparse column may, since "auto"
+    then centers it). A feature that is constant within a class gets the
+    width of one pseudo-observation more, if widths are standard errors or deviations.
 
     The probability of "hoeffding", "bernstein" and "betting" rests on assumptions: rows are
     independent and identically distributed and count alike (different sample weights, or class
@@ -216,6 +232,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         lam: float = 0.1,
         *,
         fit_intercept: bool = True,
+        center: Any = "auto",
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int | None = None,
@@ -231,6 +248,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.q = q
         self.lam = lam
         self.fit_intercept = fit_intercept
+        self.center = center
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
@@ -275,6 +293,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         -----
         ConvergenceWarning
             If the gap exceeds ``tol``. ``minimax_risk_`` is a valid bound all the same.
+        UserWarning
+            If the coefficients of all features are zero though the classes' frequencies tell them
+            apart (``lam`` is below `lam_max`): every row then gets the same prediction.
         """
         with validation.unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
@@ -293,6 +314,14 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"{point.result.relative_gap:.1e} (tol={self.tol:g}). "
                 f"{point.result.status.value} minimax_risk_ is a valid bound all the same.",
                 ConvergenceWarning,
+                stacklevel=3,
+            )
+        if not self.coef_.any() and self._lam is not None and self._lam < problem.lam_max():
+            warnings.warn(
+                "The coefficients of all features are zero, so every row gets the same prediction: "
+                f"at lam={self.lam:g} no feature tells the classes apart by more than its "
+                "half-width. Try a smaller lam, other features, or more rows.",
+                UserWarning,
                 stacklevel=3,
             )
         return self
@@ -360,7 +389,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         used = sample_weight > 0.0
         design = Design(X[used], sample_weight[used], self.fit_intercept)
         if stream is None:
-            stream = Stream(len(classes), design.n_features)
+            stream = Stream(len(classes), design.n_features, self.center)
+        if stream.center != self.center:
+            raise ValueError(
+                f"center must stay what it was at the first call of partial_fit, "
+                f"{stream.center!r}; got {self.center!r}. Make a new estimator, or call fit."
+            )
         if stream.n_features != design.n_features:
             raise ValueError(
                 f"fit_intercept must stay what it was at the first call of partial_fit; got "
@@ -370,7 +404,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         for name in ("minimax_risk_", "dual_gap_", "_rows"):
             vars(self).pop(name, None)
         self._stream = stream
-        self.coef_, self.intercept_ = design.split(coef.astype(X.dtype))
+        self._keep_coefficients(coef, design, stream.moments)
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
         self.uncertainty_set_ = stream.uncertainty(float(self.lam), width)
         self._lam = width.factor(float(self.lam))
@@ -412,7 +446,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
                 f"{problem.classes.tolist()}."
             )
-        coef = problem.design.put(self._coefficients())
+        coef = problem.design.put(self._coefficients(problem.moments.center))
         value, dual_value = certificate(problem.objective(self.q, self.lam), coef)
         return Certificate(value, max(0.0, value - dual_value))
 
@@ -439,7 +473,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     def _problem(self, X: Any, y: Array, sample_weight: Any, fit_intercept: bool) -> Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
-        return Problem.from_labels(X, y, sample_weight, self.class_weight, fit_intercept, width)
+        return Problem.from_labels(
+            X, y, sample_weight, self.class_weight, fit_intercept, width, self.center
+        )
 
     def _width(self, X: Any, sample_weight: Array) -> Width:
         """Return the rule of the half-widths, with X held against the range of the features."""
@@ -454,10 +490,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             )
         return Width(self.width, float(self.delta), feature_range)
 
-    def _coefficients(self) -> Array:
-        """Return coefficients and intercepts, if there were any, in one float64 array (C, d)."""
+    def _coefficients(self, center: Array | float) -> Array:
+        """Return the coefficients of x - center, the intercepts' if there were any, (C, d)."""
         coef = np.asarray(self.coef_, dtype=np.float64)
-        return np.column_stack([coef, self.intercept_]) if self._has_intercept() else coef
+        if self._has_intercept():
+            coef = np.column_stack([coef, self.intercept_])
+        return centered_coefficients(coef, center)
 
     def _has_intercept(self) -> bool:
         """Tell whether the present coefficients include one, whatever the parameter says now."""
@@ -467,25 +505,27 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """Return the coefficients to start from, in the solver's shape, or None."""
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
-        previous = self._coefficients()
-        shape = (n_coefficient_rows(len(problem.classes)), problem.design.n_features)
-        fits = previous.shape == shape
-        previous = problem.design.put(previous)
-        return previous if fits and np.array_equal(self.classes_, problem.classes) else None
+        n_classes, n_features = len(problem.classes), problem.design.n_features
+        shape = n_coefficient_rows(n_classes), n_features - problem.design.fit_intercept
+        same = np.array_equal(self.classes_, problem.classes)
+        if not same or self.coef_.shape != shape or self._has_intercept() != self.fit_intercept:
+            return None
+        return problem.design.put(self._coefficients(problem.moments.center))
 
     def _adopt(self, problem: Problem, point: PathPoint) -> MGCEClassifier:
-        """Take over a solution: coefficients in the precision of X, and the risk of these."""
+        """Take over a solution: coefficients of x as it is given, and the risk of these."""
         design = problem.design
-        coef = design.fetch(point.result.coef).astype(design.precision)
+        coef = design.fetch(point.result.coef)
+        self.uncertainty_set_ = problem.uncertainty(point.lam)
+        self._keep_coefficients(coef, design, problem.moments)
+        kept = self._coefficients(problem.moments.center)
         risk = point.result.value
-        if coef.dtype != np.float64:
-            risk = point.objective.value(design.put(coef.astype(np.float64)))
-        self.coef_, self.intercept_ = design.split(coef)
+        if not np.array_equal(kept, coef):
+            risk = point.objective.value(design.put(kept))
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
         self.n_iter_ = point.result.n_iter
         self.classes_, self.solver_ = problem.classes, point.solver
-        self.uncertainty_set_ = problem.uncertainty(point.lam)
         self._lam = problem.width.factor(point.lam)
         self._moments = problem.moments
         if self.feature_map is None:
@@ -493,6 +533,14 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self._rows = design
         vars(self).pop("_stream", None)
         return self
+
+    def _keep_coefficients(self, coef: Array, design: Design, moments: Moments) -> None:
+        """Keep coefficients of x - center as those of x, in the precision of X if that will do."""
+        coef = raw_coefficients(coef, moments.center)
+        far = np.abs(moments.center).max() > 0.0 and moments.offset() > FAR
+        self.coef_, self.intercept_ = design.split(
+            coef.astype(np.float64 if far else design.precision)
+        )
 
     def _margins(self, X: Any) -> Array:
         """Return margins (n, K), in column order, which the kernels read without a copy."""
@@ -514,6 +562,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     def _tensor_margins_of(self, X: Any) -> Any:
         arrays = namespace(X)
+        if self.coef_.dtype == np.float64:  # of float32 rows: they are too far from 0 for less
+            X = X.double()
         coef, intercept = (
             arrays.as_tensor(part, dtype=X.dtype, device=X.device)
             for part in (self.coef_, self.intercept_)
@@ -738,9 +788,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         if not used.all():
             X, sample_weight = X[used], sample_weight[used]
         design = Design(X, sample_weight, self._has_intercept())
+        center = self.uncertainty_set_.center
+        design = design.centered_at(np.broadcast_to(center, design.n_features))
         margins, q = self._margins_of(X), float(self.q)
         costs = self._costs(margins, rule, cost)
-        fitted = Start(self._coefficients(), kernels.worst_case(margins, q).T)
+        fitted = Start(self._coefficients(center), kernels.worst_case(margins, q).T)
         proba = kernels.rule(margins, q).T
         try:
             lower, upper, gap, status = bounds.error_bounds(

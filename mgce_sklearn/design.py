@@ -1,24 +1,29 @@
 """The design: rows of features behind one interface, dense or sparse.
 
 This is the only module that knows how X is stored, save that rows in a tensor have a design of
-their own, `tensors.design`. Everything above asks for margins (X times coefficients), for adjoints
+their own, `tensors.design`. Everything above asks for margins (x times coefficients), for adjoints
 (weighted means of something per row, times x), or for a block of rows, and gets float64 whatever
 the storage. Arrays that go with the rows come from the design as well, and are where these are.
 
 The intercept is a feature like the others, constant 1 and last; it is never stored.
+
+Features may be those of x - center. Dense rows are centered block by block in float64: what a
+shift of the products would leave of float32 rows far from 0 is rounding. Sparse rows stay as they
+are, and the products are shifted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from mgce_sklearn.arrays import on_host
 from mgce_sklearn.kernels import barrier
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.parallel import RowTeam, row_team
@@ -35,6 +40,9 @@ NUMBERS_AT_A_TIME = 2**15
 # margins and again for the sums.
 CACHED_FEATURES = 2**16
 
+# Of a sum of weights: less is what two orders of addition differ by.
+ROUNDING = 1e-12
+
 ALL_ROWS = slice(None)
 
 
@@ -49,11 +57,14 @@ class Design:
         Positive. A weight of 2 means the same as the row twice.
     fit_intercept : bool
         Whether a constant feature 1 follows the columns of X.
+    center : ndarray of shape (d - fit_intercept,), default=None
+        What is subtracted from every row of X. None: nothing.
     """
 
     X: Any
     sample_weight: Array
     fit_intercept: bool = True
+    center: Array | None = None
 
     @property
     def n_rows(self) -> int:
@@ -65,6 +76,11 @@ class Design:
         """Number of features d, the intercept's constant included."""
         return int(self.X.shape[1]) + self.fit_intercept
 
+    @property
+    def sparse(self) -> bool:
+        """Whether zeros are not stored."""
+        return sp.issparse(self.X)
+
     @cached_property
     def total_weight(self) -> float:
         """n of the mathematics: the sum of the weights."""
@@ -74,6 +90,18 @@ class Design:
     def weights(self) -> Array:
         """Weights of a mean over rows: they sum to 1."""
         return self.sample_weight / self.total_weight
+
+    def centered_at(self, center: Array) -> Design:
+        """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
+        center = center[: self.X.shape[1]]
+        return replace(self, center=self.put(center) if center.any() else None)
+
+    def center_point(self) -> Array:
+        """Return what is subtracted from every feature (d,), 0 from the intercept's constant."""
+        point = np.zeros(self.n_features)
+        if self.center is not None:
+            point[: self.X.shape[1]] = self.fetch(self.center)
+        return point
 
     def on_host(self) -> Design:
         """Return the same rows in numpy's arrays."""
@@ -138,7 +166,16 @@ class Design:
             yield rows, self._block(rows)
 
     def _block(self, rows: slice) -> Any:
-        return self.X[rows].astype(np.float64, copy=False)
+        """Return rows in float64: centered if they are dense, as stored if sparse."""
+        block = self.X[rows]
+        if self.center is None or sp.issparse(block):
+            return block.astype(np.float64, copy=False)
+        return np.subtract(block, self.center, dtype=np.float64)
+
+    @property
+    def _shift(self) -> Array | None:
+        """What products of `_block` lack: the center of sparse rows."""
+        return self.center if self.sparse else None
 
     def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
         """Compute x Wᵀ for every row, or for some.
@@ -163,6 +200,8 @@ class Design:
             out[:, part.start - start : part.stop - start] = product
         if self.fit_intercept:
             out += coef[:, -1:]
+        if self._shift is not None:
+            out -= (slopes @ self._shift)[:, np.newaxis]
         return out
 
     def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
@@ -185,6 +224,8 @@ class Design:
             weighted = rows_by_class[:, part.start - start : part.stop - start]
             weighted = weighted * self.weights[part]
             slopes += weighted @ self._block(part)
+            if self._shift is not None:
+                slopes -= np.outer(weighted.sum(axis=1), self._shift)
             if self.fit_intercept:
                 out[:, -1] += weighted.sum(axis=1)
         return out
@@ -201,33 +242,108 @@ class Design:
         intercepts = coef[..., -1] if self.fit_intercept else np.zeros(coef.shape[:-1], coef.dtype)
         return np.ascontiguousarray(coef[..., :n_columns]), np.ascontiguousarray(intercepts)
 
-    def class_moments(self, codes: Array, n_classes: int) -> tuple[Array, Array, Array]:
-        """Compute means over rows of onehot(y) ⊗ x, ⊗ x² and ⊗ 1[x ≠ 0].
+    def origin(self) -> Array:
+        """Return a point (d,) near the rows, from which their differences are exact.
+
+        That of sparse rows is 0: what is not stored cannot be moved.
+        """
+        origin = np.zeros(self.n_features)
+        if not self.sparse:
+            origin[: self.X.shape[1]] = self.X[0]
+        return origin
+
+    def class_moments(
+        self, codes: Array, n_classes: int, origin: Array, rows: slice
+    ) -> tuple[Array, Array, Array, Array]:
+        """Compute weights, means, variances and support of a block of rows, class by class.
+
+        Of x as it is stored, whatever the center. Variances are mean squares of what is left
+        less the class' mean: a difference of mean squares would be rounding where means are
+        large.
 
         Parameters
         ----------
         codes : ndarray of shape (n,)
             Class of each row, 0 to n_classes - 1.
         n_classes : int
+        origin : ndarray of shape (d,)
+            What means are counted from.
+        rows : slice
 
         Returns
         -------
-        mean, mean_square, support : ndarrays of shape (n_classes, d)
+        weight : ndarray of shape (n_classes,)
+            Sum of the weights of a class' rows.
+        mean, variance : ndarrays of shape (n_classes, d)
+            0 for a class without rows.
+        support : ndarray of shape (n_classes, d)
+            Sum of the weights where the feature is not 0.
         """
+        codes, weights = codes[rows], self.sample_weight[rows]
+        one_hot = sp.csr_array(
+            (weights, codes, np.arange(len(codes) + 1)), shape=(len(codes), n_classes)
+        ).T
+        weight = np.bincount(codes, weights, n_classes)
         moments = np.zeros((3, n_classes, self.n_features))
-        slopes = moments[:, :, : self.X.shape[1]]
-        for rows, block in self._blocks():
-            size = block.shape[0]
-            one_hot = sp.csr_array(
-                (self.weights[rows], codes[rows], np.arange(size + 1)), shape=(size, n_classes)
-            ).T
-            square = block.power(2) if sp.issparse(block) else block**2
-            for moment, power in zip(slopes, (block, square, block != 0), strict=True):
-                product = one_hot @ power
-                moment += product.toarray() if sp.issparse(product) else product
         if self.fit_intercept:
-            moments[:, :, -1] = np.bincount(codes, self.weights, n_classes)
-        return moments[0], moments[1], moments[2]
+            moments[0, weight > 0.0, -1] = 1.0
+            moments[2, :, -1] = weight
+        mean, variance, support = moments[:, :, : self.X.shape[1]]
+        share = np.where(weight > 0.0, weight, 1.0)[:, np.newaxis]
+        block = self.X[rows].astype(np.float64)
+        if sp.issparse(block):
+            block.eliminate_zeros()
+            mean[:] = (one_hot @ block).toarray() / share
+            support[:] = (one_hot @ (block != 0.0)).toarray()
+            block.data -= mean[np.repeat(codes, np.diff(block.indptr)), block.indices]
+            not_stored = weight[:, np.newaxis] - support
+            not_stored[not_stored <= ROUNDING * share] = 0.0
+            variance[:] = ((one_hot @ block.power(2)).toarray() + not_stored * mean**2) / share
+        else:
+            support[:] = one_hot @ (block != 0.0)
+            block -= origin[: self.X.shape[1]]
+            mean[:] = one_hot @ block / share
+            block -= mean[codes]
+            variance[:] = one_hot @ np.square(block, out=block) / share
+        return weight, *moments
+
+    def differing(self, codes: Array, values: Array) -> tuple[Array, Array]:
+        """Compute the weight of rows whose feature is not a given number.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n,)
+        values : ndarray of shape (n_classes, d)
+            A number of x as it is stored for each class and feature; NaN: none.
+
+        Returns
+        -------
+        own, total : ndarrays of shape (n_classes, d)
+            Of the class' rows, and of all.
+        """
+        own, total = np.zeros((2, *values.shape))
+        wanted = [(k, np.flatnonzero(~np.isnan(value))) for k, value in enumerate(values)]
+        for rows in self.blocks():
+            weights = on_host(self.sample_weight[rows])
+            for k, columns in wanted:
+                if len(columns):
+                    differs = self._numbers(rows, columns) != values[k, columns]
+                    total[k, columns] += weights @ differs
+                    own[k, columns] += np.where(on_host(codes[rows]) == k, weights, 0.0) @ differs
+        return own, total
+
+    def _numbers(self, rows: Any, columns: Array) -> Array:
+        """Return some columns of rows as they are stored, dense."""
+        block = self.X[rows][:, columns]
+        return block.toarray() if sp.issparse(block) else on_host(block)
+
+    def first_rows(self, codes: Array, n_classes: int) -> Array:
+        """Return a row of each class as it is stored (n_classes, d), NaN where it has none."""
+        out = np.full((n_classes, self.n_features), np.nan)
+        present, rows = np.unique(on_host(codes), return_index=True)
+        n_columns = self.X.shape[1]
+        out[present, :n_columns] = self._numbers(rows, np.arange(n_columns))
+        return out
 
     def column_range(self) -> tuple[Array, Array]:
         """Return the least and the largest value (d,) of each feature, zeros not stored included.
@@ -249,21 +365,44 @@ class Design:
         if out is None:
             out = np.empty((self.n_features, stop - start))
         block = self.X[start:stop]
-        out[: self.X.shape[1]] = (block.toarray() if sp.issparse(block) else block).T
+        block = (block.toarray() if sp.issparse(block) else block).T
+        center = 0.0 if self.center is None else self.center[:, np.newaxis]
+        np.subtract(block, center, out=out[: self.X.shape[1]])
         if self.fit_intercept:
             out[-1] = 1.0
         return out
 
     def take(self, rows: Array) -> Design:
         """Return some of the rows, by position."""
-        return Design(self.X[rows], self.sample_weight[rows], self.fit_intercept)
+        return replace(self, X=self.X[rows], sample_weight=self.sample_weight[rows])
+
+    def columns(self, columns: Array) -> Design:
+        """Return some of the columns of X, by position, and the intercept as it was."""
+        center = None if self.center is None else self.center[columns]
+        return replace(self, X=self.X[:, columns], center=center)
+
+    def _squares(self, block: Any) -> tuple[Any, Array]:
+        """Return the squares of `_block`'s rows as one array less another of every row.
+
+        Of sparse rows the first holds what stored numbers have more than others, the center's
+        square.
+        """
+        zero = np.zeros(self.X.shape[1])
+        if not sp.issparse(block):
+            return block**2, zero
+        if self._shift is None:
+            return block.power(2), zero
+        at_zero, squares = self._shift**2, block.copy()
+        squares.data = (block.data - self._shift[block.indices]) ** 2 - at_zero[block.indices]
+        return squares, at_zero
 
     def squared_norms(self, scale: Array) -> Array:
         """Return |x_i / scale|² of every row (n,)."""
         weight = scale[: self.X.shape[1]] ** -2
         out = np.full(self.n_rows, 1.0 / scale[-1] ** 2 if self.fit_intercept else 0.0)
         for rows, block in self._blocks():
-            out[rows] += (block.power(2) if sp.issparse(block) else block**2) @ weight
+            squares, at_zero = self._squares(block)
+            out[rows] += squares @ weight + at_zero @ weight
         return out
 
     @cached_property
@@ -271,11 +410,28 @@ class Design:
         """Root mean square of each feature (d,), 1 for a feature that is always zero."""
         square = np.zeros(self.n_features)
         for rows, block in self._blocks():
-            power = block.power(2) if sp.issparse(block) else block**2
-            square[: self.X.shape[1]] += self.weights[rows] @ power
+            squares, at_zero = self._squares(block)
+            weights = self.weights[rows]
+            square[: self.X.shape[1]] += weights @ squares + weights.sum() * at_zero
         if self.fit_intercept:
             square[-1] = 1.0
         return np.sqrt(np.where(square > 0.0, square, 1.0))
+
+
+def raw_coefficients(coef: Array, center: Array | float) -> Array:
+    """Return the coefficients (..., d) of x from those of x - center: another intercept."""
+    return _moved(coef, -center) if np.any(center) else coef
+
+
+def centered_coefficients(coef: Array, center: Array | float) -> Array:
+    """Return the coefficients (..., d) of x - center from those of x."""
+    return _moved(coef, center) if np.any(center) else coef
+
+
+def _moved(coef: Array, step: Array) -> Array:
+    coef = coef.copy()
+    coef[..., -1] += coef @ step  # the intercept's center is 0
+    return coef
 
 
 def _dense(row: Any) -> Array:

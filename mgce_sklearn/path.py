@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state, check_X_y
 
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import is_tensor
+from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import OF_TENSORS, SOLVERS, Solver, SolverResult, Status, choose_solver
@@ -30,6 +31,7 @@ Array = np.ndarray[Any, Any]
 # What classifier, path and search ask of the parameters they share.
 SETTING_RULES = {
     "fit_intercept": validation.SWITCH,
+    "center": validation.CENTER,
     "solver": validation.one_of(["auto", *SOLVERS]),
     "tol": validation.TOLERANCE,
     "max_iter": validation.ITERATIONS,
@@ -211,6 +213,7 @@ def mgce_path(
     *,
     sample_weight: Any = None,
     fit_intercept: bool = True,
+    center: Any = "auto",
     solver: str = "auto",
     tol: float = 1e-4,
     max_iter: int | None = None,
@@ -243,6 +246,8 @@ def mgce_path(
         Non-negative. A weight of 2 equals the row twice, 0 the row left out.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
+    center : "auto" or bool, default="auto"
+        Which columns to center, as in `MGCEClassifier`.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         As in `MGCEClassifier`.
     tol : float, default=1e-4
@@ -289,11 +294,12 @@ def mgce_path(
      [0.083 0.156]]
     """
     settings = Settings(solver, tol, max_iter, verbose, random_state)
-    validation.check_all({**settings._asdict(), "fit_intercept": fit_intercept}, SETTING_RULES)
+    given = {**settings._asdict(), "fit_intercept": fit_intercept, "center": center}
+    validation.check_all(given, SETTING_RULES)
     qs = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     lams = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
     X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
-    problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept)
+    problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
     path = _collect(problem, qs, lams, settings)
     missed = [(qs[i], lams[j]) for i, j in np.argwhere(~path.converged)]
     warn_of_gaps(missed, tol, stacklevel=2)
@@ -306,14 +312,16 @@ def lam_max(
     *,
     sample_weight: Any = None,
     fit_intercept: bool = True,
+    center: Any = "auto",
     class_weight: Any = None,
 ) -> float:
     r"""Compute the smallest lam at which every coefficient is zero: where a path may begin.
 
     .. math:: \text{lam}_{\max} = \sqrt n \max_{k, j}
-              \frac{|\operatorname{mean}_i (1/K - 1[y_i = k]) x_{ij}|}{\sigma_{kj}}
+              \frac{|\operatorname{mean}_i (1/K - 1[y_i = k]) (x_{ij} - c_j)|}{\sigma_{kj}}
 
-    It is the same for every q. For two classes the smaller of the two widths counts.
+    with c the means of the columns. It is the same for every q. For two classes the smaller of
+    the two widths counts.
 
     Parameters
     ----------
@@ -324,6 +332,8 @@ def lam_max(
         Non-negative. A weight of 2 equals the row twice, 0 the row left out.
     fit_intercept : bool, default=True
         Whether there is a constant feature. It often decides where classes are imbalanced.
+    center : "auto" or bool, default="auto"
+        Which columns to center, as in `MGCEClassifier`.
     class_weight : dict, "balanced" or None, default=None
 
     Returns
@@ -344,7 +354,9 @@ def lam_max(
     29.8
     """
     X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
-    return Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept).lam_max()
+    validation.CENTER.check("center", center)
+    problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
+    return problem.lam_max()
 
 
 def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MGCEPath:
@@ -361,6 +373,7 @@ def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MG
             risks[i, j], gaps[i, j] = point.result.value, point.result.gap
             n_iters[i, j], converged[i, j] = point.result.n_iter, point.converged
             seconds[i, j] = point.seconds
+    coefs = raw_coefficients(coefs, problem.moments.center)
     slopes, intercepts = problem.design.split(coefs)
     return MGCEPath(
         qs, lams, problem.classes, slopes, intercepts, risks, gaps, n_iters, converged, seconds

@@ -52,6 +52,7 @@ class Problem:
         class_weight: Any = None,
         fit_intercept: bool = True,
         width: Width = STANDARD_ERROR,
+        center: Any = "auto",
     ) -> Problem:
         """Weigh the rows, encode the labels, and estimate their moments.
 
@@ -64,6 +65,8 @@ class Problem:
         class_weight : dict, "balanced" or None, default=None
         fit_intercept : bool, default=True
         width : Width, default=standard errors
+        center : "auto" or bool, default="auto"
+            Which columns to center; see `Width.columns_to_center`.
 
         Raises
         ------
@@ -85,7 +88,9 @@ class Problem:
             sample_weight = sample_weight * factors[codes]
         design = _design(X, sample_weight, fit_intercept)
         codes = design.put_codes(codes)
-        return cls(design, codes, classes, Moments.of(design, codes, len(classes)), width)
+        moments = Moments.of(design, codes, len(classes))
+        moments = width.centered(moments, width.columns_to_center(design, moments, center))
+        return cls(design.centered_at(moments.center), codes, classes, moments, width)
 
     def uncertainty(self, lam: float) -> UncertaintySet:
         """Return the uncertainty set of ``lam``, all classes in it."""
@@ -93,14 +98,23 @@ class Problem:
 
     def objective(self, q: float, lam: float) -> Objective:
         """Return what is to be minimised; of two classes only the second has coefficients."""
-        centre = self.uncertainty(lam).of_coefficients()
+        uncertainty = self.uncertainty(lam).of_coefficients()
+        width = np.where(uncertainty.half_width > 0.0, uncertainty.half_width, self._beyond_idle())
         return Objective(
             potential=_potential(q, self.design),
             design=self.design,
             codes=self.codes,
-            uncertainty=UncertaintySet(*map(self.design.put, (centre.tau, centre.half_width))),
+            uncertainty=UncertaintySet(*map(self.design.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
         )
+
+    def _beyond_idle(self) -> Array:
+        """Return widths (d,) at which features that say nothing have no coefficient but 0.
+
+        Less its center a constant is rounding, far smaller than itself.
+        """
+        size = np.maximum(np.abs(self.moments.low), np.abs(self.moments.high))
+        return np.where(size > 0.0, size, 1.0)
 
     def lam_max(self) -> float:
         """Return the smallest lam at which all coefficients are zero, whatever q.
@@ -116,7 +130,7 @@ class Problem:
             return self.design.zeros(n_classes, rows.stop - rows.start) + 1.0 / n_classes
 
         excess = abs(self.design.fetch(objective.excess(uniform)))
-        width = self.design.fetch(objective.uncertainty.half_width)
+        width = self.uncertainty(1.0).of_coefficients().half_width
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
 
 

@@ -54,6 +54,8 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Whether to fit the chosen pair to all rows. Without it there are no predictions.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
+    center : "auto" or bool, default="auto"
+        Which columns to center, as in `MGCEClassifier`; in every fold about its own means.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         As in `MGCEClassifier`.
     tol : float, default=1e-4
@@ -135,6 +137,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         n_jobs: int | None = None,
         refit: bool = True,
         fit_intercept: bool = True,
+        center: Any = "auto",
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int | None = None,
@@ -150,6 +153,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.refit = refit
         self.fit_intercept = fit_intercept
+        self.center = center
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
@@ -242,6 +246,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         return MGCEClassifier(
             **params,
             fit_intercept=self.fit_intercept,
+            center=self.center,
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_iter,
@@ -425,8 +430,9 @@ def _score_path(
     """Fit a fold's training rows for every lam, and score on its test rows."""
     weights = None if sample_weight is None else sample_weight[train]
     problem = Problem.from_labels(
-        X[train], y[train], weights, classifier.class_weight, classifier.fit_intercept
-    )
+        X[train], y[train], weights, classifier.class_weight, classifier.fit_intercept,
+        center=classifier.center,
+    )  # fmt: skip
     settings = Settings.of(classifier)
     X_test, y_test, score_params = X[test], y[test], _rows_of(score_params, test, len(y))
     scores = _Scores(*np.empty((5, len(lams))))

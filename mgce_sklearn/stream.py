@@ -8,6 +8,10 @@ Dual averaging with adaptive rates (Duchi, Hazan and Singer 2011) gives
 
 with T the sum of the weights of all steps and r the root mean square of the features. A
 coefficient is exactly 0 while the mean gradient S / T is within its half-width.
+
+Features are those of x - c, and c, the mean of the rows, moves with every portion. The gradient g
+of a step and a feature moves with it by g_1 times the way, g_1 that of the intercept: sums
+of g g_1 are kept too.
 """
 
 from __future__ import annotations
@@ -47,17 +51,21 @@ class Stream:
     n_classes : int
     n_features : int
         With the intercept's constant feature, if there is one.
+    center : "auto" or bool
+        As the first portion came with it.
     """
 
     n_classes: int
     n_features: int
+    center: Any = "auto"
     moments: Moments = field(init=False)
+    centered: Array | None = field(default=None, init=False)
     n_steps: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.moments = Moments.none(self.n_classes, self.n_features)
         shape = (n_coefficient_rows(self.n_classes), self.n_features)
-        self._gradients, self._squares = np.zeros((2, *shape))
+        self._gradients, self._squares, self._products = np.zeros((3, *shape))
         self._weight = 0.0
 
     def uncertainty(self, lam: float, width: Width = STANDARD_ERROR) -> UncertaintySet:
@@ -67,14 +75,20 @@ class Stream:
     def read(
         self, design: Design, codes: Array, q: float, lam: float, width: Width = STANDARD_ERROR
     ) -> Array:
-        """Learn from a portion of rows, and return the coefficients (C, d)."""
-        self.moments = self.moments.joined(Moments.of(design, codes, self.n_classes))
+        """Learn from a portion of rows, and return the coefficients (C, d) of x - c."""
+        portion = Moments.of(design, codes, self.n_classes)
+        if self.centered is None:
+            self.centered = width.columns_to_center(design, portion, self.center)
+        before = self.moments.center
+        self.moments = width.centered(self.moments.joined(portion), self.centered)
+        self._move(self.moments.center - before)
+        design = design.centered_at(self.moments.center)
         half_width = self.uncertainty(lam, width).of_coefficients().half_width
         coef = self._coef(half_width)
         for start in range(0, design.n_rows, ROWS_PER_STEP):
             rows = np.arange(start, min(start + ROWS_PER_STEP, design.n_rows))
             batch = design.take(rows)
-            mean, _, _ = batch.class_moments(codes[rows], self.n_classes)
+            mean = batch.adjoint(np.eye(self.n_classes)[:, codes[rows]])
             step = Objective(
                 MGCEPotential(q), batch, codes[rows],
                 UncertaintySet(mean[-len(coef) :], half_width), self.n_classes,
@@ -83,10 +97,19 @@ class Stream:
             gradient *= batch.total_weight
             self._gradients += gradient
             self._squares += gradient**2
+            self._products += gradient * gradient[:, -1:]
             self._weight += batch.total_weight
             self.n_steps += 1
             coef = self._coef(half_width)
         return coef
+
+    def _move(self, way: Array) -> None:
+        """Take the sums of gradients to another center, so far (d,) from the last."""
+        squares = self._squares[:, -1:].copy()  # of the intercept, which does not move
+        self._gradients -= way * self._gradients[:, -1:]
+        self._squares += way * (way * squares - 2.0 * self._products)
+        self._squares.clip(min=0.0, out=self._squares)
+        self._products -= way * squares
 
     def _coef(self, half_width: Array) -> Array:
         size = np.sqrt(self._squares) * self.moments.column_scale()

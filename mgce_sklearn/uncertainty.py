@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,14 @@ from mgce_sklearn.design import Design
 
 Array = np.ndarray[Any, Any]
 
-ROUNDING = 1e-14
+# A class' variance that may be the rounding of its mean, in units of the mean's square.
+ROUNDING = 1e-20
+
+# A column whose range is within so many units in the last place of its numbers is constant.
+LAST_PLACES = 8.0
+
+# A center that moves rows by no more than so many of their spreads is left out.
+NEGLIGIBLE = 1e-13
 
 # Share of the capital, in `Width`'s rule "betting", that even the smallest variances repay.
 LARGEST_BET = 0.8
@@ -27,86 +35,209 @@ def n_coefficient_rows(n_classes: int) -> int:
     return 1 if n_classes == 2 else n_classes
 
 
+class ClassMoments(NamedTuple):
+    """Weights, means and variances of x by class, x as it is stored.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (K,)
+        Sum of the weights of a class' rows.
+    mean : ndarray of shape (K, d)
+        Less an origin near the rows, so that large offsets cost no digits.
+    variance : ndarray of shape (K, d)
+    support : ndarray of shape (K, d)
+        Sum of the weights where the feature is not 0.
+    """
+
+    weight: Array
+    mean: Array
+    variance: Array
+    support: Array
+
+    def joined(self, other: ClassMoments) -> ClassMoments:
+        """Return the moments of both parts (Chan, Golub and LeVeque 1983, equation 2.1)."""
+        weight = self.weight + other.weight
+        share = (other.weight / np.where(weight > 0.0, weight, 1.0))[:, np.newaxis]
+        way = other.mean - self.mean
+        variance = self.variance + share * (other.variance - self.variance)
+        return ClassMoments(
+            weight,
+            self.mean + share * way,
+            variance + share * (1.0 - share) * way**2,
+            self.support + other.support,
+        )
+
+
 class Moments(NamedTuple):
-    """What the uncertainty set needs to know of labelled rows.
+    r"""What the uncertainty set needs to know of labelled rows.
+
+    With weights :math:`\pi_k`, means :math:`\mu_k` and variances :math:`v_k` of the classes the
+    components onehot(y) ⊗ (x - c) have for every c
+
+    .. math:: \tau_k = \pi_k (\mu_k - c), \quad
+              \sigma_k^2 = \pi_k v_k + \pi_k (1 - \pi_k) (\mu_k - c)^2,
+
+    without a difference of large numbers.
 
     Attributes
     ----------
     n_rows : int
-    total_weight : float
     concentration : float
         Sum of the squared weights over the square of their sum: 1 / n_rows if all are equal,
         and more if not.
-    mean, mean_square, support : ndarrays of shape (K, d)
-        Weighted means of onehot(y) ⊗ x, of its square, and of where it is not 0.
+    classes : ClassMoments
+    origin : ndarray of shape (d,)
+        What the classes' means are counted from.
+    constant : ndarray of shape (K, d)
+        The number that a feature has in all rows of a class, if there is one, or NaN.
+    differing : ndarray of shape (K, d)
+        Sum of the weights where it has another, as far as rows were compared.
     low, high : ndarrays of shape (d,)
-        Least and largest value of each feature.
+        Least and largest value of each feature as it is stored.
+    center : ndarray of shape (d,)
+        c, the point that ``mean`` and all below are about; 0 for the intercept.
     """
 
     n_rows: int
-    total_weight: float
     concentration: float
-    mean: Array
-    mean_square: Array
-    support: Array
+    classes: ClassMoments
+    origin: Array
+    constant: Array
+    differing: Array
     low: Array
     high: Array
+    center: Array
 
     @classmethod
     def of(cls, design: Design, codes: Array, n_classes: int) -> Moments:
-        """Compute the moments of labelled rows."""
-        means = design.class_moments(codes, n_classes)
-        concentration = float((design.weights**2).sum())
+        """Compute the moments of labelled rows, about 0."""
+        origin = design.origin()
+        blocks = (
+            ClassMoments(*design.class_moments(codes, n_classes, origin, rows))
+            for rows in design.blocks()
+        )
+        classes = reduce(ClassMoments.joined, blocks)
+        low, high = design.column_range()
+        constant, differing = _constants(design, codes, classes)
+        varies = np.isnan(constant)
         return cls(
-            design.n_rows, design.total_weight, concentration, *means, *design.column_range()
+            design.n_rows,
+            float((design.weights**2).sum()),
+            classes._replace(variance=np.where(varies, classes.variance, 0.0)),
+            origin,
+            constant,
+            differing,
+            low,
+            high,
+            np.zeros_like(origin),
         )
 
     @classmethod
     def none(cls, n_classes: int, n_features: int) -> Moments:
         """Return the moments of no rows."""
-        means, ends = np.zeros((3, n_classes, n_features)), np.full(n_features, np.inf)
-        return cls(0, 0.0, 0.0, *means, ends, -ends)
+        zeros, ends = np.zeros((n_classes, n_features)), np.full(n_features, np.inf)
+        classes = ClassMoments(np.zeros(n_classes), zeros, zeros, zeros)
+        none, at_zero = np.full_like(zeros, np.nan), np.zeros(n_features)
+        return cls(0, 0.0, classes, at_zero, none, zeros, ends, -ends, at_zero)
 
     def joined(self, other: Moments) -> Moments:
-        """Return the moments of both parts together."""
-        total = self.total_weight + other.total_weight
-        share = other.total_weight / total
-
-        def mixed(a: Array, b: Array) -> Array:
-            return a + share * (b - a)
-
+        """Return the moments of both parts together, about the center of this one."""
+        if self.n_rows == 0:
+            return other.about(self.center)
+        share = other.total_weight / (self.total_weight + other.total_weight)
+        moved = other.classes._replace(mean=other.classes.mean + (other.origin - self.origin))
+        one, another = ((part.classes.weight > 0.0)[:, np.newaxis] for part in (self, other))
+        constant = np.where(one, self.constant, other.constant)
+        constant = np.where(one & another & (self.constant != other.constant), np.nan, constant)
         return Moments(
             self.n_rows + other.n_rows,
-            total,
             (1.0 - share) ** 2 * self.concentration + share**2 * other.concentration,
-            mixed(self.mean, other.mean),
-            mixed(self.mean_square, other.mean_square),
-            mixed(self.support, other.support),
+            self.classes.joined(moved),
+            self.origin,
+            constant,
+            # A part without rows of a class was not compared with the class' number. Widths
+            # are then larger than need be.
+            self.differing + other.differing,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
+            self.center,
         )
 
-    def column_scale(self) -> Array:
-        """Return the root mean square of each feature (d,)."""
-        return np.sqrt(self.mean_square.sum(axis=0))
+    def about(self, center: Array) -> Moments:
+        """Return the same moments about another point."""
+        return self._replace(center=center)
+
+    @property
+    def total_weight(self) -> float:
+        """Sum n of the weights."""
+        return float(self.classes.weight.sum())
+
+    @property
+    def _shares(self) -> Array:
+        """Share (K, 1) of each class in the weight."""
+        return self.classes.weight[:, np.newaxis] / self.total_weight
+
+    @property
+    def _class_means(self) -> Array:
+        """Means (K, d) of x - c in each class; of one without rows what its components are, 0."""
+        seen = self.classes.weight[:, np.newaxis] > 0.0
+        return np.where(seen, self.classes.mean - (self.center - self.origin), 0.0)
+
+    @property
+    def mean(self) -> Array:
+        """Means tau (K, d) of onehot(y) ⊗ (x - c)."""
+        return self._shares * self._class_means
+
+    def row_mean(self) -> Array:
+        """Return the mean (d,) of the rows as they are stored."""
+        return self.origin + (self._shares * self.classes.mean).sum(axis=0)
 
     def variance(self) -> Array:
         """Return the variance of every component (K, d), by the mean over rows."""
-        variance = self.mean_square - self.mean**2
-        # What rounding leaves of a feature that is constant in a class of weight 1 is 0.
-        return np.where(variance > ROUNDING * self.mean_square, variance, 0.0)
+        # A sum, not 1 less the share: other classes may weigh next to nothing.
+        others = (1.0 - np.eye(len(self._shares))) @ self._shares
+        return self._shares * (self.classes.variance + others * self._class_means**2)
+
+    def _square_about(self, point: Array) -> Array:
+        """Return the mean square of (x - c) - point, for a point (d,) or points (K, d)."""
+        mean = self.mean.sum(axis=0)
+        around = self.classes.variance + (self._class_means - mean) ** 2
+        return (self._shares * around).sum(axis=0) + (mean - point) ** 2
+
+    def column_scale(self) -> Array:
+        """Return the root mean square of each feature x - c (d,)."""
+        return np.sqrt(self._square_about(np.zeros_like(self.center)))
+
+    def offset(self) -> float:
+        """Return how far the center is from 0, at most, in units of a column's spread."""
+        spread, center = self.column_scale(), np.abs(self.center)
+        varies = (spread > 0.0) & ~self.idle
+        return float(np.max(center[varies] / spread[varies], initial=0.0))
+
+    @property
+    def idle(self) -> Array:
+        """Which features (d,) are 0 in every row, or centered and constant but for rounding."""
+        size = np.maximum(np.abs(self.low), np.abs(self.high))
+        constant = self.high - self.low <= LAST_PLACES * np.finfo(np.float64).eps * size
+        return (size == 0.0) | (constant & (self.center != 0.0))
 
     def deviation(self) -> Array:
-        r"""Return standard deviations (K, d), of one pseudo-observation where there are none.
+        r"""Return standard deviations (K, d), with a pseudo-observation for what was never seen.
 
-        A feature never seen with a class has sigma = 0, and a width of zero would claim that
-        it never will be. It gets :math:`\sigma_{kj} = r_j / \sqrt n` instead, with r_j the root
-        mean square of the feature's non-zero values.
+        A feature that is constant within a class claims that it will always be. There
+        :math:`s^2_{kj} / n` is added to :math:`\sigma^2_{kj}`, with s the root mean square
+        distance of the rows that have another number from the constant: what one observation
+        of such a row would do. The components of a class without rows, or with all of them, are
+        constants as well; of these s is the root mean square of the rows that are not 0.
         """
-        sigma = np.sqrt(self.variance())
-        square, occupied = self.mean_square.sum(axis=0), self.support.sum(axis=0)
-        pseudo = np.sqrt(square / np.where(occupied > 0, occupied, 1.0) / self.total_weight)
-        return np.where(sigma > 0, sigma, pseudo)
+        support = self.classes.support.sum(axis=0)
+        differing = np.where(self.constant == 0.0, support, self.differing)
+        differing = np.where(np.isnan(self.constant) | (differing == 0.0), np.inf, differing)
+        variance = self.variance() + self._square_about(self._class_means) / differing
+        not_zero = np.where(self.center == 0.0, support, self.total_weight)
+        of_any_row = self.column_scale() ** 2 / np.where(not_zero > 0.0, not_zero, np.inf)
+        sigma = np.sqrt(np.where(variance > 0.0, variance, of_any_row))
+        return np.where(self.idle, 0.0, sigma)
 
     @property
     def equal_weights(self) -> bool:
@@ -141,8 +272,8 @@ class Width:
 
     Notes
     -----
-    With N = K d components :math:`\Phi_{kj} = \text{onehot}(y)_k \, x_j`, of standard deviation
-    sigma (by the mean over rows), and n rows:
+    With N = K d components :math:`\Phi_{kj} = \text{onehot}(y)_k \, (x_j - c_j)`, of standard
+    deviation sigma (by the mean over rows), and n rows:
 
     - "standard_error": :math:`\text{lam} \, \sigma / \sqrt n`, with n the sum of the weights.
     - "std": :math:`\text{lam} \, \sigma`.
@@ -151,8 +282,9 @@ class Width:
       :math:`L = \ln(4N/\delta)` and :math:`V = \sigma^2 n / (n - 1)`.
     - "betting": the larger of the deviations :math:`\varepsilon` of both sides, see below.
 
-    A component is x_j or 0, so it keeps within [min(0, low_j), max(0, high_j)], of length r_j;
-    the intercept's within [0, 1]. Rows are taken for independent and identically distributed.
+    A component is x_j - c_j or 0, so it keeps within [min(0, low_j - c_j), max(0, high_j - c_j)],
+    of length r_j; the intercept's within [0, 1]. Rows are taken for independent and identically
+    distributed, and c for a point that was fixed before they were seen.
 
     Hoeffding: one component is off by t or more to one side with a probability of at most
     :math:`\exp(-2 n t^2 / r^2)`. The 2N events of N components and two sides together have
@@ -248,7 +380,12 @@ class Width:
         )
 
     def range_of(self, moments: Moments) -> tuple[Array, Array]:
-        """Return the ends (d,) of the features' range, 1 for the intercept's constant."""
+        """Return the ends (d,) of the range of x - c, 1 for the intercept's constant."""
+        low, high = self._stored_range(moments)
+        return low - moments.center, high - moments.center
+
+    def _stored_range(self, moments: Moments) -> tuple[Array, Array]:
+        """Return the ends (d,) of the range of x: those given, or those of the rows."""
         low, high = moments.low.copy(), moments.high.copy()
         if self.feature_range is not None:
             n_columns = len(self.feature_range[0])  # the intercept's constant is none of them
@@ -256,8 +393,51 @@ class Width:
             low[:n_columns], high[:n_columns] = self.feature_range
         return low, high
 
+    def columns_to_center(self, design: Design, moments: Moments, center: Any) -> Array:
+        """Return which features (d,) to center: all or none, or if ``center`` is "auto" as fits.
+
+        None without an intercept: what is linear in x - c is then not linear in x. "auto" centers
+        dense rows, and of sparse ones the columns that are seldom 0: others would get many
+        values of one size in place of zeros. Where a probability is claimed the rows may not
+        decide, and columns whose range holds 0 stay.
+        """
+        chosen = isinstance(center, str)  # by us
+        if not design.fit_intercept or not (chosen or center):
+            return np.zeros(design.n_features, dtype=bool)
+        if not (chosen and design.sparse):
+            columns = np.ones(design.n_features, dtype=bool)
+        elif self.claims_probability:
+            low, high = self._stored_range(moments)
+            columns = (low > 0.0) | (high < 0.0)
+        else:
+            columns = moments.classes.support.sum(axis=0) > 0.5 * moments.total_weight
+        columns[-1] = False  # the intercept's constant
+        return columns
+
+    def centered(self, moments: Moments, columns: Array) -> Moments:
+        """Return moments about the point c that the means of the set are taken about.
+
+        In the given ``columns`` that is the mean of the rows, so that nothing depends on
+        offsets; where a probability is claimed it is the middle of the range, which is known
+        beforehand. In others it is 0.
+        """
+        if self.claims_probability:
+            low, high = self._stored_range(moments)
+            center = low + (high - low) / 2.0
+        else:
+            center = moments.row_mean()
+        spread = moments.about(center).column_scale()
+        # What is centered already stays as it is, to the last digit.
+        needed = columns & (np.abs(center) > NEGLIGIBLE * spread)
+        return moments.about(np.where(needed, center, 0.0))
+
+    @property
+    def claims_probability(self) -> bool:
+        """Whether the true means are within with a probability."""
+        return isinstance(self.kind, str) and self.kind in PROBABLE_WIDTHS
+
     def _ends(self, moments: Moments) -> tuple[Array, Array]:
-        """Return the ends (d,) of the intervals that hold the components x_j or 0."""
+        """Return the ends (d,) of the intervals that hold the components x_j - c_j or 0."""
         low, high = self.range_of(moments)
         return np.minimum(low, 0.0), np.maximum(high, 0.0)
 
@@ -295,6 +475,18 @@ SCALED_WIDTHS = ("standard_error", "std")
 PROBABLE_WIDTHS = ("hoeffding", "bernstein", "betting")
 
 
+def _constants(design: Design, codes: Array, classes: ClassMoments) -> tuple[Array, Array]:
+    """Return `Moments.constant` and `Moments.differing` of labelled rows.
+
+    Where variances are within rounding, rows are compared with the first of their class.
+    """
+    first = design.first_rows(codes, len(classes.weight))
+    first[classes.variance > ROUNDING * classes.mean**2] = np.nan
+    own, total = design.differing(codes, np.where(first == 0.0, np.nan, first))
+    own = np.where(first == 0.0, classes.support, own)
+    return np.where(own > 0.0, np.nan, first), total
+
+
 def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float) -> Array:
     """Return by how much, at most, the means of non-negative Z lie below the sample's.
 
@@ -328,15 +520,14 @@ def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float)
 
 def _fitting(half_width: Array, moments: Moments) -> Array:
     """Return half-widths given as an array if there is a valid one for every component."""
-    if half_width.shape != moments.mean.shape:
+    if half_width.shape != moments.constant.shape:
         raise ValueError(
             f"width must have a row for each class and a column for each feature, the last for "
-            f"the intercept if there is one: shape {moments.mean.shape}; got shape "
+            f"the intercept if there is one: shape {moments.constant.shape}; got shape "
             f"{half_width.shape}."
         )
     # A coefficient of a feature that is always 0 has no effect: no width is needed there.
-    idle = (moments.low == 0.0) & (moments.high == 0.0)
-    valid = np.isfinite(half_width) & ((half_width > 0.0) | (idle & (half_width == 0.0)))
+    valid = np.isfinite(half_width) & ((half_width > 0.0) | (moments.idle & (half_width == 0.0)))
     if not valid.all():
         k, j = np.argwhere(~valid)[0]
         raise ValueError(
@@ -351,22 +542,25 @@ class UncertaintySet:
     r"""Distributions whose feature means lie near those of the sample.
 
     .. math:: \{ P : |E_P[\Phi(x, y)] - \tau| \le \lambda, \; P_x = \text{sample's } x \},
-              \quad \Phi(x, y) = \text{onehot}(y) \otimes x
+              \quad \Phi(x, y) = \text{onehot}(y) \otimes (x - c)
 
     Parameters
     ----------
     tau : ndarray of shape (K, d)
         Mean of the feature map over the sample, in units of the feature.
     half_width : ndarray of shape (K, d)
-        Half-widths, non-negative, in units of the feature.
+        Half-widths, non-negative, in units of the feature. 0 for a feature that was constant.
+    center : ndarray of shape (d,), or 0, default=0
+        The point c that is subtracted from the rows, in units of the feature.
 
     Notes
     -----
-    The last column belongs to the intercept's constant feature where there is one.
+    The last column belongs to the intercept's constant feature where there is one; its c is 0.
     """
 
     tau: Array
     half_width: Array
+    center: Array | float = 0.0
 
     @classmethod
     def from_sample(
@@ -396,21 +590,22 @@ class UncertaintySet:
             Half-width in standard errors, or in the unit of ``width``.
         width : Width, default=standard errors
         """
-        return cls.from_moments(Moments.of(design, codes, n_classes), lam, width)
+        moments = Moments.of(design, codes, n_classes).about(design.center_point())
+        return cls.from_moments(moments, lam, width)
 
     @classmethod
     def from_moments(
         cls, moments: Moments, lam: float, width: Width = STANDARD_ERROR
     ) -> UncertaintySet:
         """Estimate the same from the moments of the rows."""
-        return cls(tau=moments.mean, half_width=width.half_width(moments, lam))
+        return cls(moments.mean, width.half_width(moments, lam), moments.center)
 
     def widened(self, factor: float) -> UncertaintySet:
         """Return the set with every half-width multiplied by a factor.
 
         The set of one standard error, widened by lam, is that of lam standard errors.
         """
-        return UncertaintySet(self.tau, factor * self.half_width)
+        return replace(self, half_width=factor * self.half_width)
 
     def of_coefficients(self, mean: Array | None = None) -> UncertaintySet:
         """Return the set of what has coefficients: of two classes the second, else all.
@@ -430,12 +625,18 @@ class UncertaintySet:
         the cheapest puts it where the half-width is smaller, so min(lambda_0, lambda_1) on w
         gives the same optimum as both widths on W_0 and W_1. With another mean of the features
         than the sample's, the two intervals of the second class' mean no longer have the same
-        centre, and what they have in common remains.
+        middle, and what they have in common remains.
         """
         if mean is None:
-            return UncertaintySet(self.tau[1:], self.half_width.min(axis=0, keepdims=True))
+            width = self.half_width.min(axis=0, keepdims=True)
+            return UncertaintySet(self.tau[1:], width, self.center)
         first, second = self.tau
-        center = np.stack([mean - first, second])
-        low = np.max(center - self.half_width, axis=0, keepdims=True)
-        high = np.min(center + self.half_width, axis=0, keepdims=True)
-        return UncertaintySet((low + high) / 2.0, np.maximum(high - low, 0.0) / 2.0)
+        middle = np.stack([mean - first, second])
+        low = np.max(middle - self.half_width, axis=0, keepdims=True)
+        high = np.min(middle + self.half_width, axis=0, keepdims=True)
+        return UncertaintySet((low + high) / 2.0, np.maximum(high - low, 0.0) / 2.0, self.center)
+
+    def columns(self, columns: Array) -> UncertaintySet:
+        """Return the set of some of the features."""
+        center = self.center if np.ndim(self.center) == 0 else self.center[columns]
+        return UncertaintySet(self.tau[:, columns], self.half_width[:, columns], center)

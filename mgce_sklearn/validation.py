@@ -74,6 +74,11 @@ LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 
 FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
 IGNORED = Rule((Integral,), lambda value: True, "an integer, a label (try -100 to ignore none)")
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
+CENTER = Rule(
+    (bool, np.bool_, str),
+    lambda value: not isinstance(value, str) or value == "auto",
+    "'auto', True or False",
+)
 
 
 FEATURE_MAP = Rule(

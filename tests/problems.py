@@ -131,8 +131,9 @@ def growth_by_linear_program(X, weights, uncertainty):
 
 def _means_program(X, weights, uncertainty, n_classes):
     """Return the matrix that takes p (K n) to the means of onehot ⊗ x (K d)."""
-    features = X
+    center = np.broadcast_to(uncertainty.center, uncertainty.tau.shape[1])[: X.shape[1]]
+    features = X - center
     if uncertainty.tau.shape[1] > X.shape[1]:
-        features = np.column_stack([X, np.ones(len(X))])
+        features = np.column_stack([features, np.ones(len(X))])
     scaled = features * (weights / weights.sum())[:, np.newaxis]
     return sp.block_diag([scaled.T] * n_classes).tocsr()

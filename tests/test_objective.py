@@ -14,7 +14,7 @@ from problems import ALL_Q, load, make_objective
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.potentials import MaximumPotential, MGCEPotential
-from mgce_sklearn.uncertainty import UncertaintySet
+from mgce_sklearn.uncertainty import Moments, UncertaintySet
 
 N, D, K = 40, 4, 3
 
@@ -39,26 +39,66 @@ STORAGES = {
 
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_design_against_plain_matrices(data, storage, fit_intercept, monkeypatch):
+@pytest.mark.parametrize("centered", [True, False])
+def test_design_against_plain_matrices(data, storage, fit_intercept, centered, monkeypatch):
     monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)  # several blocks, a short last
-    X, codes, weights = data
+    X, _, weights = data
     if storage == "float32":
         X = X.astype(np.float32).astype(float)
+    center = np.linspace(-2.0, 3.0, X.shape[1]) * centered
     design = Design(STORAGES[storage](X), weights, fit_intercept)
-    full = np.column_stack([X, np.ones(N)]) if fit_intercept else X
+    stored = np.column_stack([X, np.ones(N)]) if fit_intercept else X
+    design = design.centered_at(np.append(center, 0.0)[: stored.shape[1]])
+    full = np.column_stack([X - center, np.ones(N)]) if fit_intercept else X - center
     rng = np.random.default_rng(0)
     coef, rows = rng.normal(size=(K, full.shape[1])), rng.normal(size=(K, N))
     mean = weights / weights.sum()
     assert (design.n_rows, design.n_features) == full.shape
-    np.testing.assert_allclose(design.margins(coef), coef @ full.T, rtol=1e-12)
+    np.testing.assert_allclose(design.margins(coef), coef @ full.T, atol=1e-12)
     np.testing.assert_allclose(design.adjoint(rows), (rows * mean) @ full, atol=1e-12)
     np.testing.assert_array_equal(design.features(3, 9), full[3:9].T)
     np.testing.assert_allclose(design.column_scale, np.sqrt(mean @ full**2))
-    one_hot = np.eye(K)[codes].T * mean
-    for moment, power in zip(
-        design.class_moments(codes, K), (full, full**2, full != 0), strict=True
-    ):
-        np.testing.assert_allclose(moment, one_hot @ power, atol=1e-12)
+    scale = np.linspace(0.5, 2.0, full.shape[1])
+    np.testing.assert_allclose(design.squared_norms(scale), ((full / scale) ** 2).sum(axis=1))
+    some = design.columns(np.array([2, 0]))
+    np.testing.assert_array_equal(some.features(3, 9)[:2], full[3:9, [2, 0]].T)
+    np.testing.assert_array_equal(design.take(np.array([4, 2])).features(0, 2), full[[4, 2]].T)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_moments_about_any_point(data, storage, fit_intercept, offset, monkeypatch):
+    monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)
+    X, codes, weights = data
+    X = STORAGES[storage](np.where(X == 0.0, 0.0, X + offset))
+    full = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
+    full = np.column_stack([full, np.ones(N)]) if fit_intercept else full
+    moments = Moments.of(Design(X, weights, fit_intercept), codes, K)
+    for center in (0.0 * full[0], full[:9].mean(axis=0)):
+        about = moments.about(center)
+        phi = np.einsum("ik,ij->ikj", np.eye(K)[codes], full - center)
+        tau = np.average(phi, axis=0, weights=weights)
+        variance = np.average((phi - tau) ** 2, axis=0, weights=weights)
+        size = np.abs(full).max()
+        np.testing.assert_allclose(about.mean, tau, rtol=1e-12, atol=1e-14 * size)
+        np.testing.assert_allclose(about.variance(), variance, rtol=1e-9, atol=1e-15 * size**2)
+        square = np.average((full - center) ** 2, axis=0, weights=weights)
+        np.testing.assert_allclose(about.column_scale(), np.sqrt(square), rtol=1e-9)
+    np.testing.assert_allclose(moments.row_mean(), np.average(full, axis=0, weights=weights))
+
+
+def test_moments_keep_their_digits_at_large_offsets(data):
+    """mean_square - mean² would be wrong by 5% at 1e7 spreads, and by everything at 1e9."""
+    X, codes, weights = data
+    shifted = np.round(X * 2**20) / 2**20  # so that adding the offset rounds nothing
+    moments = [Moments.of(Design(shifted + offset, weights), codes, K) for offset in (0.0, 2.0**30)]
+    near, far = (part.about(part.row_mean() * [1, 1, 1, 1, 0]) for part in moments)
+    np.testing.assert_allclose(far.mean, near.mean, atol=1e-6)
+    np.testing.assert_allclose(far.variance(), near.variance(), rtol=1e-6)
+    centered = near.classes.mean - near.classes.mean[0]
+    np.testing.assert_allclose(far.classes.mean - far.classes.mean[0], centered, atol=1e-14)
+    np.testing.assert_allclose(far.classes.variance, near.classes.variance, rtol=1e-12)
 
 
 def test_uncertainty_set_from_its_definition(data):
@@ -74,25 +114,59 @@ def test_uncertainty_set_from_its_definition(data):
     np.testing.assert_allclose(uncertainty.half_width, 0.5 * np.sqrt(variance / n), rtol=1e-9)
 
 
-def test_a_feature_never_seen_with_a_class_gets_one_pseudo_observation(data):
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(("constant", "center"), [(0.0, 0.0), (0.0, 0.5), (3.0, 0.0), (3.0, 0.5)])
+def test_a_feature_constant_within_a_class_gets_a_pseudo_observation(
+    data, storage, constant, center, monkeypatch
+):
+    monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)
     X, codes, weights = data
-    X[codes == 1, 2] = 0.0
+    X[codes == 1, 2] = constant
+    X[np.flatnonzero(codes != 1)[:4], 2] = constant  # other classes have it, too
     X[:, 3] = 0.0
-    uncertainty = UncertaintySet.from_sample(Design(X, weights), codes, K, lam=0.5)
-    n, seen = weights.sum(), X[:, 2] != 0
-    root_mean_square = np.sqrt(np.average(X[seen, 2] ** 2, weights=weights[seen]))
-    assert uncertainty.half_width[1, 2] == pytest.approx(0.5 * root_mean_square / n)
+    design = Design(STORAGES[storage](X), weights).centered_at(np.array([0, 0, center, 0, 0.0]))
+    uncertainty = UncertaintySet.from_sample(design, codes, K, lam=0.5)
+    n, other = weights.sum(), X[:, 2] != constant
+    share = weights[codes == 1].sum() / n
+    distance = np.average((X[other, 2] - constant) ** 2, weights=weights[other])
+    variance = share * (1.0 - share) * (constant - center) ** 2 + distance / n
+    tolerance = 1e-6 if storage == "float32" else 1e-12
+    found = uncertainty.half_width[:, 2]
+    assert found[1] == pytest.approx(0.5 * np.sqrt(variance / n), rel=tolerance)
     assert not uncertainty.half_width[:, 3].any()
+    phi = (codes == 0) * (X[:, 2] - center)  # varies within the class: nothing is added
+    mean = np.average(phi, weights=weights)
+    plain = np.sqrt(np.average((phi - mean) ** 2, weights=weights) / n)
+    assert found[0] == pytest.approx(0.5 * plain, rel=tolerance)
+
+
+def test_one_row_that_differs_makes_a_feature_vary():
+    X = np.repeat([[5.0], [6.0]], 5000, axis=0)
+    codes = np.repeat([0, 1], 5000)
+    X[77] = np.nextafter(5.0, 6.0)
+    moments = Moments.of(Design(X, np.ones(10_000)), codes, 2)
+    assert np.isnan(moments.constant[0, 0])
+    assert moments.constant[1, 0] == 6.0
+    assert moments.differing[1, 0] == 5000.0
+
+
+def test_a_class_without_rows_has_the_width_of_one_row_of_any():
+    X, weights = np.array([[0.0], [2.0], [4.0]]), np.ones(3)
+    moments = Moments.of(Design(X, weights), np.array([0, 0, 1]), 3)
+    for center, square in ((0.0, (4.0 + 16.0) / 2.0), (2.0, (4.0 + 0.0 + 4.0) / 3.0)):
+        found = moments.about(np.array([center, 0.0])).deviation()[2]
+        np.testing.assert_allclose(found, np.sqrt(np.array([square, 1.0]) / 3.0))
 
 
 def test_a_class_of_nearly_all_the_weight_has_finite_widths():
-    """Its variance is a difference that rounding takes below zero."""
-    design = Design(np.full((4, 1), 0.7), np.array([1e-20, 1.0, 1.0, 1.0]))
-    codes = np.array([0, 1, 1, 1])
-    mean, mean_square, _ = design.class_moments(codes, 2)
-    assert (mean_square < mean**2).any()
-    uncertainty = UncertaintySet.from_sample(design, codes, 2, lam=0.3)
+    """1 less its share is rounding: the weight of the others is summed instead."""
+    weights = np.array([1e-20, 1.0, 1.0, 1.0])
+    design = Design(np.array([[0.1], [0.7], [0.7], [0.7]]), weights)
+    assert weights[1:].sum() / weights.sum() == 1.0
+    uncertainty = UncertaintySet.from_sample(design, np.array([0, 1, 1, 1]), 2, lam=0.3)
     assert np.isfinite(uncertainty.half_width).all()
+    expected = 0.3 * np.sqrt(1e-20 / 3.0 / 3.0)
+    assert uncertainty.half_width[1, -1] == pytest.approx(expected)
 
 
 def test_binary_reduction_keeps_the_smaller_width():

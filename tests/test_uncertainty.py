@@ -35,16 +35,25 @@ def wine():
     return X, y
 
 
-def components(X, y):
-    """Return Phi (n, K, d), the intercept's last."""
-    features = np.column_stack([X, np.ones(len(X))]).astype(float)
+def components(X, y, center=0.0):
+    """Return Phi (n, K, d) of x - center, the intercept's last."""
+    features = np.column_stack([X - center, np.ones(len(X))]).astype(float)
     return np.eye(y.max() + 1)[y][:, :, None] * features[:, None]
 
 
-def half_width(X, y, fit_intercept=True, sample_weight=None, lam=1.0, **rule):
+def half_width(X, y, fit_intercept=True, sample_weight=None, lam=1.0, center=True, **rule):
     weights = np.ones(len(y)) if sample_weight is None else sample_weight
-    moments = Moments.of(Design(X, weights, fit_intercept), y, y.max() + 1)
-    return Width(**rule).half_width(moments, lam)
+    design, width = Design(X, weights, fit_intercept), Width(**rule)
+    moments = Moments.of(design, y, y.max() + 1)
+    moments = width.centered(moments, width.columns_to_center(design, moments, center))
+    return width.half_width(moments, lam)
+
+
+def about(low, high, center):
+    """Return the ends of the range of x - c, the intercept's last, and c: its middle or 0."""
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    middle = (low + high) / 2 if center else np.zeros(len(low))
+    return np.append(low - middle, 1.0), np.append(high - middle, 1.0), middle
 
 
 def fitted_width(X, y, sample_weight=None, **parameters):
@@ -77,16 +86,18 @@ def by_formula(kind, phi, low, high, delta):
 
 @pytest.mark.parametrize("kind", PROBABLE)
 @pytest.mark.parametrize("delta", [0.05, 1e-6, 0.9])
-def test_probable_widths_against_their_formulas(wine, kind, delta):
+@pytest.mark.parametrize("center", [True, False])
+def test_probable_widths_against_their_formulas(wine, kind, delta, center):
     X, y = wine
-    low, high = np.append(X.min(axis=0), 1.0), np.append(X.max(axis=0), 1.0)
-    expected = by_formula(kind, components(X, y), low, high, delta)
-    np.testing.assert_allclose(half_width(X, y, kind=kind, delta=delta), expected, rtol=1e-9)
+    low, high, middle = about(X.min(axis=0), X.max(axis=0), center)
+    expected = by_formula(kind, components(X, y, middle), low, high, delta)
+    found = half_width(X, y, kind=kind, delta=delta, center=center)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert not expected[:, 2].any()
     assert (np.delete(expected, 2, axis=1) > 0).all()
     np.testing.assert_array_equal(
-        fitted_width(X, y, width=kind, delta=delta, lam=7.0),  # lam plays no part
-        half_width(X, y, kind=kind, delta=delta),
+        fitted_width(X, y, width=kind, delta=delta, lam=7.0, center=center),  # lam is ignored
+        found,
     )
 
 
@@ -96,8 +107,8 @@ def test_probable_widths_against_their_formulas(wine, kind, delta):
 )
 def test_feature_range_as_numbers_and_arrays(wine, kind, feature_range):
     X, y = wine
-    low, high = (np.append(np.broadcast_to(end, 13), 1.0) for end in feature_range)
-    expected = by_formula(kind, components(X, y), low, high, 0.05)
+    low, high, middle = about(*(np.broadcast_to(end, 13) for end in feature_range), center=True)
+    expected = by_formula(kind, components(X, y, middle), low, high, 0.05)
     np.testing.assert_allclose(
         fitted_width(X, y, width=kind, feature_range=feature_range), expected, rtol=1e-9
     )
@@ -114,7 +125,7 @@ def test_without_intercept_there_are_fewer_components(wine):
 
 def test_std_is_the_standard_error_of_one_row(wine):
     X, y = wine
-    phi = components(X, y)
+    phi = components(X, y, X.mean(axis=0))
     found = half_width(X, y, kind="std", lam=0.3)
     varies = phi.std(axis=0) > 0
     np.testing.assert_allclose(found[varies], 0.3 * phi.std(axis=0)[varies], rtol=1e-9)
@@ -276,8 +287,9 @@ def test_betting_takes_the_larger_of_both_sides(wine):
     X, y = wine
     low, high = np.full(13, -9.0), np.linspace(6.0, 12.0, 13)
     found = half_width(X, y, kind="betting", delta=0.1, feature_range=(low, high))
-    phi, log_term = components(X, y), np.log(2 * 42 / 0.1)
-    low, high = np.append(low, 0.0), np.append(high, 1.0)
+    low, high, middle = about(low, high, center=True)
+    phi, log_term = components(X, y, middle), np.log(2 * 42 / 0.1)
+    low[-1] = 0.0
     for k in range(3):
         for j in range(14):
             sides = high[j] - phi[:, k, j], phi[:, k, j] - low[j]
@@ -292,8 +304,10 @@ def test_betting_on_a_feature_of_one_sign(wine):
     """A component is 0 for other classes: the range holds 0 whether or not the feature's does."""
     X, y = np.full((100, 2), [5.0, -5.0]), np.zeros(100, dtype=int)
     y[:30] = 1
-    given = half_width(X, y, kind="betting", feature_range=([5.0, -5.0], [5.0, -5.0]))
-    wider = half_width(X, y, kind="betting", feature_range=([0.0, -5.0], [5.0, 0.0]))
+    given, wider = (
+        half_width(X, y, kind="betting", feature_range=ends, center=False)
+        for ends in (([5.0, -5.0], [5.0, -5.0]), ([0.0, -5.0], [5.0, 0.0]))
+    )
     np.testing.assert_array_equal(given, wider)
     scale = np.array([5.0, 5.0, 1.0])
     np.testing.assert_allclose(given, scale * given[:, -1:])
@@ -397,14 +411,14 @@ def test_portions_have_the_widths_of_all_rows(wine, width, layout):
     X, y = wine
     width = np.linspace(0.01, 0.1, 42).reshape(3, 14) if width == "array" else width
     order = np.random.default_rng(0).permutation(len(y))
-    whole = MGCEClassifier(width=width).fit(X, y)
-    clf = MGCEClassifier(width=width)
+    whole = MGCEClassifier(width=width, center=True).fit(X, y)
+    clf = MGCEClassifier(width=width, center=True)
     for rows in np.array_split(order, 5):
         clf.partial_fit(layout(X[rows]), y[rows], classes=[0, 1, 2])
     found, expected = clf.uncertainty_set_.half_width, whole.uncertainty_set_.half_width
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    for a, b in zip(clf._moments, whole._moments, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(clf.uncertainty_set_.tau, whole.uncertainty_set_.tau, atol=1e-12)
+    np.testing.assert_allclose(clf.uncertainty_set_.center, whole.uncertainty_set_.center)
     risk, gap = clf.certificate(X, y)
     assert whole.minimax_risk_ - whole.dual_gap_ <= risk
     assert risk - gap <= whole.minimax_risk_

@@ -35,11 +35,14 @@ class TensorDesign(Design):
         Positive. A weight of 2 means the same as the row twice.
     fit_intercept : bool
         Whether a constant feature 1 follows the columns of X.
+    center : Tensor of shape (d - fit_intercept,), float64, on the same device, default=None
+        What is subtracted from every row of X. None: nothing.
     """
 
     X: Tensor
     sample_weight: Tensor
     fit_intercept: bool = True
+    center: Tensor | None = None
 
     @classmethod
     def of(cls, X: Tensor, sample_weight: Array, fit_intercept: bool) -> TensorDesign:
@@ -50,7 +53,8 @@ class TensorDesign(Design):
     def on_host(self) -> Design:
         """Return the same rows in numpy's arrays."""
         weights = self.fetch(self.sample_weight)
-        return Design(self.fetch(self.X), weights, self.fit_intercept)
+        center = None if self.center is None else self.fetch(self.center)
+        return Design(self.fetch(self.X), weights, self.fit_intercept, center)
 
     @property
     def precision(self) -> np.dtype:
@@ -111,7 +115,8 @@ class TensorDesign(Design):
             yield slice(begin, min(begin + size, stop))
 
     def _block(self, rows: slice) -> Tensor:
-        return self.X[rows].to(torch.float64)
+        block = self.X[rows].to(torch.float64)
+        return block if self.center is None else block - self.center
 
     def margins(self, coef: Tensor, rows: slice = ALL_ROWS) -> Tensor:
         """Compute x Wᵀ (C, n) for every row, or for some."""
@@ -133,19 +138,31 @@ class TensorDesign(Design):
                 out[:, -1] += weighted.sum(dim=1)
         return out
 
-    def class_moments(self, codes: Tensor, n_classes: int) -> tuple[Array, Array, Array]:
-        """Compute means over rows (K, d) of onehot(y) ⊗ x, ⊗ x² and ⊗ 1[x ≠ 0]."""
+    def origin(self) -> Array:
+        """Return a point (d,) near the rows, from which their differences are exact."""
+        origin = np.zeros(self.n_features)
+        origin[: self.X.shape[1]] = self.fetch(self.X[0])
+        return origin
+
+    def class_moments(
+        self, codes: Tensor, n_classes: int, origin: Array, rows: slice
+    ) -> tuple[Array, Array, Array, Array]:
+        """Compute weights, means, variances and support of a block of rows, class by class."""
+        block, codes = self.X[rows].to(torch.float64), codes[rows]
+        one_hot = self.zeros(n_classes, len(block))
+        one_hot[codes, self.positions(len(block))] = self.sample_weight[rows]
+        weight = one_hot.sum(dim=1)
         moments = self.zeros(3, n_classes, self.n_features)
-        for rows in self.blocks():
-            block = self._block(rows)
-            one_hot = self.zeros(n_classes, len(block))
-            one_hot[codes[rows], self.positions(len(block))] = self.weights[rows]
-            powers = torch.stack([block, block**2, (block != 0.0).to(block.dtype)])
-            moments[:, :, : self.X.shape[1]] += one_hot @ powers
-            if self.fit_intercept:
-                moments[:, :, -1] += one_hot.sum(dim=1)
-        mean, mean_square, support = self.fetch(moments)
-        return mean, mean_square, support
+        if self.fit_intercept:
+            moments[0, :, -1] = (weight > 0.0).to(torch.float64)
+            moments[2, :, -1] = weight
+        mean, variance, support = moments[:, :, : self.X.shape[1]]
+        share = torch.where(weight > 0.0, weight, 1.0)[:, None]
+        support[:] = one_hot @ (block != 0.0).to(torch.float64)
+        block = block - self.put(origin[: self.X.shape[1]])
+        mean[:] = one_hot @ block / share
+        variance[:] = one_hot @ (block - mean[codes]) ** 2 / share
+        return self.fetch(weight), *self.fetch(moments)
 
     def column_range(self) -> tuple[Array, Array]:
         """Return the least and the largest value (d,) of each feature."""
