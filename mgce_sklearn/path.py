@@ -112,7 +112,13 @@ def follow(
         objective = problem.objective(float(q), lam)
         name, solver = settings.solver_for(objective)
         nearest = _neighbour(solved, objective, lam) if solved else start
-        result = solver.solve(objective, start=nearest, restartable=position < len(lams))
+        keep = position < len(lams)
+        result = solver.solve(objective, start=nearest, restartable=keep)
+        if nearest is not None and result.status is Status.STALLED:
+            # On a few rows that features nearly separate a neighbour's point may be too close to
+            # the boundary to move from.
+            afresh = solver.solve(objective, restartable=keep)
+            result = min(result, afresh, key=lambda result: result.gap)
         seconds = time.perf_counter() - begin
         yield PathPoint(lam, objective, name, result, seconds)
         # What a solver restarts from is as large as the data: only what later lams want is kept.

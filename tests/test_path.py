@@ -210,3 +210,11 @@ def test_a_point_between_two_takes_from_each_by_its_distance(monkeypatch):
     monkeypatch.setattr(_Restart, "between", spy)
     mgce_path(*load("iris"), [0.5], [1.0, 0.4, 0.1])
     assert shares == [(1.0, pytest.approx(1 / 3))]
+
+
+def test_a_start_that_leads_nowhere_is_given_up():
+    """From the solution at lam = 1 the gap at 0.1 ends at 2e-4; from nothing it closes."""
+    X = np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 1.0], [3.0, 2.0], [3.0, 3.0], [3.0, 4.0]])
+    path = mgce_path(X, [1, 2, 1, 1, 2, 2], [0.0], [0.1, 1.0])
+    assert path.converged.all()
+    assert path.dual_gaps[0, 0] <= 1e-4 * path.minimax_risks[0, 0]
