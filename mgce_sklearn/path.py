@@ -289,10 +289,9 @@ def mgce_path(
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from mgce_sklearn import mgce_path
     >>> X, y = load_iris(return_X_y=True)
-    >>> path = mgce_path(StandardScaler().fit_transform(X), y, qs=[0.5, 1.0], lams=[0.1, 0.3])
+    >>> path = mgce_path(X, y, qs=[0.5, 1.0], lams=[0.1, 0.3])
     >>> path.coefs.shape
     (2, 2, 3, 4)
     >>> print(path.minimax_risks.round(3))
@@ -357,7 +356,7 @@ def lam_max(
     >>> from sklearn.datasets import load_iris
     >>> from mgce_sklearn import lam_max
     >>> print(f"{lam_max(*load_iris(return_X_y=True)):.1f}")
-    29.8
+    8.6
     """
     X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
     validation.CENTER.check("center", center)

@@ -118,10 +118,8 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from mgce_sklearn import MGCEClassifierCV
     >>> X, y = load_iris(return_X_y=True)
-    >>> X = StandardScaler().fit_transform(X)
     >>> search = MGCEClassifierCV(qs=(0.0, 0.5), lams=(0.1, 1.0)).fit(X, y)
     >>> print(search.q_, search.lam_, round(search.best_score_, 3))
     0.5 0.1 0.98
