@@ -152,7 +152,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         Coefficients W of X as it is given; for two classes those of the second less those of the
         first. Of float32 X they are float32, or float64 where a column is far from 0 beside
-        its spread.
+        its spread or its unit is extreme.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Coefficients of the constant feature, X as it is given.
     classes_ : ndarray of shape (n_classes,)
@@ -185,6 +185,10 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     the decision that the worst distribution cannot exploit. ``predict_worst_case_proba``
     returns p*, the distribution that attains the worst case and that the convex loss is
     proper for. At q = 0 both are the softmax of the margins.
+
+    A parameter that is set after a fit takes effect at the next. Until then predictions and
+    bounds are those of the fit's ``q``. The exceptions are what `certificate` and `certify` take
+    for the sets that they make: ``lam``, ``width``, ``delta``, ``feature_range`` as they are now.
 
     X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
     same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64; margins
@@ -404,6 +408,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self._stream = stream
         self._keep_coefficients(coef, design, stream.moments)
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
+        self._q = float(self.q)
         self.uncertainty_set_ = stream.uncertainty(float(self.lam), width)
         self._lam = width.factor(float(self.lam))
         self._moments = stream.moments
@@ -445,7 +450,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"{problem.classes.tolist()}."
             )
         coef = problem.design.put(self._coefficients(problem.moments.center))
-        value, dual_value = certificate(problem.objective(self.q, self.lam), coef)
+        value, dual_value = certificate(problem.objective(self._fitted_q, float(self.lam)), coef)
         return Certificate(value, max(0.0, value - dual_value))
 
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
@@ -488,6 +493,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             )
         return Width(self.width, float(self.delta), feature_range)
 
+    @property
+    def _fitted_q(self) -> float:
+        """q of the fit, which the coefficients belong to, whatever the parameter says now."""
+        return getattr(self, "_q", float(self.q))
+
     def _coefficients(self, center: Array | float) -> Array:
         """Return the coefficients of x - center, the intercepts' if there were any, (C, d)."""
         coef = np.asarray(self.coef_, dtype=np.float64)
@@ -524,6 +534,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
         self.n_iter_ = point.result.n_iter
         self.classes_, self.solver_ = problem.classes, point.solver
+        self._q = float(self.q)
         self._lam = problem.width.factor(point.lam)
         self._moments = problem.moments
         if self.feature_map is None:
@@ -535,9 +546,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     def _keep_coefficients(self, coef: Array, design: Design, moments: Moments) -> None:
         """Keep coefficients of x - center as those of x, in the precision of X if that will do."""
         coef = raw_coefficients(coef, moments.center)
-        far = np.abs(moments.center).max() > 0.0 and moments.offset() > FAR
+        size, limits = np.abs(coef[coef != 0.0]), np.finfo(design.precision)
+        normal = (size >= limits.smallest_normal).all() and (size <= limits.max).all()
+        will_do = normal and moments.offset() <= FAR
         self.coef_, self.intercept_ = design.split(
-            coef.astype(np.float64 if far else design.precision)
+            coef.astype(design.precision if will_do else np.float64)
         )
 
     def _margins(self, X: Any) -> Array:
@@ -657,13 +670,13 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not is_tensor(margins):
             margins = validation.check_margins(margins, len(self.classes_))
-            return kernels.rule(margins, float(self.q))
+            return kernels.rule(margins, self._fitted_q)
         from mgce_sklearn.tensors.link import mgce_proba
 
         if margins.dim() == 1 and len(self.classes_) == 2:
             margins = namespace(margins).stack([namespace(margins).zeros_like(margins), margins], 1)
         validation.check_columns(margins, len(self.classes_))
-        return mgce_proba(margins, float(self.q))
+        return mgce_proba(margins, self._fitted_q)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the logarithm of `predict_proba`; -inf where it is 0.
@@ -692,7 +705,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities on the support of the rule; uniform there at q = 1.
         """
-        margins, q = self._margins(X), float(self.q)
+        margins, q = self._margins(X), self._fitted_q
         if not is_tensor(margins):
             return kernels.worst_case(margins, q)
         from mgce_sklearn.tensors.link import mgce_worst_case
@@ -785,8 +798,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             X, sample_weight = X[used], sample_weight[used]
         design = Design(X, sample_weight, self._has_intercept())
         center = self.uncertainty_set_.center
+        validation.check_magnitudes(*design.column_range())
         design = design.centered_at(np.broadcast_to(center, design.n_features))
-        margins, q = self._margins_of(X), float(self.q)
+        margins, q = self._margins_of(X), self._fitted_q
         costs = self._costs(margins, rule, cost)
         fitted = Start(self._coefficients(center), kernels.worst_case(margins, q).T)
         proba = kernels.rule(margins, q).T
@@ -799,8 +813,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         if gap > tol * (costs.largest - costs.least):
             warnings.warn(
                 f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
-                f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter ones, "
-                "or accept a larger tol.",
+                f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter "
+                "ones, or accept a larger tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -907,7 +921,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))
-        return Costs.of(margins, float(self.q), rule, cost)
+        return Costs.of(margins, self._fitted_q, rule, cost)
 
     def _training_rows(self) -> Design:
         """Return the rows of the fit, if a certificate may rest on them."""

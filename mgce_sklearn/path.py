@@ -65,7 +65,7 @@ class Settings(NamedTuple):
         if name == "sgd":  # the others leave nothing to chance
             random = check_random_state(self.random_state)
             options["seed"] = int(random.randint(np.iinfo(np.int32).max))
-        return name, SOLVERS[name](tol=self.tol, verbose=int(self.verbose), **options)
+        return name, SOLVERS[name](tol=float(self.tol), verbose=int(self.verbose), **options)
 
 
 class PathPoint(NamedTuple):

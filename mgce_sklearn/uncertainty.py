@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgce_sklearn.design import Design
+from mgce_sklearn.validation import check_magnitudes
 
 Array = np.ndarray[Any, Any]
 
@@ -110,14 +111,21 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, design: Design, codes: Array, n_classes: int) -> Moments:
-        """Compute the moments of labelled rows, about 0."""
+        """Compute the moments of labelled rows, about 0.
+
+        Raises
+        ------
+        ValueError
+            If a feature is too large or too small to be squared.
+        """
+        low, high = design.column_range()
+        check_magnitudes(low, high)
         origin = design.origin()
         blocks = (
             ClassMoments(*design.class_moments(codes, n_classes, origin, rows))
             for rows in design.blocks()
         )
         classes = reduce(ClassMoments.joined, blocks)
-        low, high = design.column_range()
         constant, differing = _constants(design, codes, classes)
         varies = np.isnan(constant)
         return cls(

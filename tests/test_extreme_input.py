@@ -1,0 +1,129 @@
+"""Numbers at the ends of what floats hold: right, or one sentence, and no warning of numpy's."""
+
+from __future__ import annotations
+
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+
+from mgce_sklearn import MGCEClassifier, mgce_path
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(iris):
+    return MGCEClassifier(tol=1e-6).fit(*iris)
+
+
+@pytest.mark.parametrize("factor", [1e148, 1e-149, 1e37, 1e-40])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_array])
+def test_units_that_floats_hold(iris, fitted, factor, dtype, layout):
+    X, y = iris
+    if dtype is np.float32 and not 1e-45 < factor < 1e38:
+        pytest.skip("float32 does not hold such numbers")
+    rows = layout((X * factor).astype(dtype))
+    clf = MGCEClassifier(tol=1e-6, center=True).fit(rows, y)
+    # 1e-40 is below float32's smallest normal number, and has lost some of its digits.
+    assert clf.minimax_risk_ == pytest.approx(fitted.minimax_risk_, rel=1e-5)
+    assert_allclose(clf.predict_proba(rows), fitted.predict_proba(X), atol=1e-2)
+    assert clf.error_bounds(rows).upper == pytest.approx(fitted.error_bounds(X).upper, abs=2e-3)
+
+
+@pytest.mark.parametrize("change", [1e160, 1e300, 1e-200, 1e-310, "outlier"])
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_array])
+def test_units_whose_squares_floats_do_not_hold(iris, fitted, change, layout):
+    X, y = iris
+    X = X.copy()
+    if change == "outlier":
+        X[17, 2] = 1e200
+    else:
+        X[:, 2] *= change
+    message = r"X must have columns up to 1e\+150 in size, .* column 2 is from .* another unit"
+    for method in (
+        MGCEClassifier().fit,
+        lambda X, y: MGCEClassifier().partial_fit(X, y, classes=[0, 1, 2]),
+        lambda X, y: mgce_path(X, y, [0.5], [0.1]),
+        fitted.certificate,
+        lambda X, y: fitted.error_bounds(X),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method(layout(X), y)
+
+
+@pytest.mark.parametrize("weight", [1e-290, 1e290])
+def test_weights_that_floats_add(iris, weight):
+    X, y = iris
+    clf = MGCEClassifier(width="std", lam=0.02).fit(X, y, np.full(len(y), weight))
+    one = MGCEClassifier(width="std", lam=0.02).fit(X, y)
+    assert clf.minimax_risk_ == pytest.approx(one.minimax_risk_, rel=1e-4)
+
+
+@pytest.mark.parametrize("weights", [np.full(150, 1e308), np.full(150, 5e-324)])
+def test_weights_whose_sum_floats_do_not_hold(iris, weights):
+    X, y = iris
+    message = "sample_weight must have a sum from 1e-300 to 1e308, .* by one number"
+    for method in (MGCEClassifier().fit, MGCEClassifier().fit(X, y).certificate):
+        with pytest.raises(ValueError, match=message):
+            method(X, y, sample_weight=weights)
+
+
+def test_weights_over_twenty_four_orders_of_magnitude(iris):
+    X, y = iris
+    weights = 10.0 ** np.random.default_rng(0).uniform(-12, 12, len(y))
+    clf = MGCEClassifier().fit(X, y, weights)
+    assert 0.0 <= clf.dual_gap_ <= 1e-4 * clf.minimax_risk_
+    found = clf.error_bounds(X, sample_weight=weights)
+    error = np.average(clf.predict(X) != y, weights=weights)
+    assert found.lower <= error <= found.upper < 1e-3
+
+
+@pytest.mark.parametrize("exponent", [-300, -100, -12, -8, 8, 50, 100, 300])
+def test_any_width_has_valid_bounds(iris, exponent):
+    X, y = iris
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clf = MGCEClassifier(lam=10.0**exponent).fit(X, y)
+        found = clf.error_bounds(X)
+    error = np.mean(clf.predict(X) != y)
+    assert 0.0 <= found.lower <= error <= found.upper <= 1.0
+    assert 0.0 <= clf.minimax_risk_ <= 0.8453
+    assert 0.0 <= clf.dual_gap_ <= clf.minimax_risk_
+
+
+def test_numbers_of_other_types(iris, fitted):
+    X, y = iris
+    half, tenth = Fraction(1, 2), Fraction(1, 10)
+    for q, lam in ((half, tenth), (np.float32(0.5), np.float32(0.1)), (0.5, tenth)):
+        clf = MGCEClassifier(q, lam, tol=Fraction(1, 10**6)).fit(X, y)
+        assert clf.minimax_risk_ == pytest.approx(fitted.minimax_risk_, rel=1e-6)
+        assert clf.partial_fit(X, y).predict(X).shape == y.shape
+    path = mgce_path(X, y, [half], [tenth], tol=Fraction(1, 10**6))
+    assert path.minimax_risks[0, 0] == pytest.approx(fitted.minimax_risk_, rel=1e-6)
+
+
+def test_parameters_set_after_a_fit_wait_for_the_next(iris):
+    X, y = iris
+    clf = MGCEClassifier(0.5, 0.3).fit(X, y)
+    before = clf.predict_proba(X), clf.predict_worst_case_proba(X)
+    bounds, risk = clf.error_bounds(X, "randomized"), clf.certificate(X, y).minimax_risk
+    margins = clf.decision_function(X)
+    clf.set_params(q=1.0, fit_intercept=False, center=False)
+    assert_array_equal(clf.predict_proba(X), before[0])
+    assert_array_equal(clf.predict_worst_case_proba(X), before[1])
+    assert_array_equal(clf.margins_to_proba(margins), before[0])
+    assert clf.error_bounds(X, "randomized") == bounds
+    assert clf.minimax_risk_ == pytest.approx(risk, rel=1e-9)
+    assert clf.fit(X, y).predict_proba(X) == pytest.approx(
+        MGCEClassifier(1.0, 0.3, fit_intercept=False, center=False).fit(X, y).predict_proba(X)
+    )
