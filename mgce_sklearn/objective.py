@@ -11,6 +11,7 @@ have no feasible p at all: then the value falls without bound.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +26,9 @@ from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
 Sum = TypeVar("Sum", float, Array)
+
+# Numbers of X that cost as much as one margin: two products against the potential.
+FEATURES_PER_MARGIN = 8
 
 # One column a row, whole (K, n) or as a function of the rows wanted.
 Columns = Array | Callable[[slice], Array]
@@ -98,6 +102,10 @@ class Objective:
 
         return share(0, self.design.n_rows) if team is None else sum(team.run(share))
 
+    def team(self) -> AbstractContextManager[RowTeam]:
+        """Give threads for sums over rows of what margins decide."""
+        return self.design.team(self.n_classes + self.shape[1] // FEATURES_PER_MARGIN)
+
     @cached_property
     def least_value(self) -> float:
         """A lower bound on the optimum, if any distribution is feasible.
@@ -151,11 +159,20 @@ class Objective:
 
         return self.sum_over_rows(mean_psi, team) + self.linear_part(coef)
 
-    def value_and_gradient(self, coef: Array) -> tuple[float, Array, Array]:
+    def value_and_gradient(
+        self, coef: Array, team: RowTeam | None = None
+    ) -> tuple[float, Array, Array]:
         """Return R(W), the gradient (C, d) of its smooth part, and p (K, n)."""
-        psi, proba = self.potential.value_and_gradient(self.margins(coef))
-        value = float(self.design.weights @ psi) + self.linear_part(coef)
-        return value, self.excess(proba), proba
+
+        def share(start: int, stop: int) -> tuple[float, Array, Array]:
+            rows = slice(start, stop)
+            psi, proba = self.potential.value_and_gradient(self.margins(coef, rows))
+            return float(self.design.weights[rows] @ psi), self.adjoint(proba, rows), proba
+
+        shares = [share(0, self.design.n_rows)] if team is None else team.run(share)
+        values, means, probas = zip(*shares, strict=True)
+        proba = probas[0] if len(probas) == 1 else namespace(probas[0]).concatenate(probas, 1)
+        return sum(values) + self.linear_part(coef), sum(means) - self.uncertainty.tau, proba
 
     def excess(self, proba: Columns, team: RowTeam | None = None) -> Array:
         """Return mean (p_i - onehot(y_i)) ⊗ x_i, bounded by half_width if p is feasible."""

@@ -2,16 +2,17 @@
 
 The kernels and BLAS release the interpreter's lock, so plain threads are enough. While
 they run, BLAS itself is held to one thread: two pools on the same cores wait for each other.
+The hold is taken by every thread that calls BLAS, as some libraries keep a limit for each.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
-from threading import Lock
+from contextlib import ContextDecorator, closing, contextmanager
+from functools import cached_property
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -43,9 +44,14 @@ class RowTeam:
 
     def run(self, work: Callable[[int, int], Result]) -> list[Result]:
         """Return ``work(start, stop)`` of every share, in the order of the rows."""
-        if self._pool is None:
-            return [work(*share) for share in self.shares]
-        return list(self._pool.map(lambda share: work(*share), self.shares))
+
+        def held(share: tuple[int, int]) -> Result:
+            with one_blas_thread():
+                return work(*share)
+
+        return list(
+            map(held, self.shares) if self._pool is None else self._pool.map(held, self.shares)
+        )
 
     def close(self) -> None:
         """End the threads."""
@@ -53,53 +59,83 @@ class RowTeam:
             self._pool.shutdown()
 
 
-class _BlasHold:
-    """Holds BLAS to one thread while anybody asks for it, from whichever thread.
+class _LibraryHold:
+    """Holds a library to one thread while anybody asks for it, from whichever thread.
 
     Nested or overlapping limits of threadpoolctl would each restore what they found, in the
     order in which they end: with two fits in two threads, one thread for ever.
     """
 
-    def __init__(self) -> None:
-        self._lock = Lock()
+    def __init__(self, library: Any) -> None:
+        self._library = library
         self._holders = 0
-        self._limiter: Any = None
-        self._n_threads = 1
+        self._found = 1
 
     def enter(self) -> int:
-        """Hold BLAS, and return the number of threads that it had."""
-        with self._lock:
-            if self._holders == 0:
-                blas = _controller().select(user_api="blas")
-                self._n_threads = max((pool["num_threads"] for pool in blas.info()), default=1)
-                self._limiter = blas.limit(limits=1)
-            self._holders += 1
-            return self._n_threads
+        """Hold the library, and return the number of threads that it had."""
+        n_threads = self._library.num_threads
+        # More than one in the midst of a hold is what somebody else has set since.
+        if self._holders == 0 or n_threads > 1:
+            self._found = n_threads
+            self._set(1)
+        self._holders += 1
+        return self._found
 
     def leave(self) -> None:
-        """Let go; the last to do so gives BLAS its threads back."""
+        """Let go; the last to do so gives the library its threads back."""
+        self._holders -= 1
+        if self._holders == 0 and self._library.num_threads == 1:
+            self._set(self._found)
+
+    def _set(self, n_threads: int) -> None:
+        if self._library.num_threads == n_threads:
+            return
+        # From 3.8 on threadpoolctl lets a single thread set OpenBLAS and ignores the others.
+        release = getattr(self._library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        self._library.set_num_threads(n_threads)
+        release(force=True)
+
+
+class _ThreadHold(_LibraryHold, threading.local):
+    """The same for a library in which every thread has a limit of its own."""
+
+
+class _BlasHold(ContextDecorator):
+    """Holds every library that numpy and scipy call; entered any number of times."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _holds(self) -> list[_LibraryHold]:
+        libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        return [(_LibraryHold if _is_shared(one) else _ThreadHold)(one) for one in libraries]
+
+    def __enter__(self) -> int:
         with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                self._limiter.restore_original_limits()
+            return max([hold.enter() for hold in self._holds], default=1)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            for hold in self._holds:
+                hold.leave()
 
 
-_hold = _BlasHold()
+def _is_shared(library: Any) -> bool:
+    """Tell whether a limit is the process's, as it is where OpenBLAS starts threads itself."""
+    return library.internal_api == "openblas" and library.threading_layer != "openmp"
 
 
-@lru_cache(maxsize=1)
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
+_blas_hold = _BlasHold()
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread: products too small to share wait longer than they work."""
-    _hold.enter()
-    try:
-        yield
-    finally:
-        _hold.leave()
+def one_blas_thread() -> _BlasHold:
+    """Hold BLAS to one thread, and give the number of threads that it had.
+
+    Products too small to share wait longer than they work.
+    """
+    return _blas_hold
 
 
 @contextmanager
@@ -109,12 +145,8 @@ def row_team(n_rows: int, width: int) -> Iterator[RowTeam]:
     The number is thus set as for any numerical library: ``OPENBLAS_NUM_THREADS``,
     ``threadpoolctl.threadpool_limits``, or joblib, which limits its workers the same way.
     """
-    n_threads = _hold.enter()
-    try:
-        team = RowTeam(n_rows, width, n_threads)
-        try:
-            yield team
-        finally:
-            team.close()
-    finally:
-        _hold.leave()
+    with (
+        one_blas_thread() as n_threads,
+        closing(RowTeam(n_rows, width, n_threads)) as team,
+    ):
+        yield team

@@ -24,6 +24,7 @@ import numpy as np
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.uncertainty import (
     STANDARD_ERROR,
@@ -72,6 +73,7 @@ class Stream:
         """Return the uncertainty set of all rows so far, all classes in it."""
         return UncertaintySet.from_moments(self.moments, lam, width)
 
+    @one_blas_thread()
     def read(
         self, design: Design, codes: Array, q: float, lam: float, width: Width = STANDARD_ERROR
     ) -> Array:

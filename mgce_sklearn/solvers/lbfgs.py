@@ -22,6 +22,7 @@ import numpy as np
 from mgce_sklearn.arrays import inner, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam, one_blas_thread
 from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
 from mgce_sklearn.solvers.repair import repaired
 
@@ -100,6 +101,7 @@ class LBFGS:
     max_iter: int = 10_000
     verbose: int = 0
 
+    @one_blas_thread()
     def solve(
         self,
         objective: Objective,
@@ -129,12 +131,18 @@ class LBFGS:
     def _descend(
         self, stage: Objective, coef: Array, iteration: int, progress: Progress
     ) -> tuple[Array, int, Status]:
+        with stage.team() as team:
+            return self._iterate(stage, coef, iteration, progress, team)
+
+    def _iterate(
+        self, stage: Objective, coef: Array, iteration: int, progress: Progress, team: RowTeam
+    ) -> tuple[Array, int, Status]:
         """Iterate until the gap is closed, the limit reached, or progress stalls."""
         scale = stage.design.column_scale
         half_width = stage.uncertainty.half_width / scale
 
         def evaluate(scaled: Array) -> _Iterate:
-            value, gradient, proba = stage.value_and_gradient(scaled / scale)
+            value, gradient, proba = stage.value_and_gradient(scaled / scale, team)
             return _Iterate(scaled, value, gradient / scale, proba)
 
         now, memory = evaluate(coef * scale), _Memory()

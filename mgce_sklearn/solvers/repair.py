@@ -106,8 +106,9 @@ def repaired(objective: Objective, proba: Array) -> Array:
 
 def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     """Return R(coef), and a lower bound on the optimum from the worst case at ``coef``."""
-    value, _, proba = objective.value_and_gradient(coef)
-    points = objective.dual_point(proba), objective.dual_point(repaired(objective, proba))
+    with objective.team() as team:
+        value, _, proba = objective.value_and_gradient(coef, team)
+        points = [objective.dual_point(p, team) for p in (proba, repaired(objective, proba))]
     return value, max(point.value for point in points)
 
 
