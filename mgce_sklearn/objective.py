@@ -182,32 +182,6 @@ class Objective:
 
         return self.sum_over_rows(mean, team) - self.uncertainty.tau
 
-    def hessian_product(self, coef: Array) -> Callable[[Array], Array]:
-        """Return the map from a direction (C, d) to the second derivative along it."""
-        _, proba, v = self.potential.curvature(self.margins(coef))
-
-        def product(direction: Array) -> Array:
-            steps = self.linear_margins(direction)
-            scaled = v * (steps - np.sum(proba * steps, axis=0))
-            return self.adjoint(scaled - proba * scaled.sum(axis=0))
-
-        return product
-
-    def hessian(self, coef: Array) -> Array:
-        """Return the dense Hessian (C d, C d) of the smooth part."""
-        _, proba, v = self.potential.curvature(self.margins(coef))
-        total = v.sum(axis=0)
-        upper_k, upper_l = np.triu_indices(self.shape[0])
-        k, other = upper_k + self.first_class, upper_l + self.first_class
-        gram = self.design.gram(self.shape[0])
-        for start in range(0, self.design.n_rows, gram.rows_per_block):
-            rows = slice(start, min(start + gram.rows_per_block, self.design.n_rows))
-            p, w = proba[:, rows], v[:, rows]
-            cross = total[rows] * p[k] * p[other] - w[k] * p[other] - p[k] * w[other]
-            cross[upper_k == upper_l] += w[self.first_class :]
-            gram.add(cross * self.design.weights[rows], self.design.features(rows.start, rows.stop))
-        return gram.matrix()
-
     def dual_point(
         self, proba: Columns, team: RowTeam | None = None, anchor: DualPoint | None = None
     ) -> DualPoint:

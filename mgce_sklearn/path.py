@@ -19,11 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_X_y
 
 from mgce_sklearn import validation
-from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
-from mgce_sklearn.solvers import OF_TENSORS, SOLVERS, Solver, SolverResult, Status, choose_solver
+from mgce_sklearn.solvers import SOLVERS, Solver, SolverResult, Status, choose_solver
 from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
@@ -56,16 +55,12 @@ class Settings(NamedTuple):
     def solver_for(self, objective: Objective) -> tuple[str, Solver]:
         """Return the solver's name and the solver."""
         name = choose_solver(objective) if self.solver == "auto" else self.solver
-        if is_tensor(objective.design.X) and name not in OF_TENSORS:
-            raise ValueError(
-                f"solver must be 'auto', {' or '.join(map(repr, OF_TENSORS))} if X is a tensor; "
-                f"got {name!r}. Try solver='auto', or X.numpy()."
-            )
+        solver = SOLVERS[name](tol=float(self.tol), verbose=int(self.verbose))
         options = {} if self.max_iter is None else {"max_iter": self.max_iter}
-        if name == "sgd":  # the others leave nothing to chance
+        if hasattr(solver, "seed"):  # the others leave nothing to chance
             random = check_random_state(self.random_state)
             options["seed"] = int(random.randint(np.iinfo(np.int32).max))
-        return name, SOLVERS[name](tol=float(self.tol), verbose=int(self.verbose), **options)
+        return name, replace(solver, **options)
 
 
 class PathPoint(NamedTuple):
@@ -161,9 +156,9 @@ def warn_of_gaps(points: Iterable[tuple[float, float]], tol: float, stacklevel: 
     named = ", ".join(f"(q={q:g}, lam={lam:g})" for q, lam in points)
     if named:
         warnings.warn(
-            f"The relative duality gap stayed above tol={tol:g} at {named}. Raise max_iter, "
-            "standardise the features, leave out small lams, or accept a larger tol. Every "
-            "minimax risk is a valid bound all the same.",
+            f"The relative duality gap stayed above tol={tol:g} at {named}. Raise max_iter, leave "
+            "out small lams, accept a larger tol, or try solver='interior_point'. Every minimax "
+            "risk is a valid bound all the same.",
             ConvergenceWarning,
             stacklevel=stacklevel + 1,
         )

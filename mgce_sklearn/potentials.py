@@ -1,20 +1,24 @@
 """Potentials: the noun that objectives, solvers and bounds turn on.
 
 A potential is a convex function psi of a row of margins with psi(m + c) = psi(m) + c. Its
-gradient is a distribution p over classes, and its Hessian has the form
-(I - p 1ᵀ) diag(v) (I - 1 pᵀ), so that a row's second derivative is two vectors. Its conjugate
-is minus a generalised entropy, from which dual values come.
+gradient is a distribution p over classes. Its conjugate is minus a generalised entropy, from
+which dual values come.
+
+That is all that a `Potential` must know of itself. What single solvers ask for besides has a
+protocol each: `Smoothable`, `Eliminable` and `Conic`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import logsumexp, softmax
 
 from mgce_sklearn import kernels
+from mgce_sklearn.design import Design
+from mgce_sklearn.interior_rows import MaximumRows, Rows, ThresholdRows
+from mgce_sklearn.kernels import maximum
 
 Array = np.ndarray[Any, Any]
 
@@ -24,10 +28,7 @@ class Potential(Protocol):
 
     @property
     def smooth(self) -> bool:
-        """Whether the curvature is bounded, so that first-order methods need no smoothing."""
-
-    def smoothed(self, eps: float) -> Potential:
-        """Return a potential at most about eps above this one, smooth for eps > 0."""
+        """Whether the second derivative is bounded: then first-order steps close the gap."""
 
     def value(self, margins: Array) -> Array:
         """Return psi (n,)."""
@@ -35,11 +36,37 @@ class Potential(Protocol):
     def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
         """Return psi (n,) and p (K, n)."""
 
-    def curvature(self, margins: Array) -> tuple[Array, Array, Array]:
-        """Return psi (n,), p (K, n) and v (K, n)."""
-
     def entropy(self, proba: Array) -> Array:
         """Return the generalised entropy (n,), whose conjugate psi is."""
+
+
+class Smoothable(Potential, Protocol):
+    """What "lbfgs" asks of a potential that is not smooth."""
+
+    def smoothed(self, eps: float) -> Potential:
+        """Return a smooth potential that is nowhere below this one, nor above it by much.
+
+        The distance vanishes with eps > 0. The gradient stays a distribution, and so still gives
+        dual values of the problem that is not smoothed.
+        """
+
+
+class Eliminable(Potential, Protocol):
+    """What "interior_point" asks of a potential."""
+
+    def interior_rows(self, design: Design, n_classes: int) -> Rows:
+        """Return the rows of the interior point method, with nothing in them yet."""
+
+
+class Conic(Potential, Protocol):
+    """What "cvxpy" asks of a potential."""
+
+    def conic_program(self, cp: Any, margins: Any) -> tuple[Any, list[Any]]:
+        """Return psi (n,) of an expression (K, n), and the constraints that define it.
+
+        ``cp`` is the module cvxpy. The multipliers of the first constraint, if there are any,
+        are p (K, n) up to a factor for each row.
+        """
 
 
 @dataclass(frozen=True)
@@ -50,94 +77,147 @@ class MGCEPotential:
     ----------
     q : float
         Loss parameter in [0, 1].
-    eps : float, default=0
-        Smoothing: positive parts become eps * softplus(z / eps). The gradient stays a
-        distribution, so it still gives dual values of the problem that is not smoothed.
     """
 
     q: float
-    eps: float = 0.0
 
     @property
     def smooth(self) -> bool:
-        """Whether the curvature is bounded: up to q = 1/2."""
+        """Whether the second derivative is bounded: up to q = 1/2."""
         return self.q <= 0.5
-
-    def smoothed(self, eps: float) -> MGCEPotential:
-        """Return the same potential at another smoothing."""
-        return replace(self, eps=eps)
 
     def value(self, margins: Array) -> Array:
         """Return psi (n,)."""
-        if self.eps > 0.0:
-            return self.curvature(margins)[0]
         return kernels.threshold(margins.T, self.q)
 
     def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
         """Return psi (n,) and its gradient, the worst-case distribution p* (K, n)."""
-        if self.eps > 0.0:
-            return self.curvature(margins)[:2]
         psi, proba = kernels.threshold_and_worst_case(margins.T, self.q)
         return psi, proba.T
 
     def rule(self, margins: Array) -> Array:
-        """Return h (K, n), of the potential that is not smoothed."""
+        """Return h (K, n)."""
         return kernels.rule(margins.T, self.q).T
 
-    def curvature(self, margins: Array) -> tuple[Array, Array, Array]:
-        """Return psi (n,), p* (K, n) and the curvature v (K, n)."""
-        if self.eps > 0.0:
-            psi, proba, v = kernels.smoothed_curvature(margins.T, self.q, self.eps)
-        else:
-            psi, proba, v = kernels.curvature(margins.T, self.q)
-        return psi, proba.T, v.T
+    def entropy(self, proba: Array) -> Array:
+        """Return H_q (n,)."""
+        return kernels.entropy(proba.T, self.q)
+
+    def smoothed(self, eps: float) -> Potential:
+        """Return the potential with positive parts softened."""
+        return SmoothedMGCEPotential(self, eps)
+
+    def interior_rows(self, design: Design, n_classes: int) -> ThresholdRows:
+        """Return the rows of the interior point method, with nothing in them yet."""
+        state = design.barrier.new_rows(n_classes, design.n_rows)
+        return ThresholdRows(self, state, design.barrier)
+
+    def conic_program(self, cp: Any, margins: Any) -> tuple[Any, list[Any]]:
+        """Return psi (n,) and the constraints that define it, with c = h^q.
+
+        The cones depend on q: exponential at q = 0, where psi is a logsumexp, second-order at
+        q = 1/2, linear at q = 1, and power cones else.
+        """
+        q = float(self.q)
+        if q == 0.0:
+            return cp.log_sum_exp(margins, axis=0), []
+        psi, c = cp.Variable(margins.shape[1]), cp.Variable(margins.shape, nonneg=True)
+        above = c >= 1 + q * (margins - cp.reshape(psi, (1, psi.size), order="C"))
+        if q == 1.0:
+            return psi, [above, cp.sum(c, axis=0) <= 1]
+        if q == 0.5:  # power cones would do; second-order cones are solved more accurately
+            return psi, [above, cp.norm(c, 2, axis=0) <= 1]
+        rule, ones = cp.Variable(margins.shape, nonneg=True), np.ones(c.size)
+        cone = cp.PowCone3D(cp.vec(rule, order="C"), ones, cp.vec(c, order="C"), q * ones)
+        return psi, [above, cone, cp.sum(rule, axis=0) <= 1]
+
+
+@dataclass(frozen=True)
+class SmoothedMGCEPotential:
+    """`MGCEPotential` with positive parts z_+ softened to eps * softplus(z / eps).
+
+    Parameters
+    ----------
+    sharp : MGCEPotential
+        With q > 0.
+    eps : float
+        Width of the smoothing, positive.
+    """
+
+    sharp: MGCEPotential
+    eps: float
+    smooth = True
+
+    def value(self, margins: Array) -> Array:
+        """Return psi (n,)."""
+        return self.value_and_gradient(margins)[0]
+
+    def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
+        """Return psi (n,) and p (K, n)."""
+        psi, proba, _ = kernels.smoothed_curvature(margins.T, self.sharp.q, self.eps)
+        return psi, proba.T
 
     def entropy(self, proba: Array) -> Array:
-        """Return H_q (n,), of the potential that is not smoothed."""
-        return kernels.entropy(proba.T, self.q)
+        """Return H_q (n,). As psi lies above the sharp one, this lies below its own entropy."""
+        return self.sharp.entropy(proba)
 
 
 @dataclass(frozen=True)
 class MaximumPotential:
-    """Largest margin of a row: the potential of worst cases of a given rule.
+    """Largest margin of a row: the potential of worst cases of a given rule."""
 
-    Parameters
-    ----------
-    eps : float, default=0
-        Smoothing: the maximum becomes eps * logsumexp(m / eps).
-    """
-
-    eps: float = 0.0
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the curvature is bounded: only if smoothed."""
-        return False
-
-    def smoothed(self, eps: float) -> MaximumPotential:
-        """Return the same potential at another smoothing."""
-        return replace(self, eps=eps)
+    smooth = False
 
     def value(self, margins: Array) -> Array:
         """Return psi (n,)."""
-        if self.eps > 0.0:
-            return self.eps * logsumexp(margins / self.eps, axis=0)
         return np.max(margins, axis=0)
 
     def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
-        """Return psi (n,) and p (K, n): uniform over the largest margins, or their softmax."""
+        """Return psi (n,) and p (K, n), uniform over the largest margins."""
         psi = self.value(margins)
-        if self.eps > 0.0:
-            return psi, softmax(margins / self.eps, axis=0)
         largest = (margins == psi).astype(np.float64)
         return psi, largest / largest.sum(axis=0)
-
-    def curvature(self, margins: Array) -> tuple[Array, Array, Array]:
-        """Return psi (n,), p (K, n) and v (K, n)."""
-        psi, proba = self.value_and_gradient(margins)
-        v = proba / self.eps if self.eps > 0.0 else np.zeros_like(proba)
-        return psi, proba, v
 
     def entropy(self, proba: Array) -> Array:
         """Return zeros (n,): the largest margin is the maximum of <p, m> alone."""
         return np.zeros(proba.shape[1])
+
+    def smoothed(self, eps: float) -> Potential:
+        """Return eps * logsumexp(m / eps)."""
+        return SmoothedMaximumPotential(eps)
+
+    def interior_rows(self, design: Design, n_classes: int) -> MaximumRows:
+        """Return the rows of the interior point method, with nothing in them yet."""
+        return MaximumRows(maximum.new_rows(n_classes, design.n_rows))
+
+    def conic_program(self, cp: Any, margins: Any) -> tuple[Any, list[Any]]:
+        """Return psi (n,) and the constraints that define it."""
+        psi = cp.Variable(margins.shape[1])
+        return psi, [cp.reshape(psi, (1, psi.size), order="C") >= margins]
+
+
+@dataclass(frozen=True)
+class SmoothedMaximumPotential:
+    """eps * logsumexp(m / eps), which exceeds the largest margin by at most eps * log K.
+
+    Parameters
+    ----------
+    eps : float
+        Width of the smoothing, positive.
+    """
+
+    eps: float
+    smooth = True
+
+    def value(self, margins: Array) -> Array:
+        """Return psi (n,)."""
+        return self.value_and_gradient(margins)[0]
+
+    def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
+        """Return psi (n,) and p (K, n), the softmax of m / eps."""
+        psi, proba = kernels.threshold_and_worst_case((margins / self.eps).T, 0.0)
+        return self.eps * psi, proba.T
+
+    def entropy(self, proba: Array) -> Array:
+        """Return eps times Shannon's entropy (n,)."""
+        return self.eps * kernels.entropy(proba.T, 0.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +18,46 @@ from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.uncertainty import UncertaintySet
 
 ALL_Q = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Tempered:
+    """T psi(m / T): a legal potential that offers nothing beyond the protocol.
+
+    At W = T V the objective is T times that of the base at V, and so is the optimum.
+    """
+
+    base: Any
+    T: float = 2.0
+
+    @property
+    def smooth(self):
+        return self.base.smooth
+
+    def value(self, margins):
+        return self.T * self.base.value(margins / self.T)
+
+    def value_and_gradient(self, margins):
+        psi, proba = self.base.value_and_gradient(margins / self.T)
+        return self.T * psi, proba
+
+    def entropy(self, proba):
+        return self.T * self.base.entropy(proba)
+
+
+class SmoothlyTempered(Tempered):
+    """The same, which "lbfgs" can smooth."""
+
+    def smoothed(self, eps):
+        return Tempered(self.base.smoothed(eps), self.T)
+
+
+class ConicallyTempered(Tempered):
+    """The same, which "cvxpy" can state."""
+
+    def conic_program(self, cp, margins):
+        psi, constraints = self.base.conic_program(cp, margins / self.T)
+        return self.T * psi, constraints
 
 
 def load(name):

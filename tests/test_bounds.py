@@ -237,7 +237,7 @@ def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
     model = MGCEClassifier(lam=0.3).fit(X, y)
     tight = model.error_bounds(X)
     monkeypatch.setattr(bounds, "choose_solver", lambda objective: "lbfgs")
-    monkeypatch.setitem(bounds.SOLVERS, "lbfgs", lambda tol: LBFGS(tol=tol, max_iter=3))
+    monkeypatch.setattr(bounds, "SOLVERS", {"lbfgs": lambda tol: LBFGS(tol=tol, max_iter=3)})
     with pytest.warns(ConvergenceWarning, match="'max_iter'.*valid all the same"):
         found = model.error_bounds(X)
     assert found.status == "max_iter" and found.gap > 1e-3
@@ -259,7 +259,7 @@ def test_bounds_of_a_solver_that_finds_nothing(monkeypatch):
     """The fit's coefficients bound its rule by the minimax risk, and costs by their extremes."""
     X, y = load("wine")
     model = MGCEClassifier(lam=0.3).fit(X, y)
-    monkeypatch.setitem(bounds.SOLVERS, "interior_point", Useless)
+    monkeypatch.setattr(bounds, "SOLVERS", {"interior_point": Useless})
     with pytest.warns(ConvergenceWarning, match="'stalled'"):
         found = model.error_bounds(X, "randomized")
     assert found.upper <= model.minimax_risk_ + 1e-12 and found.lower >= 0.0
@@ -275,7 +275,7 @@ def test_the_status_is_that_of_the_side_that_fails(monkeypatch, fails):
     model = MGCEClassifier(lam=0.3).fit(X, y)
     solvers = [Useless, bounds.SOLVERS["interior_point"]]
     order = iter(solvers if fails == "the first" else solvers[::-1])
-    monkeypatch.setitem(bounds.SOLVERS, "interior_point", lambda tol: next(order)(tol))
+    monkeypatch.setattr(bounds, "SOLVERS", {"interior_point": lambda tol: next(order)(tol)})
     with pytest.warns(ConvergenceWarning, match="'stalled'"):
         assert model.error_bounds(X).status == "stalled"
 

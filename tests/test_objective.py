@@ -178,16 +178,9 @@ def test_binary_reduction_keeps_the_smaller_width():
 
 def problems_of(data, q, eps):
     X, codes, weights = data
+    potential = MGCEPotential(q).smoothed(eps) if eps else MGCEPotential(q)
     for labels in (codes, codes > 0):
-        objective = make_objective(X, labels, q, 0.3, weights)
-        potential = MGCEPotential(q, eps)
-        yield type(objective)(
-            potential,
-            objective.design,
-            objective.codes,
-            objective.uncertainty,
-            objective.n_classes,
-        )
+        yield replace(make_objective(X, labels, q, 0.3, weights), potential=potential)
 
 
 # Where the exact potential is twice differentiable at generic points.
@@ -195,7 +188,7 @@ SMOOTH = [(0.0, 0.0), (0.1, 0.0), (0.3, 0.0), (0.5, 0.2), (0.7, 0.2), (1.0, 0.2)
 
 
 @pytest.mark.parametrize(("q", "eps"), SMOOTH)
-def test_gradient_and_hessian_by_finite_differences(data, q, eps):
+def test_gradient_by_finite_differences(data, q, eps):
     for objective in problems_of(data, q, eps):
         rng = np.random.default_rng(1)
         coef = rng.normal(size=objective.shape) * 0.3
@@ -203,21 +196,12 @@ def test_gradient_and_hessian_by_finite_differences(data, q, eps):
         h = 1e-5
 
         def smooth(coef, objective=objective):
-            value, gradient, _ = objective.value_and_gradient(coef)
-            return value - np.vdot(objective.uncertainty.half_width, np.abs(coef)), gradient
+            value = objective.value_and_gradient(coef)[0]
+            return value - np.vdot(objective.uncertainty.half_width, np.abs(coef))
 
-        (above, gradient_above), (below, gradient_below) = (
-            smooth(coef + sign * h * direction) for sign in (1, -1)
-        )
-        _, gradient = smooth(coef)
-        slope = np.vdot(gradient, direction)
+        above, below = (smooth(coef + sign * h * direction) for sign in (1, -1))
+        slope = np.vdot(objective.value_and_gradient(coef)[1], direction)
         assert (above - below) / (2 * h) == pytest.approx(slope, rel=1e-6, abs=1e-8)
-        change = (gradient_above - gradient_below) / (2 * h)
-        product = objective.hessian_product(coef)(direction)
-        np.testing.assert_allclose(product, change, rtol=1e-5, atol=1e-7)
-        dense = objective.hessian(coef)
-        np.testing.assert_allclose(dense @ direction.ravel(), product.ravel(), atol=1e-10)
-        np.testing.assert_allclose(dense, dense.T, atol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (2, 5), (3, 5), (4, 300), (1, 300)])
@@ -338,27 +322,3 @@ def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
     np.testing.assert_allclose(found.excess, objective.excess(mixed), atol=1e-12)
     assert found.value == pytest.approx(np.mean(np.sum(mixed * offsets, axis=0)), rel=1e-12)
     assert objective.least_value == pytest.approx(offsets.min(axis=0).mean())
-
-
-def test_the_largest_margin_and_its_smoothing():
-    """Against finite differences, and where margins tie, a distribution all the same."""
-    rng = np.random.default_rng(0)
-    margins, eps, step = rng.normal(size=(4, 7)), 0.2, 1e-5
-    sharp, smooth = MaximumPotential(), MaximumPotential().smoothed(eps)
-    excess = smooth.value(margins) - sharp.value(margins)
-    assert (excess > 0.0).all() and (excess <= eps * np.log(4)).all()
-    psi, proba, v = smooth.curvature(margins)
-    np.testing.assert_array_equal(psi, smooth.value(margins))
-    for k, unit in enumerate(np.eye(4)):
-        ahead, behind = (margins + sign * step * unit[:, np.newaxis] for sign in (1, -1))
-        slope = (smooth.value(ahead) - smooth.value(behind)) / (2 * step)
-        np.testing.assert_allclose(proba[k], slope, atol=1e-8)
-        change = smooth.value_and_gradient(ahead)[1] - smooth.value_and_gradient(behind)[1]
-        total = v.sum(axis=0)
-        column = total * proba * proba[k] - v * proba[k] - proba * v[k]
-        column[k] += v[k]
-        np.testing.assert_allclose(column, change / (2 * step), atol=1e-7)
-    tied = np.array([[1.0, 2.0], [1.0, 0.0], [0.0, 2.0]])
-    _, proba, v = sharp.curvature(tied)
-    np.testing.assert_array_equal(proba, [[0.5, 0.5], [0.5, 0.0], [0.0, 0.5]])
-    assert not v.any() and not sharp.entropy(proba).any()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from problems import Tempered
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
@@ -14,6 +15,7 @@ from mgce_sklearn.arrays import on_host
 from mgce_sklearn.calibration import TemperatureScaling
 from mgce_sklearn.kernels import barrier
 from mgce_sklearn.metrics import expected_calibration_error
+from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import SOLVERS, Status, certificate, choose_solver
 from mgce_sklearn.solvers.repair import repaired
@@ -64,16 +66,16 @@ def test_objective_has_the_same_values_and_certificates(q, load):
 @pytest.mark.parametrize("q", Q)
 def test_potential_is_that_of_the_kernels(q):
     margins = 2.0 * random(7, 40)
-    ours, theirs = Problem.from_labels(*data(load_iris)).objective(q, 0.3).potential, None
-    theirs = TensorMGCEPotential(q)
+    ours, theirs = MGCEPotential(q), TensorMGCEPotential(q)
     proba = np.random.default_rng(2).dirichlet(np.full(7, 0.3), 40).T
     proba[2] = 0.0
     proba /= proba.sum(axis=0)
     np.testing.assert_allclose(theirs.entropy(torch.tensor(proba)), ours.entropy(proba), atol=1e-14)
     # Rounding of z costs the smoothed psi 1e-16 / q.
     for eps in (0.0,) if q < 0.005 else (0.0, 0.3, 1e-2, 1e-4):
-        got = replace(theirs, eps=eps).curvature(torch.tensor(margins))
-        for part, expected in zip(got, replace(ours, eps=eps).curvature(margins), strict=True):
+        mine, tensors = (sharp.smoothed(eps) if eps else sharp for sharp in (ours, theirs))
+        got = tensors.value_and_gradient(torch.tensor(margins))
+        for part, expected in zip(got, mine.value_and_gradient(margins), strict=True):
             np.testing.assert_allclose(part, expected, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(theirs.rule(torch.tensor(margins)), ours.rule(margins), atol=1e-13)
 
@@ -268,6 +270,42 @@ def test_auto_chooses_among_the_solvers_of_tensors():
     assert choose_solver(many) == "lbfgs"
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_takes_tensors_or_refuses_them_in_one_sentence(solver):
+    ours, theirs = objectives(0.7)
+    solve = SOLVERS[solver](tol=1e-3).solve
+    if solver in ("sgd", "cvxpy"):
+        with pytest.raises(ValueError, match=f"solver='{solver}' asks for rows in numpy's arrays"):
+            solve(theirs)
+        return
+    first = solve(theirs, restartable=True)
+    assert first.value == pytest.approx(solve(ours).value, rel=1e-3)
+    narrower = replace(theirs, uncertainty=theirs.uncertainty.widened(0.9))
+    assert solve(narrower, start=first).n_iter < solve(narrower).n_iter
+
+
+def test_results_in_tensors_are_mixed_as_numpys_are():
+    solve = SOLVERS["interior_point"](tol=1e-3).solve
+    points = []
+    for objective in objectives(0.7):
+        wide = replace(objective, uncertainty=objective.uncertainty.widened(1.2))
+        one, other = (solve(each, restartable=True) for each in (objective, wide))
+        points.append(one.restart.between(other.restart, 0.5, objective))
+    ours, theirs = points
+    for expected, got in zip(ours.rows.state, theirs.rows.state, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_potential_that_tensors_leave_without_a_solver():
+    _, objective = objectives(0.9)
+    tempered = replace(objective, potential=Tempered(TensorMGCEPotential(0.9)))
+    words = "No solver has what it asks for: solver='interior_point' asks for .*; solver='lbfgs'.*"
+    with pytest.raises(ValueError, match=words + "solver='sgd' asks for rows in numpy's arrays"):
+        choose_solver(tempered)
+    smooth = replace(objective, potential=Tempered(TensorMGCEPotential(0.3)))
+    assert choose_solver(smooth) == "lbfgs"
+
+
 def test_no_array_leaves_the_device(monkeypatch):
     """Count what solvers fetch: numbers that steer them, never a row or a coefficient."""
     X, y = data(load_iris)
@@ -324,7 +362,7 @@ def test_bad_calls_after_a_fit():
         with pytest.raises(ValueError, match=r"margins must have a column for each class"):
             model.margins_to_proba(torch.zeros(shape))
     for solver in ("sgd", "cvxpy"):
-        with pytest.raises(ValueError, match="solver must be 'auto', 'interior_point' or 'lbfgs'"):
+        with pytest.raises(ValueError, match=f"solver='{solver}' asks for rows in numpy's arrays"):
             MGCEClassifier(solver=solver).fit(X_SMALL, Y_SMALL)
     with pytest.raises(ValueError, match="row 3, column 0"):
         MGCEClassifier(feature_range=(0, 2.5)).fit(X_SMALL, Y_SMALL)

@@ -12,10 +12,8 @@ import numpy as np
 
 from competitors.base import Competitor, Look, Terms, Unable
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.solvers import LARGEST_SYSTEM, SOLVERS, TracePoint
+from mgce_sklearn.solvers import LARGEST_SYSTEM, SOLVERS, ConicProgram, InteriorPoint, TracePoint
 from mgce_sklearn.solvers.base import Progress
-
-CONIC = "cvxpy"  # it competes as clarabel
 
 
 class _TimeUp(Exception):
@@ -49,7 +47,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 def run(solver: str, objective: Objective, terms: Terms) -> Iterator[Look]:
     """Run once: a solver's trace is of values and dual values of the objective itself."""
-    if solver == "interior_point" and np.prod(objective.shape) > LARGEST_SYSTEM:
+    if SOLVERS[solver] is InteriorPoint and np.prod(objective.shape) > LARGEST_SYSTEM:
         raise Unable(f"is not asked for more than {LARGEST_SYSTEM} coefficients.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -65,5 +63,7 @@ def run(solver: str, objective: Objective, terms: Terms) -> Iterator[Look]:
 def competitors() -> list[Competitor]:
     """Return the library's solvers."""
     return [
-        Competitor(name, partial(run, name), threaded=True) for name in SOLVERS if name != CONIC
+        Competitor(name, partial(run, name), threaded=True)
+        for name, solver in SOLVERS.items()
+        if solver is not ConicProgram  # it competes as clarabel
     ]

@@ -103,9 +103,9 @@ def nearer(slack: Array, c: Array, q: float) -> Array:
 def both(distance: Array, margins_less_psi: Array, q: float) -> tuple[Array, Array]:
     """Return s and c of given distances: the inverse of `nearer`."""
     z = 1.0 + q * margins_less_psi
-    inside = distance > 0.0
-    slack = np.where(inside, distance, -distance - np.minimum(z, 0.0) / max(q, TINY))
-    return slack, np.where(inside, np.maximum(z, 0.0) + q * distance, -q * distance)
+    where, inside = namespace(distance).where, distance > 0.0
+    slack = where(inside, distance, -distance - z.clip(max=0.0) / max(q, TINY))
+    return slack, where(inside, z.clip(min=0.0) + q * distance, -q * distance)
 
 
 class _Scratch(NamedTuple):

@@ -50,6 +50,11 @@ class MaximumState(NamedTuple):
     threshold: Array
 
 
+def new_rows(n_classes: int, n_rows: int) -> MaximumState:
+    """Return a state of so many rows, with nothing in it yet."""
+    return MaximumState(np.empty((n_classes, n_rows)), np.empty(n_rows))
+
+
 class _Scratch(NamedTuple):
     """What one group of rows (lanes) needs."""
 

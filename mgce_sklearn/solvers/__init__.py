@@ -6,70 +6,59 @@ rule, the relative duality gap. A new one is a module and a row in `SOLVERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
-from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.solvers.base import Solver, SolverResult, Start, Status, TracePoint
+from mgce_sklearn.solvers.base import (
+    LARGEST_SYSTEM,
+    Solver,
+    SolverResult,
+    Start,
+    Status,
+    TracePoint,
+    missing,
+)
 from mgce_sklearn.solvers.cvxpy import ConicProgram
 from mgce_sklearn.solvers.interior_point import InteriorPoint
 from mgce_sklearn.solvers.lbfgs import LBFGS
 from mgce_sklearn.solvers.repair import certificate
 from mgce_sklearn.solvers.sgd import SGD
 
-SOLVERS: dict[str, Callable[..., Solver]] = {
-    "interior_point": InteriorPoint,
-    "lbfgs": LBFGS,
-    "sgd": SGD,
-    "cvxpy": ConicProgram,
+# In the order in which "auto" asks them.
+SOLVERS: dict[str, type[Solver]] = {
+    solver.name: solver
+    for solver in (
+        InteriorPoint,
+        LBFGS,
+        SGD,
+        ConicProgram,
+    )
 }
-
-# The interior point method factors a (C d, C d) matrix: about 1 s a step at this size.
-LARGEST_SYSTEM = 4000
-LARGEST_SYSTEM_OF_DEVICE = {"cuda": 20_000}
-
-# Those whose arrays may be tensors.
-OF_TENSORS = ("interior_point", "lbfgs")
-
-# Where widths are those of a standard error or more, and coefficients at least so many, the
-# few iterations of L-BFGS cost less than the systems (`benchmarks/README.md`).
-STRONG_PENALTY = 1.0
-MANY_COEFFICIENTS = 400
 
 
 def choose_solver(objective: Objective) -> str:
     """Return the name of the solver that ``solver="auto"`` stands for.
 
-    "interior_point" up to `LARGEST_SYSTEM` coefficients, save for strong penalties on many of
-    them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2, or where rows are
-    fewer than coefficients, so that passes over them are cheap, or have no labels, without
-    which neither closes the gap and "lbfgs" finds better coefficients; else "sgd".
-    Rows in tensors have these two alone, and a device has room for larger systems.
+    Of those that have what they ask for it is the first that the problem suits. For a potential
+    of the library, that is "interior_point" up to `LARGEST_SYSTEM` coefficients, save for strong
+    penalties on many of them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2,
+    or where rows are fewer than coefficients, so that passes over them are cheap, or have no
+    labels, without which neither closes the gap and "lbfgs" finds better coefficients; else "sgd".
+    Rows in tensors have the first two alone, and a device has room for larger systems.
+
+    Raises
+    ------
+    ValueError
+        If every solver asks for something that the problem lacks.
     """
-    n_coef, n_rows = int(np.prod(objective.shape)), objective.design.n_rows
-    smooth = objective.potential.smooth
-    if is_tensor(objective.design.X):
-        largest = LARGEST_SYSTEM_OF_DEVICE.get(objective.design.X.device.type, LARGEST_SYSTEM)
-        return "interior_point" if n_coef <= largest else "lbfgs"
-    if n_coef > LARGEST_SYSTEM:
-        cheap = n_rows < n_coef or objective.codes is None
-        return "lbfgs" if smooth or cheap else "sgd"
-    if smooth and n_coef >= MANY_COEFFICIENTS and _penalty(objective) >= STRONG_PENALTY:
-        return "lbfgs"
-    return "interior_point"
-
-
-def _penalty(objective: Objective) -> float:
-    """Return the median half-width in standard errors of a class of average frequency."""
-    widths = objective.uncertainty.half_width / objective.design.column_scale
-    return float(np.median(widths)) * np.sqrt(objective.design.total_weight * objective.n_classes)
+    able = [solver for solver in SOLVERS.values() if missing(solver, objective) is None]
+    if not able:
+        reasons = "; ".join(str(missing(solver, objective)) for solver in SOLVERS.values())
+        raise ValueError(f"No solver has what it asks for: {reasons}.")
+    return next((solver for solver in able if solver.suits(objective)), able[0]).name
 
 
 __all__ = [
+    "LARGEST_SYSTEM",
     "LBFGS",
-    "OF_TENSORS",
     "SGD",
     "SOLVERS",
     "ConicProgram",

@@ -1,14 +1,16 @@
-"""What all solvers share: settings, the stopping rule, and one result."""
+"""What all solvers share: what they ask for, the stopping rule, and one result."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.objective import Columns, DualPoint, Objective
 from mgce_sklearn.parallel import RowTeam
 
@@ -16,6 +18,12 @@ Array = np.ndarray[Any, Any]
 
 # A value this share below its lower bound is no rounding.
 ROUNDING = 1e-9
+
+# To factor a (C d, C d) matrix takes about 1 s at this size.
+LARGEST_SYSTEM = 4000
+
+# Tells what a solver asks for and a problem lacks, in words that end a sentence; None if nothing.
+Need = Callable[[Objective], str | None]
 
 
 class Status(Enum):
@@ -25,8 +33,8 @@ class Status(Enum):
     EMPTY = "The value fell below what any distribution gives: the uncertainty set is empty."
     MAX_ITER = "The iteration limit was reached. Raise max_iter, or accept a larger tol."
     STALLED = (
-        "Progress stopped before the gap was closed. Accept a larger tol, raise lam, or "
-        "standardise the features; solver='interior_point' closes the smallest gaps."
+        "Progress stopped before the gap was closed. Accept a larger tol, or raise lam; "
+        "solver='interior_point' closes the smallest gaps."
     )
 
 
@@ -96,11 +104,27 @@ def coef_of(start: Array | Start | SolverResult | None) -> Array | None:
 
 
 class Solver(Protocol):
-    """Settings, and a method that uses them."""
+    """Settings, and a method that uses them.
 
+    A solver that leaves anything to chance has a setting ``seed`` too.
+
+    Attributes
+    ----------
+    name : str
+        What a user writes as ``solver``.
+    needs : tuple of Need
+        What is asked of a problem, beyond an objective of a `Potential`.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[Need, ...]]
     tol: float
     max_iter: int
     verbose: int
+
+    @staticmethod
+    def suits(objective: Objective) -> bool:
+        """Tell whether ``solver="auto"`` should end its search here."""
 
     def solve(
         self,
@@ -118,21 +142,52 @@ class Solver(Protocol):
             neighbouring problem: the same rows and potential, other half-widths.
         restartable : bool, default=False
             Whether to keep in the result what a neighbouring problem can start from.
+
+        Raises
+        ------
+        ValueError
+            If the problem lacks what the solver asks for.
         """
+
+
+def offers(method: str) -> Need:
+    """Ask for a method, or an attribute, of the potential."""
+
+    def lacking(objective: Objective) -> str | None:
+        if hasattr(objective.potential, method):
+            return None
+        kind = type(objective.potential).__name__
+        return f"a potential with `{method}`, which {kind} does not have"
+
+    return lacking
+
+
+POTENTIAL = tuple(map(offers, ("smooth", "value", "value_and_gradient", "entropy")))
+
+
+def host_arrays(objective: Objective) -> str | None:
+    """Ask for rows in numpy's arrays."""
+    return "rows in numpy's arrays, as of X.numpy()" if is_tensor(objective.design.X) else None
+
+
+def missing(solver: type[Solver] | Solver, objective: Objective) -> str | None:
+    """Return what the solver asks for and the problem lacks, in one clause; None if nothing."""
+    lacking = (need(objective) for need in (*POTENTIAL, *solver.needs))
+    words = next(filter(None, lacking), None)
+    return f"solver={solver.name!r} asks for {words}" if words else None
 
 
 @dataclass
 class Progress:
     """The best primal and dual points seen, and the one stopping rule.
 
-    Every solver hands its candidates to this object, so ``tol`` means the same for all:
+    Every solver begins with this object, which sees to it that the problem has what the solver
+    asks for, and hands its candidates to it, so ``tol`` means the same for all:
     value - dual value <= tol * value.
     """
 
-    name: str
+    solver: Solver
     objective: Objective
-    tol: float
-    verbose: int = 0
     coef: Array = field(init=False)
     value: float = field(default=np.inf, init=False)
     dual_value: float = field(init=False)
@@ -140,11 +195,19 @@ class Progress:
     trace: list[TracePoint] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        lacking = missing(self.solver, self.objective)
+        if lacking:
+            raise ValueError(f"{lacking}; solver='auto' chooses among those that can do without.")
         self.coef = self.objective.design.zeros(*self.objective.shape)
         # Labels are a feasible point. Rows without may have none.
         labelled = self.objective.codes is not None
         self.dual_value = self.objective.least_value if labelled else -np.inf
         self._begin = time.perf_counter()
+
+    @property
+    def tol(self) -> float:
+        """The relative gap at which to stop."""
+        return self.solver.tol
 
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
@@ -163,9 +226,9 @@ class Progress:
         """Add a point to the trace; tell whether the gap is within tol, or the set empty."""
         seconds = time.perf_counter() - self._begin
         self.trace.append(TracePoint(seconds, self.value, self.dual_value))
-        if self.verbose:
+        if self.solver.verbose:
             print(
-                f"{self.name} {len(self.trace) - 1:4d}  value {self.value:.9f}  "
+                f"{self.solver.name} {len(self.trace) - 1:4d}  value {self.value:.9f}  "
                 f"gap {self.gap:.2e}  {seconds:.3f} s"
             )
         return bool(self.gap <= self.tol * self.value) or self._empty

@@ -3,21 +3,29 @@
     minimise   mean psi_i - <tau, W> + <half_width, |W|>
     such that  sum_k h_ik <= 1,     h_ik^q >= 1 + q (m_ik - psi_i),     h >= 0
 
-Its cones depend on q: exponential at q = 0, where psi is a logsumexp, second-order at
-q = 1/2, linear at q = 1, and power cones else. The multipliers of the second constraint, in
-units of the row's weight, are the worst-case distribution, and give the dual value.
+Its cones depend on q, and are the potential's to state. The multipliers of the second
+constraint, in units of the row's weight, are the worst-case distribution, and give the dual
+value.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status
+from mgce_sklearn.solvers.base import (
+    Need,
+    Progress,
+    SolverResult,
+    Start,
+    Status,
+    host_arrays,
+    offers,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -38,9 +46,16 @@ class ConicProgram:
     verbose : int, default=0
     """
 
+    name: ClassVar[str] = "cvxpy"
+    needs: ClassVar[tuple[Need, ...]] = (host_arrays, offers("conic_program"))
     tol: float = 1e-4
     max_iter: int = 200
     verbose: int = 0
+
+    @staticmethod
+    def suits(objective: Objective) -> bool:
+        """Tell that it is for those who ask for it by name."""
+        return False
 
     def solve(
         self,
@@ -55,8 +70,8 @@ class ConicProgram:
         ImportError
             If cvxpy is not installed.
         """
+        progress = Progress(self, objective)
         cp = _import_cvxpy()
-        progress = Progress("cvxpy", objective, self.tol, self.verbose)
         program = _Program(cp, objective)
         n_iter, limited = program.run(self.max_iter)
         coef, proba = program.solution()
@@ -94,27 +109,14 @@ class _Program:
         features = design.features(0, design.n_rows) / scale[:, np.newaxis]
         reference = np.zeros((objective.first_class, design.n_rows))
         margins = cp.vstack([reference, self.coef @ features])
-        psi, self.constraints = self._threshold(margins)
+        if objective.offsets is not None:
+            margins = margins + objective.offsets
+        psi, self.constraints = objective.potential.conic_program(cp, margins)
         penalty = cp.sum(cp.multiply(uncertainty.half_width / scale, cp.abs(self.coef)))
         fit = cp.sum(cp.multiply(uncertainty.tau / scale, self.coef))
         self.problem = cp.Problem(
             cp.Minimize(design.weights @ psi - fit + penalty), self.constraints
         )
-
-    def _threshold(self, margins: Any) -> tuple[Any, list[Any]]:
-        """Return psi (n,) and the constraints that define it, with c = h^q."""
-        cp, q = self.cp, float(self.objective.potential.q)
-        if q == 0.0:
-            return cp.log_sum_exp(margins, axis=0), []
-        psi, c = cp.Variable(margins.shape[1]), cp.Variable(margins.shape, nonneg=True)
-        above = c >= 1 + q * (margins - cp.reshape(psi, (1, psi.size), order="C"))
-        if q == 1.0:
-            return psi, [above, cp.sum(c, axis=0) <= 1]
-        if q == 0.5:  # power cones would do; second-order cones are solved more accurately
-            return psi, [above, cp.norm(c, 2, axis=0) <= 1]
-        rule, ones = cp.Variable(margins.shape, nonneg=True), np.ones(c.size)
-        cone = cp.PowCone3D(cp.vec(rule, order="C"), ones, cp.vec(c, order="C"), q * ones)
-        return psi, [above, cone, cp.sum(rule, axis=0) <= 1]
 
     def run(self, max_iter: int) -> tuple[int, bool]:
         """Run Clarabel; return its iterations, and whether their limit ended it."""

@@ -1,7 +1,7 @@
 """Primal-dual interior point method, with the rows eliminated.
 
 Coefficients W = W⁺ - W⁻ have the multipliers u = half_width + g and v = half_width - g of
-their signs, where g = mean p ⊗ x - tau; rows have the variables of `solvers.rows`.
+their signs, where g = mean p ⊗ x - tau; rows have the variables of `interior_rows`.
 Eliminating the rows leaves one symmetric positive definite system per iteration,
 
     [mean C_i ⊗ x_i x_iᵀ + D] dW = rhs,      D = (W⁺/u + W⁻/v)^{-1},
@@ -15,19 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn import kernels
-from mgce_sklearn.arrays import cholesky, inner, namespace, set_diagonal
-from mgce_sklearn.kernels import barrier
+from mgce_sklearn.arrays import cholesky, inner, is_tensor, namespace, set_diagonal
+from mgce_sklearn.interior_rows import Rows, Side
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
+from mgce_sklearn.potentials import Potential
+from mgce_sklearn.solvers.base import (
+    LARGEST_SYSTEM,
+    Need,
+    Progress,
+    SolverResult,
+    Start,
+    Status,
+    coef_of,
+    offers,
+)
 from mgce_sklearn.solvers.repair import repair
-from mgce_sklearn.solvers.rows import Rows, ThresholdRows, rows_of
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +66,14 @@ REPAIRABLE = 10.0
 # more than this share, with room of so many times the violation.
 ANCHORED = 0.1
 ROOM = 10.0
+
+# A device factors larger systems in the same time.
+LARGEST_SYSTEM_OF_DEVICE = {"cuda": 20_000}
+
+# Where widths are those of a standard error or more, and coefficients at least so many, the
+# few steps of a first-order method cost less than the systems (`benchmarks/README.md`).
+STRONG_PENALTY = 1.0
+MANY_COEFFICIENTS = 400
 
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
 JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
@@ -98,16 +114,20 @@ class _Coefficients(NamedTuple):
 class _Restart(NamedTuple):
     """An interior point of middling accuracy: central enough to serve neighbouring problems."""
 
-    rows: ThresholdRows
+    potential: Potential
+    rows: Rows
     point: _Coefficients
     half_width: Array
 
     def fits(self, objective: Objective) -> bool:
-        """Tell whether the rows and the potential are those of ``objective``."""
+        """Tell whether the rows and the potential are those of ``objective``.
+
+        Without labels there is nothing that p could shrink toward.
+        """
         shapes = (objective.n_classes, objective.design.n_rows), objective.shape
-        return (self.rows.proba.shape, self.point.plus.shape) == shapes and (
-            self.rows.q == kernels.loss_parameter(objective.potential.q)
-        )
+        ours = tuple(self.rows.proba.shape), tuple(self.point.plus.shape)
+        same = ours == shapes and self.potential == objective.potential
+        return same and objective.codes is not None
 
     def between(self, other: _Restart, share: float, objective: Objective) -> _Restart:
         """Mix with ``share`` of the other: a point for the half-widths mixed alike.
@@ -119,20 +139,16 @@ class _Restart(NamedTuple):
         def mix(one: Array, another: Array) -> Array:
             return (1.0 - share) * one + share * another
 
-        point = _Coefficients(*map(mix, self.point, other.point))
-        mixed = barrier.RowState(*map(mix, self.rows.state, other.rows.state))
+        mixed = self.potential.interior_rows(objective.design, objective.n_classes)
         for rows in objective.design.blocks(width=objective.n_classes):
-            bounds = self._bounds(objective, rows), other._bounds(objective, rows)
-            mixed.distance[:, rows] = barrier.nearer(*map(mix, *bounds), self.rows.q)
-        return _Restart(
-            ThresholdRows(mixed, self.rows.q), point, mix(self.half_width, other.half_width)
-        )
+            mixed.mix(rows, share, self._side(objective, rows), other._side(objective, rows))
+        point = _Coefficients(*map(mix, self.point, other.point))
+        return _Restart(self.potential, mixed, point, mix(self.half_width, other.half_width))
 
-    def _bounds(self, objective: Objective, rows: slice) -> tuple[Array, Array]:
-        """Return s and c (K, rows) of some rows."""
-        return self.rows.bounds(objective.margins(self.point.plus - self.point.minus, rows), rows)
+    def _side(self, objective: Objective, rows: slice) -> Side:
+        return Side(self.rows, objective.margins(self.point.plus - self.point.minus, rows))
 
-    def at(self, objective: Objective, half_width: Array) -> tuple[ThresholdRows, _Coefficients]:
+    def at(self, objective: Objective, half_width: Array) -> tuple[Rows, _Coefficients]:
         """Return a copy for other half-widths.
 
         Where they are smaller, u and v shrink with them, and W stays: the products shrink
@@ -141,9 +157,10 @@ class _Restart(NamedTuple):
         rule misses. So it goes half of the way, and the first steps go the other half.
         """
         rows = self.rows.copy()
-        shrink = float(np.min(half_width / self.half_width, initial=1.0))
-        rows.proba[:] *= np.sqrt(shrink)
-        rows.proba[objective.codes, np.arange(len(objective.codes))] += 1.0 - np.sqrt(shrink)
+        shrink = min(1.0, float((half_width / self.half_width).min()))
+        labels = objective.codes, objective.design.positions(len(objective.codes))
+        rows.proba[:] *= shrink**0.5
+        rows.proba[labels] += 1.0 - shrink**0.5
         rest = half_width - shrink * self.half_width
         upper, lower = shrink * self.point.upper + rest, shrink * self.point.lower + rest
         return rows, self.point._replace(upper=upper, lower=lower)
@@ -315,6 +332,12 @@ def _factor(matrix: Array) -> Callable[[Array], Array]:
     raise LinAlgError("the interior point system is not positive definite")
 
 
+def _penalty(objective: Objective) -> float:
+    """Return the median half-width in standard errors of a class of average frequency."""
+    widths = objective.uncertainty.half_width / objective.design.column_scale
+    return float(np.median(widths)) * np.sqrt(objective.design.total_weight * objective.n_classes)
+
+
 @dataclass(frozen=True)
 class InteriorPoint:
     """Solve by the primal-dual interior point method.
@@ -327,9 +350,20 @@ class InteriorPoint:
     verbose : int, default=0
     """
 
+    name: ClassVar[str] = "interior_point"
+    needs: ClassVar[tuple[Need, ...]] = (offers("interior_rows"),)
     tol: float = 1e-4
     max_iter: int = 200
     verbose: int = 0
+
+    @staticmethod
+    def suits(objective: Objective) -> bool:
+        """Tell whether the systems are of moderate size, and no other method needs few steps."""
+        n_coef, X = int(np.prod(objective.shape)), objective.design.X
+        if is_tensor(X):
+            return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(X.device.type, LARGEST_SYSTEM)
+        many = objective.potential.smooth and n_coef >= MANY_COEFFICIENTS
+        return n_coef <= LARGEST_SYSTEM and not (many and _penalty(objective) >= STRONG_PENALTY)
 
     def solve(
         self,
@@ -338,7 +372,7 @@ class InteriorPoint:
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
-        progress = Progress("interior point", objective, self.tol, self.verbose)
+        progress = Progress(self, objective)
         with objective.design.team(objective.n_classes) as team:
             return self._solve(objective, start, restartable, team, progress)
 
@@ -371,7 +405,7 @@ class InteriorPoint:
                 status = Status.STALLED
                 break
             if restartable and restart is None and progress.gap <= RESTART_GAP * progress.value:
-                restart = _Restart(rows.copy(), point, half_width)
+                restart = _Restart(objective.potential, rows.copy(), point, half_width)
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
                 point = _iterate(sums, point, half_width, share, n_products, lowest)
@@ -380,7 +414,7 @@ class InteriorPoint:
                 break
         _drop_small(point, half_width, progress, team)
         if restartable and restart is None:
-            restart = _Restart(rows, point, half_width)
+            restart = _Restart(objective.potential, rows, point, half_width)
         return progress.result(status, iteration, restart)
 
 
@@ -454,7 +488,7 @@ def _start(
         return restart.at(objective, half_width)
     proba = start.proba if isinstance(start, Start) else None
     coef = coef_of(start)
-    rows = rows_of(objective, coef, proba, team)
+    rows = _rows(objective, coef, proba, team)
     design = objective.design
     size = design.zeros(*objective.shape) + START_SIZE / design.column_scale
     excess = abs(objective.excess(rows.proba, team))
@@ -463,6 +497,22 @@ def _start(
     if coef is not None:
         plus, minus = coef.clip(min=0.0) + 0.1 * size, (-coef).clip(min=0.0) + 0.1 * size
     return rows, _Coefficients(plus, minus, multiplier, multiplier)
+
+
+def _rows(objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam) -> Rows:
+    """Return the rows inside their constraints, near a point if one is given."""
+    design, n_classes = objective.design, objective.n_classes
+    rows = objective.potential.interior_rows(design, n_classes)
+    first = design.zeros(*objective.shape) if coef is None else coef
+
+    def enter(block: slice) -> float:
+        known = None if proba is None else proba[:, block]
+        return rows.enter(block, objective.margins(first, block), known, coef is not None)
+
+    nu = objective.sum_over_rows(enter, team) / (n_classes * design.n_rows)
+    for block in design.blocks(width=n_classes):
+        rows.balance(block, nu)
+    return rows
 
 
 def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:

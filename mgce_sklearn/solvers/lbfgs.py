@@ -14,16 +14,26 @@ and the average of some iterations, and at the end of each stage the average rep
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mgce_sklearn.arrays import inner, namespace, norm
+from mgce_sklearn.arrays import inner, is_tensor, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
-from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
+from mgce_sklearn.solvers.base import (
+    LARGEST_SYSTEM,
+    Need,
+    Progress,
+    SolverResult,
+    Start,
+    Status,
+    coef_of,
+    offers,
+)
 from mgce_sklearn.solvers.repair import repaired
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +48,11 @@ ITERATIONS_PER_CHECK = 10
 STALLED_PROGRESS = 0.003
 SUFFICIENT_DECREASE = 1e-4
 SHORTEST_STEP = 1e-10
+
+
+def smoothness(objective: Objective) -> str | None:
+    """Ask for a potential that is smooth, or can be smoothed."""
+    return None if objective.potential.smooth else offers("smoothed")(objective)
 
 
 class _Memory:
@@ -97,9 +112,23 @@ class LBFGS:
     verbose : int, default=0
     """
 
+    name: ClassVar[str] = "lbfgs"
+    needs: ClassVar[tuple[Need, ...]] = (smoothness,)
     tol: float = 1e-4
     max_iter: int = 10_000
     verbose: int = 0
+
+    @staticmethod
+    def suits(objective: Objective) -> bool:
+        """Tell whether the gap closes, comes near it by repairs, or passes over X are cheap.
+
+        Cheap are few rows, and those on a device. Rows without labels may have no feasible point
+        of the dual: then coefficients are all there is to find.
+        """
+        n_coef, design = int(np.prod(objective.shape)), objective.design
+        closes = objective.potential.smooth or n_coef <= LARGEST_SYSTEM
+        cheap = design.n_rows < n_coef or is_tensor(design.X)
+        return closes or cheap or objective.codes is None
 
     @one_blas_thread()
     def solve(
@@ -109,23 +138,16 @@ class LBFGS:
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
-        progress = Progress("lbfgs", objective, self.tol, self.verbose)
+        progress = Progress(self, objective)
         start = coef_of(start)
         coef = objective.design.zeros(*objective.shape) if start is None else start
-        needs_smoothing = not objective.potential.smooth
-        smoothing = FIRST_SMOOTHING if needs_smoothing else 0.0
-        if start is not None:  # near the solution, strong smoothing would only lead away
-            smoothing *= SMOOTHING_FACTOR**2
+        # Near the solution, strong smoothing would only lead away.
+        nearer = 0 if start is None else 2
         iteration = 0
-        while True:
-            stage = replace(objective, potential=objective.potential.smoothed(smoothing))
+        for stage in _stages(objective, FIRST_SMOOTHING * SMOOTHING_FACTOR**nearer, self.tol):
             coef, iteration, status = self._descend(stage, coef, iteration, progress)
             if status is not Status.STALLED:
                 break
-            # The smoothed value lies above the true one by less than the smoothing.
-            if not needs_smoothing or smoothing < 0.01 * self.tol:
-                break
-            smoothing *= SMOOTHING_FACTOR
         return progress.result(status, iteration)
 
     def _descend(
@@ -157,7 +179,7 @@ class LBFGS:
                 average.add(now.proba)
             if stalled or count % ITERATIONS_PER_CHECK == 0:
                 settled = checked_value - now.value < STALLED_PROGRESS * self.tol * now.value
-                stalled |= settled and stage.potential.eps > 0.0
+                stalled |= settled and stage is not progress.objective
                 coef = now.coef / scale
                 if _check(progress, coef, now, average, stalled):
                     return coef, iteration + count, Status.CONVERGED
@@ -167,6 +189,19 @@ class LBFGS:
         coef = now.coef / scale
         done = _check(progress, coef, now, average, last=True)
         return coef, self.max_iter, Status.CONVERGED if done else Status.MAX_ITER
+
+
+def _stages(objective: Objective, smoothing: float, tol: float) -> Iterator[Objective]:
+    """Yield the objective itself if it is smooth; else smoothed ones, each nearer to it."""
+    if objective.potential.smooth:
+        yield objective
+        return
+    while True:
+        yield replace(objective, potential=objective.potential.smoothed(smoothing))
+        # The smoothed value lies above the true one by less than the smoothing.
+        if smoothing < 0.01 * tol:
+            return
+        smoothing *= SMOOTHING_FACTOR
 
 
 class _Average:

@@ -19,14 +19,22 @@ it short; they are in more batches instead, with smaller changes each time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.solvers.base import Progress, SolverResult, Start, Status, coef_of
+from mgce_sklearn.solvers.base import (
+    Need,
+    Progress,
+    SolverResult,
+    Start,
+    Status,
+    coef_of,
+    host_arrays,
+)
 from mgce_sklearn.solvers.repair import repaired
 
 Array = np.ndarray[Any, Any]
@@ -172,10 +180,17 @@ class SGD:
         Decides which rows are read together, and in which order.
     """
 
+    name: ClassVar[str] = "sgd"
+    needs: ClassVar[tuple[Need, ...]] = (host_arrays,)
     tol: float = 1e-4
     max_iter: int = 1000
     verbose: int = 0
     seed: int = 0
+
+    @staticmethod
+    def suits(objective: Objective) -> bool:
+        """Tell that it takes what all others leave."""
+        return True
 
     def solve(
         self,
@@ -184,7 +199,7 @@ class SGD:
         restartable: bool = False,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
-        progress = Progress("sgd", objective, self.tol, self.verbose)
+        progress = Progress(self, objective)
         with one_blas_thread():
             return self._solve(progress, _Iteration(objective, coef_of(start), self.seed))
 

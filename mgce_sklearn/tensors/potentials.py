@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from mgce_sklearn.potentials import MGCEPotential
-from mgce_sklearn.tensors.link import curvature, mgce_proba, newton_direction, solve
+from mgce_sklearn.potentials import MGCEPotential, Potential, SmoothedMGCEPotential
+from mgce_sklearn.tensors.link import mgce_proba, newton_direction, solve
 
 # Steps of the smoothed root between two looks at whether they have become small, and the most.
 STEPS_PER_LOOK = 8
@@ -27,24 +27,15 @@ class TensorMGCEPotential(MGCEPotential):
 
     def value_and_gradient(self, margins: Tensor) -> tuple[Tensor, Tensor]:
         """Return psi (n,) and its gradient, the worst-case distribution p* (K, n)."""
-        if self.eps > 0.0:
-            return self.curvature(margins)[:2]
         psi, proba = solve(margins.T, self.q)
         return psi, proba.T
 
     def rule(self, margins: Tensor) -> Tensor:
-        """Return h (K, n), of the potential that is not smoothed."""
+        """Return h (K, n)."""
         return mgce_proba(margins.T, self.q).T
 
-    def curvature(self, margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return psi (n,), p* (K, n) and the curvature v (K, n)."""
-        if self.eps > 0.0:
-            return smoothed_curvature(margins, self.q, self.eps)
-        psi, proba = self.value_and_gradient(margins)
-        return psi, proba, curvature(margins.T, psi, self.q).T
-
     def entropy(self, proba: Tensor) -> Tensor:
-        """Return H_q (n,), of the potential that is not smoothed."""
+        """Return H_q (n,)."""
         q = self.q
         if q == 0.0:
             return torch.special.entr(proba).sum(dim=0)
@@ -59,29 +50,35 @@ class TensorMGCEPotential(MGCEPotential):
         norm = top * torch.sum((proba / top) ** (1.0 / (1.0 - q)), dim=0) ** (1.0 - q)
         return (1.0 - norm) / q
 
+    def smoothed(self, eps: float) -> Potential:
+        """Return the potential with positive parts softened."""
+        return TensorSmoothedMGCEPotential(self, eps)
 
-def smoothed_curvature(margins: Tensor, q: float, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return psi (n,), p (K, n) and v (K, n) of the smoothed threshold; see `kernels.smoothed`."""
-    top = margins.amax(dim=0)
-    z_at_top = 1.0 + q * (margins - top)
-    low, high = (_excess(share, q, eps) for share in (1.0, float(len(margins)) ** -q))
-    t = torch.full_like(top, low)
-    # Rounding of z ends the steps sooner where the bracket is long.
-    tolerance = 1e-13 * max(1.0, abs(low))
-    for _ in range(MOST_LOOKS):
-        for _ in range(STEPS_PER_LOOK):
-            c, sigma = _softplus(z_at_top - q * t, eps)
-            u = c ** ((1.0 - q) / q)
-            step = newton_direction(torch.sum(u * c, dim=0), torch.sum(u * sigma, dim=0), q)
-            before, t = t, (t + step).clamp(low, high)
-        if not bool(torch.any(abs(t - before) > tolerance)):
-            break
-    c, sigma = _softplus(z_at_top - q * t, eps)
-    p = c ** ((1.0 - q) / q) * sigma
-    p = p / p.sum(dim=0)
-    # Where c underflows, sigma / c has become 1 / eps.
-    slope = torch.where(c == 0.0, 1.0 / eps, sigma / c)
-    return top + t, p, p * ((1.0 - q) * slope + q * (1.0 - sigma) / eps)
+
+@dataclass(frozen=True)
+class TensorSmoothedMGCEPotential(SmoothedMGCEPotential):
+    """`potentials.SmoothedMGCEPotential`, with arrays (K, n) that are tensors."""
+
+    def value_and_gradient(self, margins: Tensor) -> tuple[Tensor, Tensor]:
+        """Return psi (n,) and p (K, n); see `kernels.smoothed`."""
+        q, eps = self.sharp.q, self.eps
+        top = margins.amax(dim=0)
+        z_at_top = 1.0 + q * (margins - top)
+        low, high = (_excess(share, q, eps) for share in (1.0, float(len(margins)) ** -q))
+        t = torch.full_like(top, low)
+        # Rounding of z ends the steps sooner where the bracket is long.
+        tolerance = 1e-13 * max(1.0, abs(low))
+        for _ in range(MOST_LOOKS):
+            for _ in range(STEPS_PER_LOOK):
+                c, sigma = _softplus(z_at_top - q * t, eps)
+                u = c ** ((1.0 - q) / q)
+                step = newton_direction(torch.sum(u * c, dim=0), torch.sum(u * sigma, dim=0), q)
+                before, t = t, (t + step).clamp(low, high)
+            if not bool(torch.any(abs(t - before) > tolerance)):
+                break
+        c, sigma = _softplus(z_at_top - q * t, eps)
+        p = c ** ((1.0 - q) / q) * sigma
+        return top + t, p / p.sum(dim=0)
 
 
 def _softplus(z: Tensor, eps: float) -> tuple[Tensor, Tensor]:

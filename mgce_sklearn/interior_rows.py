@@ -1,0 +1,237 @@
+"""Rows of the interior point method: what it asks of a potential, one class for each.
+
+The method knows coefficients; a row has variables of its own, which are eliminated before
+every step and recovered after it. `kernels.barrier` and `kernels.maximum` do so for a block of
+rows; the classes here hold the state of all rows, and put them inside their constraints at the
+start. A potential makes its own (`potentials.Eliminable`).
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from mgce_sklearn import kernels
+from mgce_sklearn.arrays import inner, namespace
+from mgce_sklearn.kernels import barrier, maximum
+
+Array = np.ndarray[Any, Any]
+
+# How far a start near given coefficients keeps from the boundary, where 1 is the start from none.
+NEAR = 0.1
+MAXIMUM_NEAR = 0.3
+
+# What is mixed with given distributions so that they are inside the simplex.
+UNIFORM_SHARE = 0.03
+
+
+class Rows(Protocol):
+    """The interior point of every row, and the elimination of a step.
+
+    New ones hold nothing. Every block of them enters its constraints, and is then balanced.
+
+    Attributes
+    ----------
+    coef_share : float
+        The products W⁺u and W⁻v aim at coef_share/d of the rows' target. With n rows and one
+        target for all, the penalty would be far closer to its boundary than the rows to theirs.
+    ambition : float
+        Power of the predictor's reduction that the target is reduced by.
+    correctors : int
+        The most centrality correctors a step. One is worth about a tenth of a system.
+    products : int
+        Complementarity products a row, as they count in the duality gap.
+    proba : ndarray of shape (K, n)
+        Multipliers that end as the worst case.
+    """
+
+    coef_share: float
+    ambition: float
+    correctors: int
+    products: int
+    proba: Array
+
+    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool) -> float:
+        """Put some rows inside their constraints, and return the sum of their products p s.
+
+        Parameters
+        ----------
+        rows : slice
+        margins : ndarray of shape (K, rows)
+            Of the coefficients that the method starts from.
+        proba : ndarray of shape (K, rows) or None
+            Distributions to start near, if any are known.
+        near : bool
+            Whether the coefficients are near the solution. Else they are zeros.
+        """
+
+    def balance(self, rows: slice, nu: float) -> None:
+        """Give the other products of some rows the size of the mean product p s, ``nu``."""
+
+    def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
+        """Write curvature, kappa, and its change per unit of nu, of some rows."""
+
+    def follow(self, start: int, stop: int, *direction: Any) -> None:
+        """Look along a direction, or take a step; see `kernels.barrier.follow`."""
+
+    def copy(self) -> Rows:
+        """Return the same point in arrays of its own."""
+
+    def mix(self, rows: slice, share: float, one: Side, other: Side) -> None:
+        """Fill some rows with a mixture of two points, ``share`` of it the other."""
+
+
+class Side(NamedTuple):
+    """One of two points that are mixed.
+
+    Attributes
+    ----------
+    rows : Rows
+        Of the same potential.
+    margins : ndarray of shape (K, rows)
+        Of its coefficients, in the rows that are mixed.
+    """
+
+    rows: Any
+    margins: Array
+
+
+class ThresholdRows:
+    """Rows of `MGCEPotential`.
+
+    Parameters
+    ----------
+    potential : MGCEPotential
+        Its rule and worst case are where rows start.
+    state : kernels.barrier.RowState
+    barrier : module
+        `kernels.barrier`, or what stands for it where rows are in tensors.
+    """
+
+    coef_share, ambition, correctors = 0.03, 3.0, 1
+
+    def __init__(self, potential: Any, state: barrier.RowState, barrier: Any = barrier) -> None:
+        self.potential, self.state, self.barrier = potential, state, barrier
+        self.q = kernels.loss_parameter(potential.q)
+        self.proba = state.proba
+        self.products = len(state.proba) * (2 if self.q > 0.0 else 1) + 1
+
+    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool) -> float:
+        """Put some rows inside their constraints; see `Rows.enter`.
+
+        The rule and the worst case of the margins, which are nearer than any other
+        distributions known, are mixed with uniform ones. That keeps them off the boundary;
+        slacks follow from feasibility.
+        """
+        q, state, n_classes = self.q, self.state, len(margins)
+        spread = NEAR if near else 1.0
+        smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
+        worst_case = self.potential.value_and_gradient(margins)[1]
+        proba = (1.0 - spread) * worst_case + spread / n_classes
+        rule = (1.0 - spread) * self.potential.rule(margins) + spread / n_classes
+        rule *= 1.0 - spread / 2.0
+        slack = _q_logarithm(rule, q) - margins
+        state.threshold[rows] = smallest - namespace(slack).amin(slack, 0)
+        slack += state.threshold[rows]
+        c = rule**q
+        state.distance[:, rows] = barrier.nearer(slack, c, q)
+        state.proba[:, rows], state.spare[rows] = proba, 1.0 - rule.sum(axis=0)
+        # Up to nu, which is known once all rows have entered.
+        state.edge[:, rows], state.multiplier[rows] = q / c, (rule / c).sum(axis=0)
+        return inner(proba, slack)
+
+    def balance(self, rows: slice, nu: float) -> None:
+        """Give the products e c and y zeta of some rows the size that p s has."""
+        edge, multiplier = self.state.edge, self.state.multiplier
+        edge[:, rows] *= nu
+        multiplier[rows] = (1.0 + edge[:, rows].sum(axis=0)) / multiplier[rows]
+
+    def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
+        """Write curvature, kappa, and its change per unit of nu, of some rows."""
+        self.barrier.eliminate(self.state, start, stop, self.q, margins, first, *out)
+
+    def follow(self, start: int, stop: int, *direction: Any) -> None:
+        """Look along a direction, or take a step; see `kernels.barrier.follow`."""
+        self.barrier.follow(self.state, start, stop, self.q, *direction)
+
+    def copy(self) -> ThresholdRows:
+        """Return the same point in arrays of its own."""
+        return ThresholdRows(self.potential, deepcopy(self.state), self.barrier)
+
+    def mix(self, rows: slice, share: float, one: Side, other: Side) -> None:
+        """Fill some rows with a mixture; s and c, not the distance, are linear."""
+        _mix(self.state, rows, share, one.rows.state, other.rows.state)
+        bounds = (side.rows.bounds(side.margins, rows) for side in (one, other))
+        mixed = (_between(share, *pair) for pair in zip(*bounds, strict=True))
+        self.state.distance[:, rows] = barrier.nearer(*mixed, self.q)
+
+    def bounds(self, margins: Array, rows: slice) -> tuple[Array, Array]:
+        """Return s and c (K, rows) of some rows at their margins."""
+        below = margins - self.state.threshold[rows]
+        return barrier.both(self.state.distance[:, rows], below, self.q)
+
+
+def _q_logarithm(rule: Array, q: float) -> Array:
+    log_rule = namespace(rule).log(rule)
+    return log_rule if q == 0.0 else namespace(rule).expm1(q * log_rule) / q
+
+
+class MaximumRows:
+    """Rows of `MaximumPotential`.
+
+    Parameters
+    ----------
+    state : kernels.maximum.MaximumState
+    """
+
+    coef_share, ambition, correctors = 0.1, 5.0, 3
+
+    def __init__(self, state: maximum.MaximumState) -> None:
+        self.state = state
+        self.proba = state.proba
+        self.products = len(state.proba)
+
+    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool) -> float:
+        """Put some rows inside their constraints; see `Rows.enter`.
+
+        Without distributions all products of a row are equal.
+        """
+        state, n_classes = self.state, len(margins)
+        state.threshold[rows] = margins.max(axis=0) + (MAXIMUM_NEAR if near else 1.0)
+        slack = state.threshold[rows] - margins
+        if proba is None:
+            state.proba[:, rows] = 1.0 / slack / np.sum(1.0 / slack, axis=0)
+        else:
+            state.proba[:, rows] = (1.0 - UNIFORM_SHARE) * proba + UNIFORM_SHARE / n_classes
+        return inner(state.proba[:, rows], slack)
+
+    def balance(self, rows: slice, nu: float) -> None:
+        """Do nothing: there are no products but p s."""
+
+    def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
+        """Write curvature, kappa, and its change per unit of nu, of some rows."""
+        maximum.eliminate(self.state, start, stop, margins, first, *out)
+
+    def follow(self, start: int, stop: int, *direction: Any) -> None:
+        """Look along a direction, or take a step; see `kernels.barrier.follow`."""
+        maximum.follow(self.state, start, stop, *direction)
+
+    def copy(self) -> MaximumRows:
+        """Return the same point in arrays of its own."""
+        return MaximumRows(deepcopy(self.state))
+
+    def mix(self, rows: slice, share: float, one: Side, other: Side) -> None:
+        """Fill some rows with a mixture: slacks are linear in thresholds and margins."""
+        _mix(self.state, rows, share, one.rows.state, other.rows.state)
+
+
+def _mix(state: Any, rows: slice, share: float, one: Any, other: Any) -> None:
+    """Fill some rows of every array, the last axis of each, with a mixture of two states."""
+    for mixed, *pair in zip(state, one, other, strict=True):
+        mixed[..., rows] = _between(share, *(array[..., rows] for array in pair))
+
+
+def _between(share: float, one: Array, other: Array) -> Array:
+    return (1.0 - share) * one + share * other
