@@ -152,9 +152,9 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
             raise ValueError(
                 f"estimator must predict the class of largest margin; in {len(others)} of "
                 f"{used.sum()} rows it does not: for row {row} it predicts "
-                f"{predicted.tolist()[row]!r}, and {names[margins[row].argmax()]!r} has the largest margin. For "
-                "SVC set decision_function_shape='ovr' and break_ties=True; set a threshold around "
-                "the scaling, not inside."
+                f"{predicted.tolist()[row]!r}, and {names[margins[row].argmax()]!r} has the "
+                "largest margin. For SVC set decision_function_shape='ovr' and break_ties=True; "
+                "set a threshold around the scaling, not inside."
             )
 
     def _unseen_margins(self, X: Any, y: Array, used: Array, fit_params: dict[str, Array]) -> Array:

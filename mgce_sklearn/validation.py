@@ -322,9 +322,10 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
 def check_several(classes: Array) -> None:
     """Raise ValueError unless rows to learn from have at least two classes."""
     if len(classes) < 2:
+        got = f"1 class ({classes.tolist()[0]!r})" if len(classes) else "no rows"
         raise ValueError(
-            "y must have at least 2 classes among the rows with positive weight; got 1 "
-            f"class ({classes.tolist()[0]!r}). Add rows of another class."
+            "y must have at least 2 classes among the rows with positive weight; got "
+            f"{got}. Add rows of another class."
         )
 
 
