@@ -362,10 +362,10 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
         check_classification_targets(np.repeat(array, 3))
         return array, np.unique(array)
     except (TypeError, ValueError) as error:
-        raise no_labels(name, labels, error) from None
+        raise _no_labels(name, labels, error) from None
 
 
-def no_labels(name: str, labels: Any, error: Any) -> ValueError:
+def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     """Return the error that says what is wrong with labels: the first that is missing, if any."""
     listed = np.asarray(on_host(labels), dtype=object)
     missing = np.flatnonzero([_is_missing(label) for label in listed]) if listed.ndim else ()

@@ -182,10 +182,7 @@ def _numbers_or_words(column: pd.Series, mark: str) -> pd.Series:
     if mark == ",":
         words = words.str.translate(COMMAS_FOR_POINTS)  # and points are no numbers
     numbers = pd.to_numeric(words, errors="coerce")
-    if numbers.count() < max(words.count(), 1):
-        return column
-    # Of floats to_numeric loses digits, and near the ends of their range all of them.
-    return numbers if numbers.dtype.kind in "iu" else words.astype(float)
+    return numbers if words.notna().any() and numbers.count() == words.count() else column
 
 
 def check_no_quantity(column: pd.Series) -> None:
