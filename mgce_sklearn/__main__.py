@@ -43,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m mgce_sklearn",
         description="Fit, certify, compare and search, on scikit-learn's embedded data or on a "
         "table of your own.",
+        epilog="The table is text in UTF-8. Cells are separated by commas, semicolons, tabs or |; "
+        "beside semicolons, commas may mark decimals. An empty cell is missing. In a "
+        f"column of numbers so are {', '.join(table.NO_NUMBERS[:-1])} and {table.NO_NUMBERS[-1]}, "
+        "in small letters or large. In a column of text these are words like others, and in the "
+        "target column they name a class.",
     )
     parser.add_argument("table", nargs="?", type=Path, help="CSV file with a header line")
     parser.add_argument("target", nargs="?", help="name of the column to predict, a class")

@@ -18,7 +18,13 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import softmax
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    clone,
+    is_classifier,
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import (
     GridSearchCV,
@@ -27,12 +33,10 @@ from sklearn.model_selection import (
     cross_val_predict,
 )
 from sklearn.pipeline import Pipeline
-from sklearn.utils import assert_all_finite, column_or_1d, get_tags, indexable
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import get_tags, indexable
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from mgce_sklearn import validation
-from mgce_sklearn.arrays import on_host
 from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
@@ -45,6 +49,10 @@ LOSSES = ("auto", "log_loss", "brier")
 # A class so far below the largest margin has probability 0 if anything has: the softmax gives it
 # 1e-87, the rule of q > 0 nothing as soon as q > 1/200.
 FAR_BELOW = 200.0
+
+# Margins as near to one another as this, in proportion, are a tie: rounding decides it, and the
+# classifier may round otherwise on its way to a prediction.
+ROUNDING = 1e-6
 
 
 class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
@@ -85,7 +93,8 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used. The estimator stays as it was.
+            For a parameter or data that cannot be used, or if the classifier predicts another class
+            than that of the largest margin. The estimator stays as it was.
 
         Warns
         -----
@@ -97,36 +106,64 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> _Tempered:
         validation.check_all(vars(self), self._rules)
-        if not hasattr(self.estimator, "decision_function"):
+        if not (hasattr(self.estimator, "decision_function") and is_classifier(self.estimator)):
             raise TypeError(
                 f"estimator must be a classifier with decision_function; got {self.estimator!r}. "
                 "For one that has predict_proba alone, try sklearn's CalibratedClassifierCV."
             )
-        X, y = indexable(X, column_or_1d(on_host(y), warn=True))
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
+        y, present = validation.check_label_array("y", y, warn=True)
+        X, y = indexable(X, y)
         weights = validation.check_sample_weight(sample_weight, len(y))
-        fit_params = {} if sample_weight is None else _weights_for(self.estimator, weights)
-        self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
-        self.classes_ = self.estimator_.classes_
-        for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
-            if hasattr(self.estimator_, name):
-                setattr(self, name, getattr(self.estimator_, name))
-        codes = validation.check_labels(y, self.classes_)
-        margins = self._unseen_margins(X, y, fit_params).astype(np.float64)
         used = weights > 0.0
-        self._calibrate(margins[used], codes[used], weights[used])
+        fit_params = {} if sample_weight is None else _weights_for(self.estimator, weights)
+        self._adopt(clone(self.estimator).fit(X, y, **fit_params), present)
+        codes = validation.check_labels(y, self.classes_)
+        margins = self._margins(X)
+        self._check_predictions(margins, np.ravel(self.estimator_.predict(X)), used)
+        if not isinstance(self.estimator, FrozenEstimator):
+            margins = self._unseen_margins(X, y, used, fit_params)
+        self._calibrate(margins[used].astype(np.float64), codes[used], weights[used])
         self._warn_of_limit()
         return self
 
-    def _unseen_margins(self, X: Any, y: Array, fit_params: dict[str, Array]) -> Array:
+    def _adopt(self, fitted: Any, present: Array) -> None:
+        """Keep a classifier fitted to the classes present, and what it knows of features."""
+        self.estimator_, self.classes_ = fitted, fitted.classes_
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
+            if hasattr(fitted, name):
+                setattr(self, name, getattr(fitted, name))
+        unlearnt = np.setdiff1d(present, self.classes_)
+        if len(unlearnt) and not isinstance(self.estimator, FrozenEstimator):
+            raise ValueError(
+                f"sample_weight must leave every class of y some weight; {unlearnt.tolist()} have "
+                "none. Drop their rows."
+            )
+
+    def _check_predictions(self, margins: Array, predicted: Array, used: Array) -> None:
+        """Raise ValueError unless the classifier predicts the class of largest margin."""
+        size = abs(np.nan_to_num(margins, neginf=0.0)).max(axis=1)
+        slack = ROUNDING * np.maximum(size, np.median(size))
+        largest = margins >= (margins.max(axis=1) - slack)[:, np.newaxis]
+        agrees = (largest & (predicted[:, np.newaxis] == self.classes_)).any(axis=1)
+        others = np.flatnonzero(used & ~agrees)
+        if len(others):
+            row, names = others[0], self.classes_.tolist()
+            raise ValueError(
+                f"estimator must predict the class of largest margin; in {len(others)} of "
+                f"{used.sum()} rows it does not: for row {row} it predicts "
+                f"{predicted.tolist()[row]!r}, and {names[margins[row].argmax()]!r} has the "
+                "largest margin. For SVC set decision_function_shape='ovr' and break_ties=True; "
+                "set a threshold around the scaling, not inside."
+            )
+
+    def _unseen_margins(self, X: Any, y: Array, used: Array, fit_params: dict[str, Array]) -> Array:
         """Return margins (n, K) of classifiers that have not seen the rows."""
-        if isinstance(self.estimator, FrozenEstimator):
-            return self._margins(X)
         folds = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        validation.check_folds(folds)
         for i, (train, _) in enumerate(folds):
-            missing = np.setdiff1d(self.classes_, y[train])
+            learnt = y[train][used[train]] if fit_params else y[train]
+            missing = np.setdiff1d(self.classes_, learnt)
             if len(missing):
                 raise ValueError(
                     f"cv must leave rows of every class to fit to; fold {i} leaves none of "
@@ -141,8 +178,8 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
     def _warn_of_limit(self) -> None:
         remedies = {
             COLDEST: "Almost every row is classified rightly; calibrate on more rows.",
-            HOTTEST: "The margins tell next to nothing of the labels, or are huge; standardise "
-            "the features, or regularise more.",
+            HOTTEST: "The margins tell next to nothing of the labels, or are huge; regularize "
+            "more.",
         }
         if self.temperature_ in remedies:
             warnings.warn(
@@ -247,8 +284,10 @@ class TemperatureScaling(_Tempered):
     Parameters
     ----------
     estimator : classifier with ``decision_function``
-        Pipelines and searches included. For two classes a vector d stands for margins (0, d).
-        A fitted classifier in a `~sklearn.frozen.FrozenEstimator` is used as it is.
+        Pipelines and searches included. It must predict the class of largest margin: for
+        `~sklearn.svm.SVC` set ``decision_function_shape="ovr"`` and ``break_ties=True``, and set
+        a threshold around the scaling, not inside. For two classes a vector d stands for
+        margins (0, d). A fitted classifier in a `~sklearn.frozen.FrozenEstimator` is used as it is.
     cv : int, cross-validation generator, iterable or None, default=5
         As in scikit-learn, with each row in one test part; for groups give the splits. Not used
         if the classifier is frozen.

@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 
 from mgce_sklearn import validation
 
@@ -201,12 +201,10 @@ def matrix_noise(
 
 def _codes(y: Any, classes: Any) -> tuple[Array, Array]:
     """Return the labels' positions among all classes, and these in the dtype of y if it can."""
-    y = column_or_1d(y)
+    y, present = validation.check_label_array("y", y)
     if not len(y):
         raise ValueError("y must have at least one label; got none.")
-    if classes is None:
-        classes = validation.distinct_labels("y", y)
-    classes = validation.check_classes(classes, None, begun=False)
+    classes = validation.check_classes(present if classes is None else classes, None, begun=False)
     codes = validation.check_labels(y, classes)
     as_y = classes.astype(y.dtype)
     return codes, as_y if np.array_equal(as_y, classes) else classes

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils import column_or_1d
 
 from mgce_sklearn import validation
-from mgce_sklearn.arrays import on_host
 
 Array = np.ndarray[Any, Any]
 
@@ -178,8 +176,8 @@ def expected_calibration_error(
     y_true : array-like of shape (n_samples,)
         Labels of any dtype.
     y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
-        Probabilities in [0, 1]; columns in the sorted order of the labels, a vector those of the
-        second.
+        Probabilities in [0, 1], arrays or tensors, half precision and bfloat16 included; columns
+        in the sorted order of the labels, a vector those of the second.
     n_bins : int, default=15
         Number of bins.
     strategy : {"uniform", "quantile"}, default="uniform"
@@ -255,8 +253,8 @@ def static_calibration_error(
     y_true : array-like of shape (n_samples,)
         Labels of any dtype.
     y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
-        Probabilities in [0, 1]; columns in the sorted order of the labels, a vector those of the
-        second.
+        Probabilities in [0, 1], arrays or tensors, half precision and bfloat16 included; columns
+        in the sorted order of the labels, a vector those of the second.
     n_bins : int, default=15
         Number of bins of each class.
     strategy : {"uniform", "quantile"}, default="uniform"
@@ -307,8 +305,7 @@ def _checked(
     if proba.ndim == 1:
         proba = np.column_stack([1.0 - proba, proba])
     proba = validation.check_proba("y_proba", proba)
-    y_true = column_or_1d(on_host(y_true))
-    classes = validation.distinct_labels("y_true", y_true)
+    y_true, classes = validation.check_label_array("y_true", y_true)
     if labels is not None:
         classes = validation.distinct_labels("labels", labels)
     if len(y_true) != len(proba):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -18,8 +20,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import on_host
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.path import SETTING_RULES, Settings, follow, leapfrog, warn_of_gaps
+from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow, leapfrog, warn_of_gaps
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -27,6 +30,12 @@ Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
 SELECTIONS = ("best", "one_standard_error")
+
+ERROR_SCORE = validation.Rule(
+    (Real, str),
+    lambda value: not isinstance(value, str) or value == "raise",
+    "'raise' or a number (try nan)",
+)
 
 
 class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
@@ -68,6 +77,11 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         "best": the best mean score. "one_standard_error": of the pairs whose mean score is
         within one standard error of it, the one of largest lam, whose bound holds for more
         distributions; among equal lam the better score.
+    error_score : "raise" or float, default=np.nan
+        The score of a fit or a scorer that raises in a fold, as in
+        `~sklearn.model_selection.GridSearchCV`: a fold may lack a class that the scorer asks for.
+        "raise": the error itself. Pairs whose mean is NaN rank last; if all are, the first is
+        chosen.
     random_state : int, RandomState instance or None, default=None
         Handed to the classifier.
     verbose : int, default=0
@@ -82,7 +96,8 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         ``params``, ``split0_test_score``..., ``mean_test_score``, ``std_test_score``,
         ``rank_test_score``, times to fit and to score in seconds, and two columns more:
         ``mean_minimax_risk`` over the folds, in units of :math:`\ell_q` (comparable between
-        lam, not between q), and ``converged``, whether every fold's gap is within ``tol``.
+        lam, not between q), and ``converged``, whether every fold's gap is within ``tol``. Where
+        a fit failed they are NaN and False.
     best_index_ : int
         Position of the chosen pair in ``cv_results_``.
     best_params_ : dict
@@ -141,6 +156,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         max_iter: int | None = None,
         class_weight: Any = None,
         selection: str = "best",
+        error_score: Any = np.nan,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -157,6 +173,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.class_weight = class_weight
         self.selection = selection
+        self.error_score = error_score
         self.random_state = random_state
         self.verbose = verbose
 
@@ -188,12 +205,16 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used. The estimator stays as it was.
+            For a parameter or data that cannot be used, or if every fit fails. The estimator stays
+            as it was.
 
         Warns
         -----
         ConvergenceWarning
             Once, naming the pairs whose gap exceeds ``tol`` in a fold.
+        FitFailedWarning, UserWarning
+            Once each, if fits or scores failed, with the first error; and if mean scores are not
+            finite.
         """
         with validation.unchanged_on_error(self):
             return self._fit(X, y, sample_weight, params)
@@ -202,43 +223,52 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         rules = {
             "refit": validation.SWITCH,
             "selection": validation.one_of(SELECTIONS),
+            "error_score": ERROR_SCORE,
             **SETTING_RULES,
         }
         validation.check_all(vars(self), rules)
         qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
         lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)
         self.scorer_ = self._scorer()
+        labels, _ = validation.check_label_array("y", y, warn=True)
         rows, labels = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], multi_output=False
+            self, on_host(X), labels, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(labels))
         params = {"sample_weight": sample_weight, **params}
-        self.cv_results_ = self._evaluate(qs, lams, rows, labels, params)
-        columns = (self.cv_results_[name] for name in ("param_q", "param_lam", "converged"))
-        missed = [(q, lam) for q, lam, converged in zip(*columns, strict=True) if not converged]
-        warn_of_gaps(missed, self.tol, stacklevel=3)
+        candidates, scores = self._evaluate(qs, lams, rows, labels, params)
+        self.cv_results_ = _results(candidates, scores)
+        _warn_of_no_score(self.cv_results_["mean_test_score"])
+        missed = [candidates[i] for i in np.flatnonzero((scores.converged == 0.0).any(axis=0))]
+        warn_of_gaps([(pair["q"], pair["lam"]) for pair in missed], self.tol, stacklevel=3)
         self._select()
         if self.refit:
             self.best_estimator_ = self._candidate(**self.best_params_)
             # X as it came: the names of its columns are the classifier's to remember.
-            self.best_estimator_.fit(X, y, sample_weight)
+            self.best_estimator_.fit(X, labels, sample_weight)
         return self
 
-    def _evaluate(self, qs: Array, lams: Array, X: Any, y: Array, params: Params) -> dict[str, Any]:
-        """Score the grid in every fold."""
+    def _evaluate(
+        self, qs: Array, lams: Array, X: Any, y: Array, params: Params
+    ) -> tuple[list[dict[str, float]], _Scores]:
+        """Return the pairs of the grid, and their scores in every fold."""
         split_params, score_params = self._route("fit", params, without_routing=["groups"])
-        folds = list(check_cv(self.cv, y, classifier=True).split(X, y, **split_params))
-        self.n_splits_ = len(folds)
-        data = (X, y, params["sample_weight"])
-        scored = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
-            delayed(_score_path)(
-                self._candidate(q=float(q)), lams, *data, *fold, self.scorer_, score_params
-            )
-            for fold in folds
+        splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **split_params))
+        validation.check_folds(splits)
+        self.n_splits_ = len(splits)
+        data = (X, y, params["sample_weight"], self.scorer_, score_params, self.error_score)
+        paths = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
+            delayed(_score_path)(self._candidate(q=float(q)), lams, _Fold(*split, *data))
+            for split in splits
             for q in qs
         )
-        return _results(qs, lams, scored, self.n_splits_)
+        _tell_failures([trial for path in paths for trial in path], self.error_score)
+        # ParameterGrid sorts names, so that lam varies slower than q.
+        candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
+        numbers = np.array([[trial.scores for trial in path] for path in paths], dtype=np.float64)
+        by_fold = numbers.reshape(len(splits), len(qs), len(lams), -1).transpose(3, 0, 2, 1)
+        return candidates, _Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
 
     def _candidate(self, **params: float) -> MGCEClassifier:
         return MGCEClassifier(
@@ -405,47 +435,127 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
 
 
 class _Scores(NamedTuple):
-    """One fold at one q: arrays over lam, in the order the user gave."""
+    """Numbers of one fit in one fold, or arrays (n_folds, n_candidates) of them."""
 
-    test_score: Array
-    fit_time: Array
-    score_time: Array
-    minimax_risk: Array
-    converged: Array
+    test_score: Any
+    fit_time: Any = 0.0
+    score_time: Any = 0.0
+    minimax_risk: Any = np.nan
+    converged: Any = np.nan  # 1 or 0; NaN if there is no fit
 
 
-def _score_path(
-    classifier: MGCEClassifier,
-    lams: Array,
-    X: Any,
-    y: Array,
-    sample_weight: Array | None,
-    train: Array,
-    test: Array,
-    scorer: Any,
-    score_params: Params,
-) -> _Scores:
-    """Fit a fold's training rows for every lam, and score on its test rows."""
-    weights = None if sample_weight is None else sample_weight[train]
-    problem = Problem.from_labels(
-        X[train], y[train], weights, classifier.class_weight, classifier.fit_intercept,
-        center=classifier.center,
-    )  # fmt: skip
-    settings = Settings.of(classifier)
-    X_test, y_test, score_params = X[test], y[test], _rows_of(score_params, test, len(y))
-    scores = _Scores(*np.empty((5, len(lams))))
-    order = leapfrog(lams)
-    for j, point in zip(order, follow(problem, classifier.q, lams[order], settings), strict=True):
-        fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
+class _Trial(NamedTuple):
+    """What came of one fit in one fold, and the errors on the way."""
+
+    scores: _Scores
+    fit_error: str = ""
+    score_error: str = ""
+
+
+class _Fold(NamedTuple):
+    """Rows to learn from and rows to score on, and what failures count as."""
+
+    train: Array
+    test: Array
+    X: Any
+    y: Array
+    sample_weight: Array | None
+    scorer: Any
+    score_params: Params
+    error_score: Any
+
+    def problem(self, classifier: MGCEClassifier) -> Problem:
+        """Return the training rows as a problem."""
+        weights = None if self.sample_weight is None else self.sample_weight[self.train]
+        return Problem.from_labels(
+            self.X[self.train],
+            self.y[self.train],
+            weights,
+            classifier.class_weight,
+            classifier.fit_intercept,
+            center=classifier.center,
+        )
+
+    def score(self, fitted: MGCEClassifier, point: PathPoint) -> _Trial:
+        """Score on the test rows."""
+        X, y = self.X[self.test], self.y[self.test]
+        params = _rows_of(self.score_params, self.test, len(self.y))
+        score, error = self.error_score, ""
         begin = time.perf_counter()
-        score = scorer(fitted, X_test, y_test, **score_params)
+        try:
+            score = self.scorer(fitted, X, y, **params)
+        except Exception as raised:
+            error = self.in_words(raised)
         seconds = time.perf_counter() - begin
         if not isinstance(score, Real):
             raise TypeError(f"scoring must return a number; got {score!r}.")
         numbers = (score, point.seconds, seconds, fitted.minimax_risk_, point.converged)
-        for column, number in zip(scores, numbers, strict=True):
-            column[j] = number
-    return scores
+        return _Trial(_Scores(*numbers), score_error=error)
+
+    def in_words(self, error: Exception) -> str:
+        """Return an error as text, or raise it if it shall not count as a score."""
+        if isinstance(self.error_score, str):
+            raise error
+        return f"{type(error).__name__}: {error}"
+
+
+def _score_path(classifier: MGCEClassifier, lams: Array, fold: _Fold) -> list[_Trial]:
+    """Fit a fold's training rows for every lam, and score on its test rows."""
+    trials = {}
+    for j, fit in _fits(classifier, lams, fold):
+        trials[j] = (
+            _Trial(_Scores(fold.error_score), fit_error=fold.in_words(fit))
+            if isinstance(fit, Exception)
+            else fold.score(*fit)
+        )
+    return [trials[j] for j in range(len(lams))]
+
+
+def _fits(
+    classifier: MGCEClassifier, lams: Array, fold: _Fold
+) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
+    """Yield positions in ``lams``, each with the fit or with its error.
+
+    A path begins anew after an error.
+    """
+    left = leapfrog(lams)
+    while len(left):
+        try:
+            problem = fold.problem(classifier)
+            for point in follow(problem, classifier.q, lams[left], Settings.of(classifier)):
+                fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
+                yield int(left[0]), (fitted, point)
+                left = left[1:]
+        except Exception as error:
+            yield int(left[0]), error
+            left = left[1:]
+
+
+def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
+    """Warn of fits and scores that failed; raise ValueError if all fits did."""
+    for what, category, errors in (
+        ("fits", FitFailedWarning, [trial.fit_error for trial in trials if trial.fit_error]),
+        ("scores", UserWarning, [trial.score_error for trial in trials if trial.score_error]),
+    ):
+        if what == "fits" and len(errors) == len(trials):
+            raise ValueError(f"All {len(trials)} fits failed, the first with {errors[0]}")
+        if errors:
+            warnings.warn(
+                f"{len(errors)} of {len(trials)} {what} failed and count as {error_score}, the "
+                f"first with {errors[0]} For a traceback set error_score='raise'.",
+                category,
+                stacklevel=5,
+            )
+
+
+def _warn_of_no_score(means: Array) -> None:
+    if not np.isfinite(means).all():
+        warnings.warn(
+            f"Mean test scores are not finite: {means}. NaN ranks last; if there is nothing else, "
+            "the first pair is chosen. Often a fold lacks a class: take fewer or stratified folds.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
@@ -456,14 +566,11 @@ def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
     }
 
 
-def _results(qs: Array, lams: Array, scored: list[_Scores], n_folds: int) -> dict[str, Any]:
+def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, Any]:
     """Arrange scores as ``GridSearchCV`` does, one entry for each of its candidates."""
-    # ParameterGrid sorts names, so that lam varies slower than q.
-    candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
-    by_fold = np.array(scored).reshape(n_folds, len(qs), len(_Scores._fields), len(lams))
-    columns = by_fold.transpose(2, 0, 3, 1).reshape(len(_Scores._fields), n_folds, -1)
-    scores = _Scores(*columns)
     mean = scores.test_score.mean(axis=0)
+    with np.errstate(invalid="ignore"):  # an infinite mean has no deviations
+        deviation = scores.test_score.std(axis=0)
     return {
         "mean_fit_time": scores.fit_time.mean(axis=0),
         "std_fit_time": scores.fit_time.std(axis=0),
@@ -473,11 +580,11 @@ def _results(qs: Array, lams: Array, scored: list[_Scores], n_folds: int) -> dic
         "params": candidates,
         **{f"split{i}_test_score": fold for i, fold in enumerate(scores.test_score)},
         "mean_test_score": mean,
-        "std_test_score": scores.test_score.std(axis=0),
+        "std_test_score": deviation,
         # A score that is not a number ranks last.
         "rank_test_score": rankdata(-np.nan_to_num(mean, nan=-np.inf), "min").astype(np.int32),
         "mean_minimax_risk": scores.minimax_risk.mean(axis=0),
-        "converged": scores.converged.all(axis=0),
+        "converged": (scores.converged == 1.0).all(axis=0),
     }
 
 
@@ -487,6 +594,7 @@ def _widest_within_one_standard_error(results: Mapping, best: int, n_folds: int)
     # The stored deviation divides by n; the error of a mean has n (n - 1) under the root.
     error = results["std_test_score"][best] / np.sqrt(max(n_folds - 1, 1))
     near = mean >= mean[best] - error
+    near[best] = True  # where there is no number to compare with, too
     lam = np.asarray(results["param_lam"])
     widest = near & (lam == lam[near].max())
     return int(np.where(widest, mean, -np.inf).argmax())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -282,10 +283,9 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     ValueError
         With the first offending row.
     """
-    sample_weight = on_host(sample_weight)
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = check_numbers("sample_weight", sample_weight)
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
     if weights.shape != (n_rows,):
@@ -358,10 +358,17 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
 def check_several(classes: Array) -> None:
     """Raise ValueError unless rows to learn from have at least two classes."""
     if len(classes) < 2:
+        got = f"1 class ({classes.tolist()[0]!r})" if len(classes) else "no rows"
         raise ValueError(
-            "y must have at least 2 classes among the rows with positive weight; got 1 "
-            f"class ({classes.tolist()[0]!r}). Add rows of another class."
+            "y must have at least 2 classes among the rows with positive weight; got "
+            f"{got}. Add rows of another class."
         )
+
+
+def check_folds(folds: Sequence[Any]) -> None:
+    """Raise ValueError unless there are folds to learn from."""
+    if not folds:
+        raise ValueError("cv must give at least one fold; got none. Try cv=5.")
 
 
 def check_weight_of_portions(class_weight: Any) -> None:
@@ -373,24 +380,48 @@ def check_weight_of_portions(class_weight: Any) -> None:
         )
 
 
-def distinct_labels(name: str, labels: Any) -> Array:
-    """Return the labels that occur in a list of them, sorted.
+def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array, Array]:
+    """Return labels as an array (n,), and those that occur, sorted.
+
+    pandas' own integers and truth values become numpy's. ``warn`` mentions a column (n, 1).
 
     Raises
     ------
     ValueError
-        If they are no labels of classes, or of types without an order between them.
+        If they are no labels of classes, if one is missing, or if they are of types without an
+        order between them.
     """
     try:
-        labels = column_or_1d(on_host(labels))
-        assert_all_finite(labels)
+        array = column_or_1d(np.asarray(on_host(labels)), warn=warn)
+        assert_all_finite(array, input_name=name)
         # Of labels that each occur once scikit-learn would ask whether they are numbers.
-        check_classification_targets(np.repeat(labels, 3))
-        return np.unique(labels)
+        check_classification_targets(np.repeat(array, 3))
+        return array, np.unique(array)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be a list of labels of one type; got {labels!r}. ({error})"
-        ) from None
+        raise _no_labels(name, labels, error) from None
+
+
+def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
+    """Return the error that says what is wrong with labels: the first that is missing, if any."""
+    listed = np.asarray(on_host(labels), dtype=object)
+    missing = np.flatnonzero([_is_missing(label) for label in listed]) if listed.ndim else ()
+    if len(missing):
+        row = int(missing[0])
+        error = f"Row {row} has {listed[row]}: drop such rows, or name a class for them."
+    shown = reprlib.repr(listed.tolist())
+    return ValueError(f"{name} must be a list of labels of one type; got {shown}. ({error})")
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except (TypeError, ValueError):  # pandas' NA is neither equal to itself nor different
+        return np.ndim(label) == 0
+
+
+def distinct_labels(name: str, labels: Any) -> Array:
+    """Return the labels that occur in a list of them, sorted; see `check_label_array`."""
+    return check_label_array(name, labels)[1]
 
 
 def check_labels(y: Array, classes: Array) -> Array:
@@ -460,8 +491,9 @@ def check_proba(name: str, proba: Any) -> Array:
             f"{name} must have rows, and a column for each of at least 2 classes; got shape "
             f"{proba.shape}."
         )
-    # Half precision rounds by up to 5e-4 of each number, hence of the sum.
-    valid = ((proba >= 0.0) & (proba <= 1.0)).all(axis=1) & (abs(proba.sum(axis=1) - 1.0) < 1e-3)
+    valid = ((proba >= 0.0) & (proba <= 1.0)).all(axis=1)
+    if valid.all():
+        valid = abs(proba.sum(axis=1) - 1.0) < _rounding(proba)
     if not valid.all():
         row = int(np.argmin(valid))
         raise ValueError(
@@ -469,6 +501,17 @@ def check_proba(name: str, proba: Any) -> Array:
             f"{proba[row].tolist()}."
         )
     return proba
+
+
+def _rounding(proba: Array) -> float:
+    """Return how far from 1 the sum of rounded probabilities may be.
+
+    Half precision rounds by up to 2**-11 of each number, hence of the sum, and bfloat16 by 2**-8.
+    Numbers say themselves that they are of bfloat16, whose significands have 8 bits: most often
+    they come as float32, because numpy has no such type.
+    """
+    of_bfloat16 = not (np.frexp(proba)[0] * 2**8 % 1.0).any()
+    return 2**-7 if of_bfloat16 else 1e-3
 
 
 def check_cost(cost: Any, n_classes: int) -> Array:

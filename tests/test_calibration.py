@@ -13,12 +13,20 @@ from scipy.special import expit, softmax
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
+from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, KFold, LeaveOneGroupOut, cross_val_predict
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    KFold,
+    LeaveOneGroupOut,
+    StratifiedKFold,
+    cross_val_predict,
+)
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -436,11 +444,23 @@ def test_float32_is_kept(wine):
 
 def test_any_cv(wine):
     X, y = wine
-    groups = np.arange(len(y)) % 3
-    folds = list(LeaveOneGroupOut().split(X, y, groups))
-    for cv in (3, None, KFold(3, shuffle=True, random_state=0), folds, iter(folds)):
-        found = TemperatureScaling(LogisticRegression(), cv=cv).fit(X, y)
-        assert 0.2 < found.temperature_ < 5.0
+    folds = list(LeaveOneGroupOut().split(X, y, np.arange(len(y)) % 3))
+    shuffled = KFold(3, shuffle=True, random_state=0)
+    found = []
+    for cv, splits in (
+        (3, StratifiedKFold(3)),
+        (None, StratifiedKFold(5)),
+        (shuffled, shuffled),
+        (folds, folds),
+        (iter(folds), folds),
+    ):
+        margins = cross_val_predict(
+            LogisticRegression(), X, y, cv=splits, method="decision_function"
+        )
+        expected = TemperatureScaling(FrozenEstimator(Scores().fit(margins, y))).fit(margins, y)
+        found.append(TemperatureScaling(LogisticRegression(), cv=cv).fit(X, y).temperature_)
+        assert found[-1] == pytest.approx(expected.temperature_, rel=1e-9)
+    assert len(np.unique(np.round(found, 6))) == 4  # two of the five are the same folds
 
 
 def test_frozen_classifiers_stay_and_may_know_more_classes(wine):
@@ -482,6 +502,7 @@ BAD_PARAMETERS = [
     ({"estimator": GaussianNB()}, TypeError, "classifier with decision_function; got GaussianNB"),
     ({"estimator": make_pipeline(KNeighborsClassifier())}, TypeError, "CalibratedClassifierCV"),
     ({"estimator": None}, TypeError, "decision_function; got None"),
+    ({"estimator": IsolationForest()}, TypeError, "must be a classifier.*got IsolationForest"),
     ({"loss": "hinge"}, ValueError, "loss must be one of 'auto', 'log_loss', 'brier'"),
     ({"loss": None}, TypeError, "loss must be"),
     ({"n_pieces": 0}, ValueError, "n_pieces must be a positive integer"),
@@ -489,6 +510,7 @@ BAD_PARAMETERS = [
     ({"min_samples_per_piece": -1}, ValueError, "min_samples_per_piece must be"),
     ({"cv": 1}, ValueError, "k-fold"),
     ({"cv": "five"}, ValueError, "cv"),
+    ({"cv": []}, ValueError, "cv must give at least one fold"),
     ({"cv": KFold(2)}, ValueError, r"every class.*fold 0 leaves none of \[0\]"),
     ({"cv": [(np.arange(178), np.arange(100))]}, ValueError, "partitions"),
 ]
@@ -517,6 +539,8 @@ BAD_DATA = [
     (lambda X, y: (X, y[:-1], None), "inconsistent numbers of samples"),
     (lambda X, y: (X, y + 0.5, None), "continuous"),
     (lambda X, y: (X, np.zeros(len(y)), None), "class"),
+    (lambda X, y: (X, [None, *y[1:]], None), r"list of labels.*\(Row 0 has None: drop such rows"),
+    (lambda X, y: (X, np.array(["a", *y[1:]], dtype=object), None), "labels of one type"),
     (lambda X, y: (X, np.where(np.arange(len(y)) == 7, 99, y), None), r"none of \[99\]"),
     (lambda X, y: (X, y, -np.ones(len(y))), "non-negative; row 0 has -1.0"),
     (lambda X, y: (X, y, np.full(len(y), np.nan)), "finite and non-negative"),
@@ -556,3 +580,122 @@ def test_margins_of_pairs_of_classes_are_refused():
     X, y = load_digits(return_X_y=True)
     with pytest.raises(ValueError, match=r"column for each class.*got shape \(1797, 45\)"):
         TemperatureScaling(SVC(decision_function_shape="ovo"), cv=2).fit(X, y)
+
+
+def crowded():
+    """Six classes that overlap, where one-vs-one votes tie."""
+    return make_classification(
+        1000, 20, n_informative=8, n_classes=6, flip_y=0.2, class_sep=0.7, random_state=0
+    )
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("wrap", [clone, lambda svc: make_pipeline(StandardScaler(), svc)])
+def test_margins_of_pairs_are_refused_where_pairs_are_as_many_as_classes(scaling, wrap, wine):
+    X, y = wine
+    found = scaling(wrap(SVC(decision_function_shape="ovr", break_ties=True)), cv=2).fit(X, y)
+    chosen = found.classes_[found.predict_proba(X).argmax(axis=1)]
+    np.testing.assert_array_equal(chosen, found.predict(X))
+    before = found.predict_proba(X)
+    pairs = wrap(SVC(decision_function_shape="ovo"))
+    found.set_params(estimator=pairs)
+    with pytest.raises(ValueError, match=r"class of largest margin.*'ovr' and break_ties=True"):
+        found.fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), before)
+    with pytest.raises(ValueError, match="class of largest margin"):
+        scaling(FrozenEstimator(pairs.fit(X, y))).fit(X, y)
+
+
+def test_predictions_by_votes_are_refused_and_the_remedy_helps():
+    X, y = crowded()
+    votes = SVC().fit(X, y)
+    n_other = np.sum(votes.predict(X) != votes.decision_function(X).argmax(axis=1))
+    with pytest.raises(ValueError, match=rf"in {n_other} of 1000 rows it does not"):
+        TemperatureScaling(SVC(), cv=2).fit(X, y)
+    TemperatureScaling(SVC(break_ties=True), cv=2).fit(X, y)
+
+
+def test_a_threshold_goes_around_the_scaling(cancer):
+    X, y = cancer
+    with pytest.raises(ValueError, match=r"largest margin.*set a threshold around"):
+        TemperatureScaling(FixedThresholdClassifier(LogisticRegression(), threshold=0.9)).fit(X, y)
+    scaled = TemperatureScaling(LogisticRegression())
+    outside = FixedThresholdClassifier(scaled, threshold=0.9).fit(X, y)
+    sure = outside.estimator_.predict_proba(X)[:, 1] >= 0.9
+    np.testing.assert_array_equal(outside.predict(X), sure)
+    assert (outside.predict(X) != outside.estimator_.predict(X)).any()
+
+
+class OtherPredictions(Scores):
+    """Predicts what it is told, whatever the margins."""
+
+    def __init__(self, predictions):
+        super().__init__()
+        self.predictions = predictions
+
+    def predict(self, X):
+        return self.predictions
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize(("apart", "agrees"), [(0.0, True), (1e-9, True), (1e-3, False)])
+def test_margins_tie_to_rounding(n_classes, size, apart, agrees):
+    margins, y = drawn(300, n_classes)
+    near = slice(100)
+    margins[near, 0] = margins[near].max(axis=1)
+    margins[near, 1] = margins[near, 0] - apart
+    predictions = margins.argmax(axis=1)
+    predictions[near] = 1
+    model = FrozenEstimator(OtherPredictions(predictions).fit(margins, y))
+    if agrees:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of margins that are tiny, or huge
+            TemperatureScaling(model).fit(size * margins, y)
+    else:
+        with pytest.raises(ValueError, match="in 100 of 300 rows it does not"):
+            TemperatureScaling(model).fit(size * margins, y)
+
+
+def test_one_other_prediction_counts_unless_its_row_does_not():
+    margins, y = drawn(300, 3)
+    for wrong in ((margins[7].argmax() + 1) % 3, 99):
+        predictions = margins.argmax(axis=1)
+        predictions[7] = wrong
+        model = FrozenEstimator(OtherPredictions(predictions).fit(margins, y))
+        with pytest.raises(ValueError, match=rf"in 1 of 300 rows.*row 7 it predicts {wrong}"):
+            TemperatureScaling(model).fit(margins, y)
+        TemperatureScaling(model).fit(margins, y, sample_weight=np.arange(300) != 7)
+
+
+def test_labels_in_pandas_own_types(wine):
+    pd = pytest.importorskip("pandas")
+    X, y = wine
+    plain = TemperatureScaling(LogisticRegression(), cv=2).fit(X, y)
+    for labels in (pd.Series(y, dtype="Int64"), pd.DataFrame({"y": y})["y"], pd.Categorical(y)):
+        found = TemperatureScaling(LogisticRegression(), cv=2).fit(X, labels)
+        assert found.predict(X).dtype.kind == "i"
+        np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))
+    truths = TemperatureScaling(LogisticRegression()).fit(X, pd.Series(y > 0, dtype="boolean"))
+    assert truths.classes_.dtype == bool
+    strings = pd.Series(y).map(lambda k: f"wine {k}").astype("string")
+    named = TemperatureScaling(LogisticRegression(), cv=2).fit(X, strings)
+    np.testing.assert_array_equal(named.predict_proba(X), plain.predict_proba(X))
+    with pytest.raises(ValueError, match=r"list of labels.*\(Row 3 has <NA>: drop such rows"):
+        named.fit(X, strings.mask(np.arange(len(y)) == 3))
+
+
+def test_classes_without_weight(wine):
+    X, y = wine
+    model = MGCEClassifier()
+    with pytest.raises(ValueError, match=r"every class of y some weight; \[2\] have none"):
+        TemperatureScaling(model).fit(X, y, sample_weight=y < 2)
+    fitted = FrozenEstimator(model.fit(X, y))
+    TemperatureScaling(fitted).fit(X, y, sample_weight=y < 2)
+    # The first fold tests all rows of class 2 that have weight.
+    tested = np.where(y == 2, np.arange(len(y)) % 2 == 0, np.arange(len(y)) % 3 == 0)
+    folds = [(np.flatnonzero(~tested), np.flatnonzero(tested))]
+    folds.append(folds[0][::-1])
+    weights = np.where(y == 2, tested, 1.0)
+    with pytest.raises(ValueError, match=r"fold 0 leaves none of \[2\]"):
+        TemperatureScaling(MGCEClassifier(), cv=folds).fit(X, y, sample_weight=weights)

@@ -14,7 +14,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -23,6 +23,7 @@ from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.kernels import reference
 
 TIGHT = {"tol": 1e-7}
+FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
 
 
 @parametrize_with_checks(
@@ -46,6 +47,12 @@ def wine():
 @pytest.fixture(scope="module")
 def cancer():
     return load("breast_cancer")
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    """A hard problem, where scores differ."""
+    return load("diabetes")
 
 
 def assert_same_fit(a, b, X):
@@ -229,17 +236,39 @@ def test_data_frames_and_names(wine):
         clf.predict(frame[frame.columns[::-1]])
 
 
-def test_search_pipeline_and_routing(wine):
-    X, y = wine
+def test_search_over_a_pipeline(diabetes):
+    X, y = diabetes
     model = make_pipeline(StandardScaler(), MGCEClassifier())
-    grid = {"mgceclassifier__q": [0.0, 0.7], "mgceclassifier__lam": [0.05, 0.3]}
-    search = GridSearchCV(model, grid, cv=3).fit(X, y)
-    assert search.best_score_ > 0.95
+    grid = {"mgceclassifier__q": [0.0, 0.7], "mgceclassifier__lam": [0.05, 30.0]}
+    search = GridSearchCV(model, grid, cv=FOLDS).fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    for parameters, score in zip(search.cv_results_["params"], scores, strict=True):
+        pair = {name.removeprefix("mgceclassifier__"): value for name, value in parameters.items()}
+        alone = make_pipeline(StandardScaler(), MGCEClassifier(**pair))
+        assert score == cross_val_score(alone, X, y, cv=FOLDS).mean()
+        if score == scores.max():
+            assert search.best_estimator_[-1].get_params().items() >= pair.items()
+    assert len(set(scores)) > 2
+
+
+def test_routed_weights_reach_fit_and_score(diabetes):
+    X, y = diabetes
+    weights = np.where(X[:, 2] > 0, 20.0, 0.1)
+
+    def by_hand(in_fit, in_score):
+        for train, test in FOLDS.split(X, y):
+            clf = MGCEClassifier().fit(X[train], y[train], weights[train] if in_fit else None)
+            yield clf.score(X[test], y[test], weights[test] if in_score else None)
+
+    found = [list(by_hand(False, False))]
     with config_context(enable_metadata_routing=True):
-        clf = MGCEClassifier().set_fit_request(sample_weight=True)
-        clf.set_score_request(sample_weight=True)
-        scores = cross_val_score(clf, X, y, params={"sample_weight": np.ones(len(y))}, cv=3)
-    assert scores.mean() > 0.95
+        for in_fit, in_score in ((True, False), (False, True), (True, True)):
+            clf = MGCEClassifier().set_fit_request(sample_weight=in_fit)
+            clf.set_score_request(sample_weight=in_score)
+            scores = cross_val_score(clf, X, y, params={"sample_weight": weights}, cv=FOLDS)
+            np.testing.assert_array_equal(scores, list(by_hand(in_fit, in_score)))
+            found.append(scores.tolist())
+    assert len(np.unique(found, axis=0)) == 4
 
 
 def test_pickle_and_clone(wine):

@@ -1,5 +1,7 @@
 """The demonstration: what it prints is true and can be read, and mistakes cost one sentence."""
 
+import csv
+import io
 import re
 import subprocess
 import sys
@@ -109,7 +111,8 @@ def test_own_table(flowers_csv, tmp_path, capsys):
         "flowers.csv: 240 rows, 7 columns, target 'species'",
         "left out, constant: site",
         "left out, a number for each row: row",
-        "left out, text that hardly repeats, such as names, dates or free text: note",
+        "left out, text that hardly repeats, such as names, dates, numbers with units or free "
+        "text: note",
         "left out, 'species' is missing: 4 rows",
         "left out, classes of fewer than 10 rows: thistle (3)",
         "3 columns, 3 classes: daisy, iris, rose",
@@ -118,26 +121,127 @@ def test_own_table(flowers_csv, tmp_path, capsys):
     assert re.search(r"missing values.*: height \(41\), colour \(30\)$", output, re.M)
 
 
-@pytest.mark.usefixtures("small_searches")
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_other_separators(separator, tmp_path, capsys):
+CELLS = [
+    ["size", "self", "town, country", "kind"],
+    ["1", "7", "Rome, Italy", "None"],
+    ["2.5", "9", 'the "big" one; x', "NA"],
+    ["", "8", "", "rose"],
+    ["-4e-3", "9", "NA", "NA"],
+]
+
+
+def rendered(separator=",", decimal=".", end="\n", quoting=csv.QUOTE_MINIMAL, more=0):
+    """Write the cells as programs do, rows with more separators at the end."""
+    file = io.StringIO()
+    rows = [[cells[0].replace(".", decimal), *cells[1:]] for cells in CELLS]
+    rows = [rows[0], *(row + [""] * more for row in rows[1:])]
+    csv.writer(file, delimiter=separator, lineterminator=end, quoting=quoting).writerows(rows)
+    return file.getvalue()
+
+
+FORMS = {
+    "commas": rendered(),
+    "Windows": rendered(end="\r\n"),
+    "an old Mac": rendered(end="\r"),
+    "tabs": rendered("\t"),
+    "bars": rendered("|"),
+    "semicolons": rendered(";"),
+    "European Excel": rendered(";", ",", "\r\n"),
+    "a byte order mark": "\ufeff" + rendered(),
+    "a line for Excel": "sep=;\r\n" + rendered(";", ",", "\r\n"),
+    "both": "\ufeffSEP=^\n" + rendered("^"),
+    "quotes everywhere": rendered(quoting=csv.QUOTE_ALL),
+    "rows that end with a separator": rendered(more=1),
+    "rows that end with a semicolon": rendered(";", ",", more=1),
+    "an empty column": rendered().replace("\n", ",\n"),
+    "blank lines": "\n \n" + rendered().replace("2.5,", "\n2.5,") + "\n \n,,,\n",
+    "blank rows": ",,,,,,\n" + rendered() + ",,,\n",
+    "spaces": rendered().replace(',"', ' , "').replace('",', '" ,').replace("1,7", " 1 , 7 "),
+}
+
+
+def read(path, content):
+    path.write_bytes(content.encode())
+    return table.with_numbers(*table.read_csv(path))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_table_in_many_forms(form, tmp_path):
+    frame = read(tmp_path / "table.csv", FORMS[form])
+    assert list(frame) == CELLS[0]
+    np.testing.assert_array_equal(frame["size"], [1.0, 2.5, np.nan, -4e-3])
+    np.testing.assert_array_equal(frame["self"], [7, 9, 8, 9])
+    assert frame["self"].dtype.kind == "i"
+    assert frame["town, country"].fillna("").tolist() == [row[2] for row in CELLS[1:]]
+    assert frame["kind"].tolist() == ["None", "NA", "rose", "NA"]
+
+
+def test_words_for_missing_numbers_are_words_elsewhere(tmp_path):
+    marks = ["?", "-", ".", "NA", "n/a", "#N/A", "NaN", "None", "NULL", "<NA>"]
+    rows = "".join(f"{mark},{mark} , {mark}\n" for mark in marks)
+    frame = read(tmp_path / "table.csv", "size,word,only\n1,red,\n,None,\n2.5,,\n" + rows)
+    np.testing.assert_array_equal(frame["size"], [1.0, np.nan, 2.5] + [np.nan] * len(marks))
+    assert frame["word"].dropna().tolist() == ["red", "None", *marks]
+    assert frame["only"].dropna().tolist() == marks
+
+
+def test_classes_may_be_called_none(tmp_path, capsys):
     path = tmp_path / "table.csv"
-    flowers().to_csv(path, index=False, sep=separator, encoding="utf-8-sig")
-    assert main([str(path), "species", "--figure", str(tmp_path / "figure.pdf")]) == 0
-    assert "240 rows, 7 columns" in capsys.readouterr().out
+    kinds = ["None", "NA", "null", "?", "01", "1", ""]
+    path.write_text("size,kind\n" + "".join(f"{i % 9},{kinds[i % 7]}\n" for i in range(140)))
+    sample = table.sample_from_csv(path, "kind")
+    assert set(sample.y_train) == set(sample.y_test) == set(kinds[:-1])
+    assert "left out, 'kind' is missing: 20 rows" in capsys.readouterr().out
 
 
-def test_question_marks_and_spaces(tmp_path):
+def test_a_comma_is_one_thing_in_a_file(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text("size , colour\n1, red\n?, ?\n2,red\n")
-    frame = table.read_csv(path)
-    assert list(frame.columns) == ["size", "colour"]
-    np.testing.assert_array_equal(frame["size"], [1.0, np.nan, 2.0])
-    assert list(frame["colour"].dropna()) == ["red", "red"]
+    for separator in ",\t|":
+        frame = read(
+            path, '"size","kind"\n"1,234","a"\n"999","b"\n'.replace('","', f'"{separator}"')
+        )
+        assert frame["size"].tolist() == ["1,234", "999"]  # a thousand, as like as not
+    frame = read(path, "size;weight;price;code;kind\n1,5;,5;1.234;1,5;a\n2;1e3;1.5;1.5;b\n")
+    np.testing.assert_array_equal(frame["size"], [1.5, 2.0])
+    np.testing.assert_array_equal(frame["weight"], [0.5, 1000.0])
+    assert frame["price"].tolist() == ["1.234", "1.5"]  # thousands, among decimal commas
+    assert frame["code"].tolist() == ["1,5", "1.5"]
+    frame = read(path, "size;price;kind\n1.5;2.5;1,a\n2;1e3;2,b\n")
+    np.testing.assert_array_equal(frame[["size", "price"]], [[1.5, 2.5], [2.0, 1000.0]])
 
 
-def test_columns_become_finite_standardised_numbers():
-    features = table.usable_columns(flowers().drop(columns="species"))
+def test_the_separator_is_the_one_of_header_and_rows(tmp_path):
+    header = "size;weight, in kg;height, in cm, barefoot;kind\n"
+    frame = read(tmp_path / "table.csv", header + "1,5;2,5;3;a\n2,5;3,5;4;b\n")
+    assert list(frame) == header.strip().split(";")
+    np.testing.assert_array_equal(frame["weight, in kg"], [2.5, 3.5])
+    frame = read(tmp_path / "table.csv", "note|kind\n" + "a, b; c|x\n" * 3 + "end\n")
+    assert frame["note"].tolist() == ["a, b; c"] * 3 + ["end"]
+
+
+def test_a_column_without_a_name_is_numbered(tmp_path):
+    frame = read(tmp_path / "table.csv", ",size,,kind\n0,1,,a\n1,2,,b\n")
+    assert list(frame) == ["column 1", "size", "kind"]
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_numbers_of_any_size(size, tmp_path):
+    heights = np.random.default_rng(0).normal(size=40)
+    path = tmp_path / "table.csv"
+    transformed = []
+    for unit in (1.0, size):
+        frame = pd.DataFrame({"height": unit * heights, "few": 0.0, "kind": np.arange(40) % 2})
+        frame.loc[20:, "few"] = 5 * unit
+        frame.to_csv(path, index=False)
+        sample = table.sample_from_csv(path, "kind")
+        transformed.append(sample.preprocessing.fit_transform(sample.X_train))
+        np.testing.assert_allclose(transformed[-1].std(axis=0), 1.0)
+    np.testing.assert_allclose(*transformed, rtol=1e-9, atol=1e-12)
+
+
+def test_columns_become_finite_standardised_numbers(flowers_csv):
+    frame = table.with_numbers(*table.read_csv(flowers_csv))
+    features = table.usable_columns(frame.drop(columns="species"))
     numbers = table.preprocessing(features).fit_transform(features)
     # height, height is missing; blue, green, red, colour is missing; wild False, True
     assert numbers.shape == (N_ROWS, 2 + 4 + 2)
@@ -155,14 +259,6 @@ def test_categories_not_seen_and_rare_ones_share_a_column():
     assert first.sum() == 1.0
 
 
-def test_labels_keep_their_names():
-    integers = pd.Series([0, 1, np.nan] * 10, name="y")
-    np.testing.assert_array_equal(table.usable_labels(integers).unique(), [0, 1])
-    assert table.usable_labels(integers).dtype.kind == "i"
-    truths = pd.Series([True, False] * 10, name="y")
-    np.testing.assert_array_equal(table.usable_labels(truths).unique(), ["True", "False"])
-
-
 HEADER = "size,colour,kind\n"
 ROWS = "".join(f"{i % 5},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}\n" for i in range(40))
 
@@ -173,8 +269,20 @@ MISTAKES = {
     "empty": ("", "kind", "is empty"),
     "blank": ("\n\n", "kind", "is empty"),
     "header alone": (HEADER, "kind", "no rows"),
-    "ragged": (HEADER + ROWS + "1,2,3,4,5\n", "kind", "is not a table"),
+    "ragged": (HEADER + ROWS + "1,2,3,4,5\n", "kind", "line 42 has 5 cells and the header 3, so"),
+    "a cell too many": ("\n" + HEADER + "1,\"r\ned\",a\n1,5,blue,a\n" + ROWS, "kind",
+                        "line 5 has 4 cells and the header 3, so quote cells that contain ','"),
+    "an open quote": (HEADER + ROWS + '1,"red,a\n', "kind", "is not a table: Error tokenizing"),
+    "an early one": (HEADER + '1,"red,a\n' + 9999 * ROWS, "kind", "EOF inside string"),
     "not text": (b"\x89PNG\xff\xfe\x00", "kind", "UTF-8"),
+    "UTF-16": ((HEADER + ROWS).encode("utf-16"), "kind", "save it as a UTF-8 CSV file"),
+    "UTF-16 without its mark": ((HEADER + ROWS).encode("utf-16-le"), "kind", "UTF-8"),
+    "Latin": ((HEADER + ROWS).replace("red", "grün").encode("latin-1"), "kind", "UTF-8"),
+    "names alike but for spaces": ("size , size,kind\n" + ROWS, "kind", "two columns 'size'"),
+    "two targets": ("size,kind,kind\n" + ROWS, "kind", "two columns 'kind': give each a name"),
+    "one column": ("kind\n" + "a\nb\n" * 20, "kind", "no column is left"),
+    "many columns": (",".join(f"x{i}" for i in range(99)) + "\n" + "1," * 98 + "1\n", "y",
+                     "x18, x19, and 79 more"),
     "one class": (HEADER + "1,red,a\n2,blue,a\n" * 20, "kind", "two classes"),
     "tiny": (HEADER + ROWS[:60], "kind", "two classes"),
     "a quantity": (
@@ -239,6 +347,8 @@ def test_help_in_a_new_process():
     command = [sys.executable, "-m", "mgce_sklearn", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "usage: python -m mgce_sklearn" in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "An empty cell is missing. In a column of numbers so are ?, -, ., na, n/a" in words
     assert not done.stderr
 
 

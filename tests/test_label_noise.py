@@ -141,6 +141,12 @@ def test_pandas_labels():
     pd = pytest.importorskip("pandas")
     y = pd.Series(["a", "b"] * 5, index=np.arange(10)[::-1])
     np.testing.assert_array_equal(pair_flip_noise(y, 1.0), ["b", "a"] * 5)
+    for dtype, kind in (("Int64", "i"), ("boolean", "b"), ("category", "i")):
+        noisy = pair_flip_noise(pd.Series([0, 1] * 5, dtype=dtype), 1.0)
+        assert noisy.dtype.kind == kind
+        np.testing.assert_array_equal(noisy, [1, 0] * 5)
+    with pytest.raises(ValueError, match=r"list of labels.*\(Row 1 has <NA>: drop such rows"):
+        symmetric_noise(pd.Series(["a", None, "b"], dtype="string"), 0.1)
 
 
 def test_seeds():

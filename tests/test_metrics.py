@@ -174,6 +174,34 @@ def test_half_precision_probabilities_count_as_such():
     assert half == pytest.approx(expected_calibration_error(codes, proba), abs=0.02)
 
 
+def as_bfloat16(proba):
+    """Round to 8 bits, half to even, as numbers of bfloat16 are."""
+    fraction, exponent = np.frexp(proba)
+    return np.ldexp(np.round(fraction * 256) / 256, exponent)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bfloat16_probabilities_count_as_such(metric):
+    codes, proba, _ = random_rows(200, 50, seed=5)
+    codes[:50] = np.arange(50)
+    rounded = as_bfloat16(proba)
+    off = abs(rounded.sum(axis=1) - 1.0)
+    assert 1e-3 < off.max() < 2**-8
+    found = metric(codes, rounded)
+    assert found == pytest.approx(metric(codes, proba), abs=0.03)
+    assert metric(codes, rounded.astype(np.float32)) == found
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor(rounded).bfloat16()
+    np.testing.assert_array_equal(tensor.double().numpy(), rounded)
+    assert metric(codes, tensor) == found
+    # As far from 1 in numbers of more bits, rounding is no excuse.
+    rounded[off.argmax()] += 1e-9
+    with pytest.raises(ValueError, match=f"sum to 1 in every row; row {off.argmax()} has"):
+        metric(codes, rounded)
+    with pytest.raises(ValueError, match="sum to 1 in every row; row 0 has"):
+        metric([0, 1], [[0.5, 0.515625], [0.5, 0.5]])  # of 8 bits, and 2**-6 too much
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("load", [load_iris, load_breast_cancer])
 def test_as_a_scorer(metric, load):
@@ -223,6 +251,9 @@ BAD = [
     (([0, 1, 9], GOOD), {"labels": [0, 1, 2]}, ValueError, "row 2 has 9"),
     (([0, 1, None], GOOD), {}, ValueError, "y_true must be a list of labels of one type"),
     (([0, 1, np.nan], GOOD), {}, ValueError, "y_true must be a list of labels"),
+    ((["a", "b", None], GOOD), {}, ValueError, r"\(Row 2 has None: drop such rows"),
+    (([0.5, 1, 2], GOOD), {}, ValueError, r"got \[0.5, 1, 2\]. \(Unknown label type"),
+    ((np.array([0, "b"] * 9, dtype=object), GOOD), {}, ValueError, r"got \[0, 'b'.* 'b', ...\]"),
     (([0, 1, 2], GOOD), {"labels": [0, "a"]}, ValueError, "labels|row 0"),
     ((np.eye(3, dtype=int), GOOD), {}, ValueError, "1d array"),
     (([0, 1, 2], GOOD), {"n_bins": 0}, ValueError, "n_bins must be a positive integer"),
@@ -231,6 +262,7 @@ BAD = [
     (([0, 1, 2], GOOD), {"strategy": None}, TypeError, "strategy must be"),
     (([0, 1, 2], GOOD), {"sample_weight": [1, 1, -1]}, ValueError, "non-negative; row 2"),
     (([0, 1, 2], GOOD), {"sample_weight": [1, 1]}, ValueError, "one weight per row"),
+    (([0, 1, 2], GOOD), {"sample_weight": ["x"] * 3}, ValueError, "weight must have numbers"),
     (([0, 1, 2], GOOD), {"sample_weight": [0, 0, 0]}, ValueError, "zero for every row"),
 ]
 

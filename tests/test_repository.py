@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OPTIONAL = ("cvxpy", "dask", "matplotlib", "pandas", "skorch", "torch")
+OPTIONAL = ("cvxpy", "matplotlib", "pandas", "skorch", "torch")
 
 
 def test_arrows_point_down_only(capsys):
@@ -50,6 +51,24 @@ def test_core_works_without_optional_packages():
 
 def test_import_loads_nothing_optional():
     assert run(ADDED_TO_SKLEARN).split() == []
+
+
+def test_extras_have_code_behind_them():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", "utf-8")
+    code = "\n".join(path.read_text("utf-8") for path in ROOT.glob("mgce_sklearn/**/*.py"))
+    extras = {
+        extra: set(re.findall(r"^\w+", lines, re.M))
+        for extra, lines in setup["options.extras_require"].items()
+        if extra != "test"
+    }
+    assert extras["torch"] == {"skorch", "torch"}
+    packages = {package for extra in extras.values() for package in extra}
+    assert packages == set(OPTIONAL)
+    imported = set(re.findall(r"^ *(?:import|from) (\w+)", code, re.M))
+    assert packages <= imported
+    # Nobody would look for a part of one extra in another.
+    assert [a for a in extras for b in extras if a != b and extras[a] <= extras[b]] == []
 
 
 def python_blocks(name: str) -> list[str]:

@@ -11,7 +11,13 @@ import scipy.sparse as sp
 from problems import load
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError, UnsetMetadataPassedError
+from sklearn.exceptions import (
+    ConvergenceWarning,
+    DataConversionWarning,
+    FitFailedWarning,
+    NotFittedError,
+    UnsetMetadataPassedError,
+)
 from sklearn.metrics import accuracy_score, get_scorer, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
@@ -24,6 +30,7 @@ from sklearn.model_selection import (
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
+from mgce_sklearn import search as search_module
 
 SMALL = {"qs": (0.0, 0.7), "lams": (0.3, 0.1), "cv": 3}
 FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -197,9 +204,145 @@ def test_one_split_has_no_error_and_a_score_that_is_no_number_ranks_last(wine):
         cv=ShuffleSplit(1, random_state=0),
         scoring=Prescribed(scores),
         selection="one_standard_error",
-    ).fit(*wine)
+    )
+    with pytest.warns(UserWarning, match=r"not finite: \[nan 0.2 0.1 0.2\]. NaN ranks last"):
+        search.fit(*wine)
     assert search.cv_results_["rank_test_score"].tolist() == [4, 1, 3, 1]
     assert (search.q_, search.lam_) == (0.5, 1.0)
+
+
+HALVES = [
+    (np.arange(0, 178, 2), np.arange(1, 178, 2)),
+    (np.arange(1, 178, 2), np.arange(0, 178, 2)),
+]
+
+
+def refuses_wide(estimator, X, y):
+    if estimator.lam == 3.0:
+        raise ArithmeticError("too wide")
+    return estimator.score(X, y)
+
+
+# What goes wrong: a fold beside the two halves, and a scorer.
+FAILURES = {
+    "no row of a class is tested": (lambda y: (y < 3, y < 2), "neg_log_loss"),
+    "no row of a class is learnt from": (lambda y: (y < 2, y < 3), "neg_log_loss"),
+    "which accuracy does not mind": (lambda y: (y < 2, y > 0), "accuracy"),
+    "one class is learnt from": (lambda y: (y == 1, y < 2), "accuracy"),
+    "nothing is learnt from": (lambda y: (y > 5, y < 2), "accuracy"),
+    "nothing is tested": (lambda y: (y < 2, y > 5), "accuracy"),
+    "some pairs are not scored": (lambda y: (y < 2, y < 2), refuses_wide),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize("error_score", [np.nan, -7.0])
+def test_failures_count_as_in_grid_search(wine, name, error_score):
+    X, y = wine
+    fold, scoring = FAILURES[name]
+    cv = [*HALVES, tuple(map(np.flatnonzero, fold(y)))]
+    options = {"cv": cv, "scoring": scoring, "error_score": error_score}
+    ours = MGCEClassifierCV([0.0, 0.3], [3.0, 1.0], tol=1e-7, **options)
+    theirs = GridSearchCV(MGCEClassifier(tol=1e-7), {"q": [0.0, 0.3], "lam": [3.0, 1.0]}, **options)
+    categories = []
+    for search in (ours, theirs):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            search.fit(X, y)
+        categories.append({warning.category for warning in caught})
+        if search is ours:
+            assert len(caught) <= 2
+            assert {warning.filename for warning in caught} <= {__file__}
+    assert categories[0] == categories[1]
+    for column in ("mean_test_score", "std_test_score", "split2_test_score", "rank_test_score"):
+        found, expected = (search.cv_results_[column] for search in (ours, theirs))
+        np.testing.assert_allclose(found, expected, atol=5e-3, err_msg=column)
+    assert ours.best_index_ == theirs.best_index_
+    assert ours.best_params_ == theirs.best_params_
+    np.testing.assert_allclose(ours.best_score_, theirs.best_score_, atol=5e-3)
+    assert ours.best_estimator_.get_params() == theirs.best_estimator_.get_params()
+    no_fit = name in ("one class is learnt from", "nothing is learnt from")
+    assert np.isnan(ours.cv_results_["mean_minimax_risk"]).all() == no_fit
+    assert ours.cv_results_["converged"].all() != no_fit
+
+
+@pytest.mark.parametrize("name", [name for name in FAILURES if "accuracy" not in name])
+def test_errors_are_raised_on_request(wine, name):
+    X, y = wine
+    fold, scoring = FAILURES[name]
+    cv = [*HALVES, tuple(map(np.flatnonzero, fold(y)))]
+    search = MGCEClassifierCV([0.0], [1.0, 3.0], cv=cv, scoring=scoring, error_score="raise")
+    theirs = GridSearchCV(MGCEClassifier(), {"lam": [1.0, 3.0]}, cv=cv, scoring=scoring)
+    before = dict(vars(search))
+    with pytest.raises(Exception) as ours:
+        search.fit(X, y)
+    with pytest.raises(ours.type):
+        theirs.set_params(error_score="raise").fit(X, y)
+    assert "failed" not in str(ours.value)
+    assert vars(search) == before
+
+
+def test_warnings_of_failures_name_the_first(wine):
+    X, y = wine
+    one_class = (np.flatnonzero(y == 1), np.flatnonzero(y < 2))
+    search = MGCEClassifierCV([0.0], [1.0, 3.0], cv=[*HALVES, one_class], error_score=0)
+    with pytest.warns(
+        FitFailedWarning, match=r"2 of 6 fits failed and count as 0.*got 1 class \(1"
+    ):
+        search.fit(X, y)
+    search = MGCEClassifierCV([0.0], [1.0, 3.0], cv=3, scoring=refuses_wide, error_score=0)
+    with pytest.warns(UserWarning, match="3 of 6 scores failed.*ArithmeticError: too wide"):
+        search.fit(X, y)
+    search.set_params(cv=[one_class])
+    before = dict(vars(search))
+    with pytest.raises(ValueError, match=r"All 2 fits failed, the first with ValueError: y must"):
+        search.fit(X, y)
+    assert vars(search) == before
+
+
+@pytest.mark.parametrize("selection", ["best", "one_standard_error"])
+def test_the_first_pair_is_chosen_where_no_score_is_a_number(wine, selection):
+    search = MGCEClassifierCV([0.7, 0.0], [0.1, 1.0], cv=3, selection=selection)
+    search.set_params(scoring=lambda estimator, X, y: np.nan)
+    with pytest.warns(UserWarning, match="if there is nothing else, the first pair is chosen"):
+        search.fit(*wine)
+    assert search.best_index_ == 0
+    assert (search.q_, search.lam_) == (0.7, 0.1)
+    assert np.isnan(search.best_score_)
+
+
+def test_a_fit_that_fails_leaves_its_neighbours(wine, monkeypatch):
+    lams = [0.1, 1.0, 0.3, 3.0]
+    plain = MGCEClassifierCV([0.3], lams, cv=3, scoring="neg_brier_score", tol=1e-7).fit(*wine)
+    follow = search_module.follow
+
+    def stumble(problem, q, lams, settings):
+        for point in follow(problem, q, lams, settings):
+            if point.lam == 1.0:
+                raise MemoryError("no room")
+            yield point
+
+    monkeypatch.setattr(search_module, "follow", stumble)
+    with (
+        pytest.warns(FitFailedWarning, match=r"3 of 12 fits failed .* MemoryError: no room"),
+        pytest.warns(UserWarning, match="not finite"),
+    ):
+        found = clone(plain).fit(*wine)
+    expected = plain.cv_results_["mean_test_score"].copy()
+    expected[1] = np.nan
+    np.testing.assert_allclose(found.cv_results_["mean_test_score"], expected, atol=1e-4)
+
+
+def test_gaps_are_named_of_fits_alone(wine):
+    X, y = wine
+    one_class = (np.flatnonzero(y == 1), np.flatnonzero(y < 2))
+    search = MGCEClassifierCV([0.7], [0.3, 30.0], cv=[*HALVES, one_class], max_iter=6, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X, y)
+    assert not search.cv_results_["converged"].any()
+    (message,) = (str(w.message) for w in caught if w.category is ConvergenceWarning)
+    assert "(q=0.7, lam=0.3)." in message
 
 
 def test_groups_go_to_the_splitter(wine):
@@ -307,6 +450,31 @@ def test_one_warning_names_the_pairs_that_missed(wine):
     assert "(q=0.7, lam=0.1), (q=0.7, lam=0.3)" in str(warning.message)
 
 
+def test_labels_of_other_shapes_and_types(wine, fitted):
+    X, y = wine
+    pd = pytest.importorskip("pandas")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        column = MGCEClassifierCV(**SMALL).fit(X, pd.DataFrame({"y": y}))
+    assert [warning.category for warning in caught] == [DataConversionWarning]
+    nullable = MGCEClassifierCV(**SMALL).fit(X, pd.Series(y, dtype="Int64"))
+    for search in (column, nullable):
+        assert search.classes_.dtype.kind == "i"
+        np.testing.assert_array_equal(search.predict_proba(X), fitted.predict_proba(X))
+    with pytest.raises(ValueError, match=r"\(Row 1 has <NA>: drop such rows"):
+        nullable.fit(X, pd.Series(y, dtype="Int64").mask(np.arange(len(y)) == 1))
+
+
+def test_tensors(wine):
+    torch = pytest.importorskip("torch")
+    X, y = wine
+    rounded = torch.tensor(X).bfloat16()
+    found = MGCEClassifierCV(**SMALL).fit(rounded, torch.tensor(y))
+    expected = MGCEClassifierCV(**SMALL).fit(rounded.float().numpy(), y)
+    for name in ("mean_test_score", "mean_minimax_risk"):
+        np.testing.assert_array_equal(found.cv_results_[name], expected.cv_results_[name])
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
@@ -323,6 +491,9 @@ def test_one_warning_names_the_pairs_that_missed(wine):
         ({"scoring": lambda e, X, y: None}, TypeError, "scoring must return a number; got None"),
         ({"cv": 1}, ValueError, "n_splits=1"),
         ({"cv": "five"}, ValueError, "cv"),
+        ({"cv": []}, ValueError, "cv must give at least one fold; got none"),
+        ({"error_score": "ignore"}, ValueError, "error_score must be 'raise' or a number"),
+        ({"error_score": None}, TypeError, "error_score must be 'raise' or a number"),
     ],
 )
 def test_bad_parameters(wine, parameters, error, message):
@@ -342,6 +513,10 @@ def test_bad_data(wine, fitted):
         search.fit(X, y, sample_weight=-np.ones(len(y)))
     with pytest.raises(ValueError, match="n_splits=3 cannot be greater than the number of members"):
         search.fit(X[[0, 1, 60, 61]], y[[0, 1, 60, 61]])
+    with pytest.raises(ValueError, match=r"list of labels.*\(Row 0 has None: drop such rows"):
+        search.fit(X, [None, *y[1:]])
+    with pytest.raises(ValueError, match=r"requires y to be passed|y should be a 1d array"):
+        search.fit(X, None)
     few = np.r_[0:20, 60:80, 130:132]
     with pytest.warns(UserWarning, match="least populated class in y has only 2 members"):
         search.fit(X[few], y[few])
