@@ -21,6 +21,7 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.uncertainty import (
     STANDARD_ERROR,
     Moments,
@@ -52,6 +53,7 @@ class Stream:
     n_classes: int
     n_features: int
     moments: Moments = field(init=False)
+    sketch: RowSketch = field(default=RowSketch.none(), init=False)
     n_steps: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,7 @@ class Stream:
     ) -> Array:
         """Learn from a portion of rows, and return the coefficients (C, d)."""
         self.moments = self.moments.joined(Moments.of(design, codes, self.n_classes))
+        self.sketch = self.sketch.joined(RowSketch.of(design.X))
         half_width = self.uncertainty(lam, width).of_coefficients().half_width
         coef = self._coef(half_width)
         for start in range(0, design.n_rows, ROWS_PER_STEP):
