@@ -343,9 +343,11 @@ def error_bounds(
     # The best case is no worst case of the loss: its coefficients are small, and its
     # distributions more like the rule, which on these rows is right with such probabilities.
     least = _worst_case(sample, 1.0 - costs.scaled, tol, Start(0.0 * fitted.coef, rule))
+    # Rounding may swap them where the means leave one cost only.
+    ends = costs.unscaled(1.0 - least.value), costs.unscaled(largest.value)
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
     status = largest.status if largest.status is not Status.CONVERGED else least.status
-    return costs.unscaled(1.0 - least.value), costs.unscaled(largest.value), gap, status
+    return min(ends), max(ends), gap, status
 
 
 class _WorstCase(NamedTuple):

@@ -75,22 +75,30 @@ class RowSketch(NamedTuple):
     def check_unseen(self, other: RowSketch) -> None:
         """Raise ValueError if many of the other's rows are in this, more than chance explains.
 
-        Chance is how often a row occurs in this sketch again: rows of few features may well
-        coincide. What exceeds it by a tenth of the rows compared, by four standard errors, and
-        by one row, is no coincidence; nor are the same rows as often.
+        Rows of few features may well coincide. So those that this has several times are left
+        out, and of the rest the share that this has once is compared with what new rows would
+        have: by Good and Turing, rows had once stand to rows not had as twice the number of pairs
+        here to the number of those that are alone. A tenth more of them, and four standard errors,
+        and one row, is no coincidence; nor are the same rows as often.
         """
         end = min(self.end, other.end)
         known, asked = self.up_to(end), other.up_to(end)
-        shared = np.isin(asked.codes, known.codes)
-        n_shared, n_asked = int(asked.counts[shared].sum()), int(asked.counts.sum())
-        again = known.counts[known.counts > 1].sum() / max(1, known.counts.sum())
-        noise = np.sqrt(again * (1.0 - again) * n_asked)
+        alone, pairs = ((known.counts == times).sum() for times in (1, 2))
+        expected = 2.0 * pairs / max(1, alone + 2 * pairs)
+        n_once = asked.n_among(known.codes[known.counts == 1])
+        n_asked, n_known = int(asked.counts.sum()), asked.n_among(known.codes)
+        n_left = n_once + n_asked - n_known
+        noise = np.sqrt(n_left * expected * (1.0 - expected))
         same = all(map(np.array_equal, self, other))
-        if same or n_shared > 1 + n_asked * (again + TOLERATED) + 4.0 * noise:
+        if same or n_once > 1 + n_left * (expected + TOLERATED) + 4.0 * noise:
             raise ValueError(
-                f"X must be rows that the fit has not seen; of {n_asked} compared {n_shared} are "
+                f"X must be rows that the fit has not seen; of {n_asked} compared {n_known} are "
                 "rows of the fit. Hold rows out before fitting, and certify on these."
             )
+
+    def n_among(self, codes: Array) -> int:
+        """Return how many of the rows have one of these codes."""
+        return int(self.counts[np.isin(self.codes, codes)].sum())
 
 
 def row_codes(X: Any) -> Iterator[Array]:
