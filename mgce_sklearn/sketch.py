@@ -17,8 +17,8 @@ from mgce_sklearn.arrays import is_tensor, namespace, on_host
 
 Array = np.ndarray[Any, Any]
 
-# Different rows that a sketch holds: 16 kB.
-SIZE = 1024
+# Different rows that a sketch holds: 8 kB.
+SIZE = 512
 
 # Rows of a block if they are sparse, and numbers if not.
 ROWS_AT_A_TIME = 8192
@@ -84,13 +84,15 @@ class RowSketch(NamedTuple):
         end = min(self.end, other.end)
         known, asked = self.up_to(end), other.up_to(end)
         alone, pairs = ((known.counts == times).sum() for times in (1, 2))
-        expected = 2.0 * pairs / max(1, alone + 2 * pairs)
+        n_rare = max(1, alone + 2 * pairs)
+        expected = 2.0 * pairs / n_rare
         n_once = asked.n_among(known.codes[known.counts == 1])
         n_asked, n_known = int(asked.counts.sum()), asked.n_among(known.codes)
         n_left = n_once + n_asked - n_known
-        noise = np.sqrt(n_left * expected * (1.0 - expected))
+        # Of the rows asked for, and of the pairs, which count twice.
+        variance = expected * (1.0 - expected) * (1.0 / max(1, n_left) + 2.0 / n_rare)
         same = all(map(np.array_equal, self, other))
-        if same or n_once > 1 + n_left * (expected + TOLERATED) + 4.0 * noise:
+        if same or n_once > 1 + n_left * (expected + TOLERATED + 4.0 * np.sqrt(variance)):
             raise ValueError(
                 f"X must be rows that the fit has not seen; of {n_asked} compared {n_known} are "
                 "rows of the fit. Hold rows out before fitting, and certify on these."
@@ -118,8 +120,10 @@ def row_codes(X: Any) -> Iterator[Array]:
 
 
 def _codes(block: Any, factors: Any) -> Any:
+    if is_tensor(block):  # of integers devices have no matrix products
+        return (_mixed_bits(block) * factors).sum(dim=1)
     if not sp.issparse(block):
-        return (_mixed_bits(block) * factors).sum(axis=1)
+        return _mixed_bits(block) @ factors
     block.sum_duplicates()
     bits = sp.csr_array((_mixed_bits(block.data), block.indices, block.indptr), block.shape)
     return bits @ factors
@@ -131,5 +135,5 @@ def _mixed_bits(numbers: Any) -> Any:
     # Adding 0 makes -0 a 0, and a copy.
     bits = (arrays.asarray(numbers, dtype=arrays.float64) + 0.0).view(arrays.int64)
     # The last bits of round numbers are 0, and what a product has there depends on these alone.
-    bits ^= (bits >> 32) & 0xFFFFFFFF
+    bits ^= bits >> 32
     return bits

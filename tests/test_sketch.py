@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from mgce_sklearn.sketch import SIZE, RowSketch, row_codes
 
-CODE_OF_A_ROW = 1349049778303926272  # of 0.5 and -2
+CODE_OF_A_ROW = 1143617983547965440  # of 0.5 and -2
 
 
 def normal(n, d=3, seed=0):
@@ -183,6 +183,14 @@ def test_rows_of_few_values_coincide_by_chance(seed, n_values):
     seen, asked = rng.integers(n_values, size=(2, 3000, 3)).astype(float)
     assert not refused(seen, asked)
     assert refused(seen, seen[::-1])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_how_often_rows_coincide_is_known_from_a_few(seed):
+    """Of 1,000 rows with small counts one in seven is alone, and some in a hundred are new."""
+    seen, asked = (np.random.default_rng([seed, i]).poisson(1.0, (n, 4)).astype(float)
+                   for i, n in enumerate((1000, 20_000)))  # fmt: skip
+    assert not refused(seen, asked)
 
 
 @pytest.mark.parametrize("seed", range(10))
