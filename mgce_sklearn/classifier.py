@@ -18,13 +18,13 @@ from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
+from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import Start, certificate
 from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
     WIDTHS,
     Moments,
-    UncertaintySet,
     Width,
     n_coefficient_rows,
 )
@@ -403,7 +403,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"{self.fit_intercept}. Make a new estimator, or call fit."
             )
         coef = stream.read(design, codes[used], float(self.q), float(self.lam), width)
-        for name in ("minimax_risk_", "dual_gap_", "_rows"):
+        for name in ("minimax_risk_", "dual_gap_"):
             vars(self).pop(name, None)
         self._stream = stream
         self._keep_coefficients(coef, design, stream.moments)
@@ -411,7 +411,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self._q = float(self.q)
         self.uncertainty_set_ = stream.uncertainty(float(self.lam), width)
         self._lam = width.factor(float(self.lam))
-        self._moments = stream.moments
+        self._moments, self._sketch = stream.moments, stream.sketch
         return self
 
     def certificate(self, X: Any, y: Any, sample_weight: Any = None) -> Certificate:
@@ -536,10 +536,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.solver_ = problem.classes, point.solver
         self._q = float(self.q)
         self._lam = problem.width.factor(point.lam)
-        self._moments = problem.moments
+        self._moments, self._sketch = problem.moments, problem.sketch
         if self.feature_map is None:
             self.n_features_in_ = design.X.shape[1]
-        self._rows = design
         vars(self).pop("_stream", None)
         return self
 
@@ -834,13 +833,15 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             + \operatorname{mean}_X \max_k (m'_k + c_k) + \text{a concentration term},
 
         where :math:`c_k` is the probability that the fitted rule errs at a row if its class is
-        k, and W' is chosen by the rows of the fit alone, to make the sum small.
+        k, and W' is chosen to make the sum small: for every row of X by others that were read
+        before it, in an order drawn beforehand.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
-            Held-out rows, which neither the fit nor any choice before it has seen. Labels are not
-            needed. The more, the smaller the concentration term.
+            Held-out rows, two or more, which neither the fit nor any choice before it has seen.
+            Labels are not needed. The more, the smaller the concentration term, and the better
+            the choice of W': some hundred say little, and as many as the fit had are not too many.
         delta : float, default=0.05
             Probability in (0, 1) that the statement is wrong.
         rule : {"deterministic", "randomized"}, default="deterministic"
@@ -858,18 +859,17 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For an argument that cannot be used; if X are the rows of the fit; if the fit
-            weighted rows or classes differently; or if its rows are not at hand, after
-            `partial_fit` or in an estimator that was pickled.
+            For an argument that cannot be used; if X are the rows of the fit, of which a sketch
+            of 512 is kept; or if the fit weighted rows or classes differently.
 
         Notes
         -----
         What is random: the labelled rows of the fit and the rows of X. All are independent
         draws from one distribution, which is that of new data too. The statement is about
-        the rule as fitted, and fails for at most a share ``delta`` of all such draws: half of it
-        for the means to lie within :math:`\lambda_\delta` (``width="betting"``), half for the
-        mean over X. ``q``, ``lam`` and ``width`` may have been chosen by the rows of the fit, not
-        by those of X.
+        the rule as fitted, by `fit` or by portions, and fails for at most a share ``delta`` of all
+        such draws: half of it for the means to lie within :math:`\lambda_\delta`
+        (``width="betting"``), half for the mean over X. ``q``, ``lam`` and ``width`` may have been
+        chosen by the rows of the fit, not by those of X.
 
         What is assumed: the features of the fit lie within ``feature_range``, fixed before they
         were seen. Those of X and of new data need not: m' is taken of features clipped to it.
@@ -887,6 +887,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
            J. Mach. Learn. Res. 24, 2023.
         .. [2] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
            Betting", J. R. Stat. Soc. B 86, 2024.
+        .. [3] V. Vovk and R. Wang, "E-values: Calibration, Combination and Applications", Ann.
+           Statist. 49, 2021.
 
         Examples
         --------
@@ -902,43 +904,23 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         validation.PROBABILITY.check("delta", delta)
         X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
-        rows = self._training_rows().on_host()
-        validation.check_held_out(X, rows.X)
-        feature_range = validation.check_feature_range(
-            self.feature_range, rows.X, rows.sample_weight
-        )
-        width = Width("betting", delta / 2.0, feature_range)
-        training = bounds.Training(
-            rows,
-            self._costs(self._margins_of(rows.X), rule, cost),
-            UncertaintySet.from_moments(self._moments, 1.0, width),
-            *width.range_of(self._moments),
-        )
-        held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), rows.fit_intercept)
+        self._check_equal_weights()
+        validation.check_several_rows(X)
+        self._sketch.check_unseen(RowSketch.of(X))
+        feature_range = validation.ends_of_range(self.feature_range, X.shape[1], self.coef_.dtype)
+        held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), self._has_intercept())
         costs = self._costs(self._margins_of(X), rule, cost)
-        return bounds.certify(training, held_out, costs, rule, float(delta))
+        return bounds.certify(self._moments, feature_range, held_out, costs, rule, float(delta))
 
     def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))
         return Costs.of(margins, self._fitted_q, rule, cost)
 
-    def _training_rows(self) -> Design:
-        """Return the rows of the fit, if a certificate may rest on them."""
-        rows = getattr(self, "_rows", None)
-        if rows is None:
-            raise ValueError(
-                "certify must have the rows of the fit, which partial_fit, copies and pickles do "
-                "not keep. Call fit with them, or certify before pickling."
-            )
+    def _check_equal_weights(self) -> None:
+        """Raise ValueError unless a certificate may rest on the moments of the fit."""
         if self.class_weight is not None or not self._moments.equal_weights:
             raise ValueError(
                 "certify must have a fit whose rows count alike, being draws from the distribution "
                 "of new data; this one had sample or class weights. Fit without them."
             )
-        return rows
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the rows of the fit, which belong to the user, out of pickles."""
-        state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_rows"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.uncertainty import STANDARD_ERROR, Moments, UncertaintySet, Width
 
 Array = np.ndarray[Any, Any]
@@ -91,6 +93,11 @@ class Problem:
         moments = Moments.of(design, codes, len(classes))
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
         return cls(design.centered_at(moments.center), codes, classes, moments, width)
+
+    @cached_property
+    def sketch(self) -> RowSketch:
+        """What the rows are known by again."""
+        return RowSketch.of(self.design.X)
 
     def uncertainty(self, lam: float) -> UncertaintySet:
         """Return the uncertainty set of ``lam``, all classes in it."""

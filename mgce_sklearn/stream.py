@@ -26,6 +26,7 @@ from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.uncertainty import (
     STANDARD_ERROR,
     Moments,
@@ -60,6 +61,7 @@ class Stream:
     n_features: int
     center: Any = "auto"
     moments: Moments = field(init=False)
+    sketch: RowSketch = field(default=RowSketch.none(), init=False)
     centered: Array | None = field(default=None, init=False)
     n_steps: int = field(default=0, init=False)
 
@@ -78,6 +80,7 @@ class Stream:
         self, design: Design, codes: Array, q: float, lam: float, width: Width = STANDARD_ERROR
     ) -> Array:
         """Learn from a portion of rows, and return the coefficients (C, d) of x - c."""
+        self.sketch = self.sketch.joined(RowSketch.of(design.X))
         portion = Moments.of(design, codes, self.n_classes)
         if self.centered is None:
             self.centered = width.columns_to_center(design, portion, self.center)

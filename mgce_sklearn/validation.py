@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,11 +165,21 @@ def check_feature_range(
     ValueError
         If they are no range, or with a number of X outside, in a row of positive weight.
     """
+    precision = on_host(X[:1]).dtype if is_tensor(X) else X.dtype
+    ends = ends_of_range(feature_range, X.shape[1], precision)
+    if ends is not None:
+        _check_within(*ends, on_host(X), sample_weight > 0.0)
+    return ends
+
+
+def ends_of_range(
+    feature_range: Any, n_features: int, precision: np.dtype
+) -> tuple[Array, Array] | None:
+    """Return the same for rows that are not at hand, rounded as they are."""
     if feature_range is None:
         return None
-    precision = on_host(X[:1]).dtype if is_tensor(X) else X.dtype
     low, high = (
-        _range_end(f"feature_range[{i}]", end, X.shape[1]).astype(precision).astype(np.float64)
+        _range_end(f"feature_range[{i}]", end, n_features).astype(precision).astype(np.float64)
         for i, end in enumerate(feature_range)
     )
     if (low > high).any():
@@ -179,7 +188,6 @@ def check_feature_range(
             f"feature_range must have low <= high; column {column} has low={low[column]} and "
             f"high={high[column]}."
         )
-    _check_within(low, high, on_host(X), sample_weight > 0.0)
     return low, high
 
 
@@ -535,30 +543,10 @@ def check_cost(cost: Any, n_classes: int) -> Array:
     return matrix
 
 
-def check_held_out(X: Any, X_train: Any) -> None:
-    """Raise ValueError if many rows of X are rows of X_train, more than chance explains.
-
-    Chance is how often a row of X_train occurs there again: rows of few features may well
-    coincide. What exceeds it by a tenth of X, and by four standard errors, is no coincidence;
-    nor are the same rows in the same order.
-    """
-    keys, known = list(_row_keys(X)), list(_row_keys(X_train))
-    counts = Counter(known)
-    again = sum(count for count in counts.values() if count > 1) / len(known)
-    n_shared = sum(key in counts for key in keys)
-    noise = np.sqrt(again * (1.0 - again) / len(keys))
-    if keys == known or n_shared > len(keys) * (again + 0.1 + 4.0 * noise):
+def check_several_rows(X: Any) -> None:
+    """Raise ValueError unless there are two rows."""
+    if X.shape[0] < 2:
         raise ValueError(
-            f"X must be rows that the fit has not seen; {n_shared} of {len(keys)} are rows of the "
-            "fit. Hold rows out before fitting, and certify on these."
+            f"X must have at least 2 rows, some to choose by and some to bound with; got "
+            f"{X.shape[0]}. Hold out as many as you can."
         )
-
-
-def _row_keys(X: Any) -> Iterator[int]:
-    """Yield a number for every row, the same for the same row."""
-    for start in range(0, X.shape[0], ROWS_AT_A_TIME):
-        block = X[start : start + ROWS_AT_A_TIME]
-        block = block.toarray() if sp.issparse(block) else block
-        # Adding 0 makes -0 a 0, and a copy whose rows are contiguous.
-        for row in np.ascontiguousarray(block.astype(np.float64) + 0.0):
-            yield hash(row.tobytes())

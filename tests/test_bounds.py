@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from copy import copy, deepcopy
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, bounds
-from mgce_sklearn.bounds import RULES, EmptySetError, mean_above
+from mgce_sklearn.bounds import RULES, EmptySetError, Game, best_bet, largest_cost
+from mgce_sklearn.design import Design
 from mgce_sklearn.solvers import LBFGS, SolverResult, Status
 
 TOL = 1e-4
@@ -116,7 +118,60 @@ def test_an_empty_set_says_how_much_lam_must_grow(name):
             with pytest.raises(EmptySetError):
                 refitted.error_bounds(held)
         else:
-            assert refitted.error_bounds(held).upper <= 1.0
+            found = refitted.error_bounds(held, tol=TOL)
+            check_against_linear_programs(refitted, held, found, "deterministic")
+
+
+def halves(name):
+    """Return rows and labels to fit, and others."""
+    X, y = load(name)
+    return X[::2], y[::2], X[1::2]
+
+
+def middle():
+    """Return the same where the mean of all rows is right, and those of classes are not."""
+    X, y = np.array([[-1.0], [1.0]] * 20), np.array([0, 1] * 20)
+    return X, y, 0.1 * X
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_tried"), [(halves("iris"), 9), (halves("breast_cancer"), 1), (middle(), 3)]
+)
+def test_the_search_for_the_growth_tries_nothing_that_is_known(monkeypatch, rows, n_tried):
+    """Nothing that sums over classes forbid, nor what earlier trials did, nor more than holds."""
+    X, y, others = rows
+    model = MGCEClassifier(lam=0.2).fit(X, y)
+    least = growth_by_linear_program(others, np.ones(len(others)), model.uncertainty_set_)
+    tried = []
+
+    def holds(sample, growth, plain=bounds.Sample._holds):
+        found = plain(sample, growth)
+        tried.append((growth, *found))
+        return found
+
+    monkeypatch.setattr(bounds.Sample, "_holds", holds)
+    with pytest.raises(EmptySetError):
+        model.error_bounds(others)
+    known, enough = 1.0, np.inf
+    for growth, held, needed in tried:
+        assert known < growth < enough
+        if held:
+            enough = growth
+        else:
+            assert growth < needed <= least * (1.0 + 1e-9)
+            known = needed
+    assert len(tried) == n_tried
+
+
+def test_a_proof_that_a_set_is_empty_says_what_it_needs():
+    """In one dimension all of it."""
+    X, y, others = middle()
+    uncertainty = MGCEClassifier(lam=0.2).fit(X, y).uncertainty_set_
+    sample = bounds.Sample.of(Design(others, np.ones(len(others))), uncertainty)
+    held, needed = sample._holds(1.01)
+    assert not held
+    expected = growth_by_linear_program(others, np.ones(len(others)), uncertainty)
+    assert needed == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_empty_set_whose_sums_over_classes_would_fit():
@@ -330,6 +385,18 @@ def test_equal_costs_are_known():
     assert (found.lower, found.upper, found.gap) == (2.5, 2.5, 0.0)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_the_lower_bound_is_not_above_the_upper(seed):
+    """Costs that do not depend on the class leave one number, found from both sides."""
+    rng = np.random.default_rng(seed)
+    n_classes, n = int(rng.integers(2, 5)), int(rng.integers(6, 40))
+    y = np.append(np.arange(n_classes), rng.integers(n_classes, size=n - n_classes))
+    X = rng.normal(size=(n, 2))
+    model = MGCEClassifier(lam=0.01).fit(X, y)
+    found = model.error_bounds(X, cost=np.tile(rng.normal(size=n_classes), (n_classes, 1)))
+    assert found.lower <= found.upper <= found.lower + 2.0 * found.gap + 1e-12
+
+
 def test_weights_are_copies_of_rows():
     X, y = load("wine")
     model = MGCEClassifier(lam=0.5).fit(X, y)
@@ -484,7 +551,7 @@ def certified():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_certificate_is_the_sum_of_its_parts(certified, rule):
-    """Recomputed from its definition, with the coefficients found anew by HiGHS' dual."""
+    """Nearly as tight as with coefficients found on all held-out rows, by HiGHS' dual."""
     model, held_out = certified
     found = model.certify(held_out, delta=0.1, rule=rule)
     assert found.upper == pytest.approx(
@@ -493,15 +560,17 @@ def test_a_certificate_is_the_sum_of_its_parts(certified, rule):
     assert found.concentration > 0.0 and found.informative and found.delta == 0.1
     X, y = mixture(100_000, np.random.default_rng(1))
     assert errors(model, X, y, rule) < found.upper
-    # No coefficients do better on the training rows than those that solve the problem with
-    # the half-widths alone; the penalty on the range of the margins costs little.
     wide = clone(model).set_params(width="betting", delta=0.05)
-    X, y = mixture(5000, np.random.default_rng(0))
-    wide.fit(X, y)
+    wide.fit(*mixture(5000, np.random.default_rng(0)))
     least = worst_case_by_linear_program(
-        X, np.ones(len(X)), wide.uncertainty_set_, costs_of(model, X, rule)
+        held_out, np.ones(len(held_out)), wide.uncertainty_set_, costs_of(model, held_out, rule)
     )
-    assert least - 0.03 <= found.means_term + found.rows_term <= least + 0.05
+    assert least - 0.02 <= found.means_term + found.rows_term <= least + 0.05
+
+
+def turns(n, order):
+    """Return the rows seen and the rows that follow: an eighth, a quarter and a half of n."""
+    return [(order[:m], order[m : 2 * m]) for m in (n // 8, n // 4, n // 2)]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -509,9 +578,9 @@ def test_a_certificate_is_the_sum_of_its_parts(certified, rule):
 def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale):
     """Every term from its definition, for coefficients that are not the best."""
     rng = np.random.default_rng(0)
-    delta, low, high = 0.1, np.array([-4.0, -4.5]), np.array([5.0, 4.0])
+    n, delta, low, high = 1000, 0.1, np.array([-4.0, -4.5]), np.array([5.0, 4.0])
     X, y = mixture(2000, rng)
-    held_out = mixture(1000, rng)[0]
+    held_out = mixture(n, rng)[0]
     held_out[:50] *= 3.0  # beyond the range, some of them
     kind = sp.csr_array if sparse else np.asarray
     model = MGCEClassifier(feature_range=(low, high)).fit(kind(X), y)
@@ -521,20 +590,27 @@ def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale)
     monkeypatch.setattr(bounds, "_coefficients", lambda *arguments: coef)
     found = model.certify(kind(held_out), delta=delta, rule=rule)
 
-    def largest_margins(rows):
-        features = np.column_stack([np.clip(rows, low, high), np.ones(len(rows))])
-        return np.max(coef @ features.T + costs_of(model, rows, rule), axis=0)
-
+    features = np.column_stack([np.clip(held_out, low, high), np.ones(n)])
+    values = np.max(coef @ features.T + costs_of(model, held_out, rule), axis=0)
     corners = np.array([[a, b, 1.0] for a in (low[0], high[0]) for b in (low[1], high[1])])
     top = 1.0 + np.max(coef @ corners.T)
     means_term = np.sum(means.half_width * np.abs(coef)) - np.sum(means.tau * coef)
-    values = largest_margins(held_out)
-    above = mean_above(values, top, delta / 2, largest_margins(X))
+    total = found.means_term + found.rows_term + found.concentration
+    order = np.random.default_rng(0).permutation(n)
+    capitals, rows_read = [], []
+    for rows in (order, order[::-1]):
+        capital = 1.0
+        for seen, following in turns(n, rows):
+            bet = best_bet(top - values[seen], np.log(2.0 / delta) / n)
+            ratios = (top - values[following]) / (top + means_term - total)
+            capital *= np.prod(1.0 - bet + bet * ratios)
+            rows_read.extend(following)
+        capitals.append(capital)
+    assert np.mean(capitals) == pytest.approx(2.0 / delta, rel=1e-6)
     assert found.means_term == pytest.approx(means_term, abs=1e-10)
-    assert found.rows_term == pytest.approx(values.mean(), abs=1e-10)
-    assert found.concentration == pytest.approx(above - values.mean(), abs=1e-9)
-    assert found.upper == pytest.approx(min(1.0, means_term + above), abs=1e-9)
-    assert (means_term + above > 1.0) == (scale > 1.0)
+    assert found.rows_term == pytest.approx(values[rows_read].mean(), abs=1e-10)
+    assert found.upper == pytest.approx(min(1.0, total), abs=1e-12)
+    assert (total > 1.0) == (scale > 1.0)
 
 
 def test_coefficients_of_a_certificate_weigh_the_range_where_rows_are_few(certified):
@@ -547,6 +623,40 @@ def test_coefficients_of_a_certificate_weigh_the_range_where_rows_are_few(certif
         return abs(found.means_term)
 
     assert spread(few) < spread(many)
+
+
+def test_rows_that_follow_have_no_part_in_the_choice(monkeypatch, certified):
+    """Coefficients and bets are those of rows read before: what chance says rests on it."""
+    model, held_out = certified
+    choices = {}
+
+    def recorded(training, rows, costs, share, plain=bounds._coefficients):
+        coef = plain(training, rows, costs, share)
+        choices[name].append((len(costs.T), coef))
+        return coef
+
+    monkeypatch.setattr(bounds, "_coefficients", recorded)
+    order = np.random.default_rng(0).permutation(len(held_out))
+    changed = held_out.copy()
+    changed[order[len(order) // 4 :]] = 0.0  # of which the first two turns see nothing
+    for name, rows in (("as drawn", held_out), ("changed", changed)):
+        choices[name] = []
+        model.certify(rows)
+    sizes = [size for size, _ in choices["as drawn"]]
+    assert sizes == [len(order) // 8, len(order) // 4, len(order) // 2] * 2
+    same = [
+        np.array_equal(coef, other)
+        for (_, coef), (_, other) in zip(choices["as drawn"], choices["changed"], strict=True)
+    ]
+    assert same == [True, True, False, False, False, False]
+
+
+def test_the_order_of_the_rows_is_none_that_a_user_has_made(certified):
+    """Sorted rows would choose for others that are unlike them."""
+    model, held_out = certified
+    expected = model.certify(held_out)
+    by_feature = held_out[held_out[:, 0].argsort()]
+    assert model.certify(by_feature).upper == pytest.approx(expected.upper, abs=0.02)
 
 
 def test_more_rows_and_more_doubt_make_certificates_tighter(certified):
@@ -570,15 +680,26 @@ def test_a_certificate_with_costs(certified):
     assert found.upper == pytest.approx(total, rel=1e-12)
 
 
-def test_rows_beyond_the_range_are_clipped_not_refused(certified):
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_rows_beyond_the_range_are_clipped_not_refused(certified, kind):
     model, held_out = certified
     far = held_out.copy()
     far[0] = [100.0, -100.0]
     near = held_out.copy()
     near[0] = [4.0, -4.0]
-    if model.predict(far[:1]) == model.predict(near[:1]):
-        assert model.certify(far) == model.certify(near)
-    assert model.certify(far).upper <= 1.0
+    assert model.predict(far[:1]) == model.predict(near[:1])
+    assert model.certify(kind(far)) == model.certify(kind(near))
+
+
+def test_zeros_beyond_the_range_are_clipped_too():
+    """Sparse rows have zeros where those of the fit had none."""
+    rng = np.random.default_rng(0)
+    X, y = mixture(2000, rng)
+    model = MGCEClassifier(feature_range=(1.0, 9.0)).fit(X + 5.0, y)
+    held_out = mixture(1000, rng)[0] + 5.0
+    held_out[::9, 0] = 0.0
+    found = model.certify(sp.csr_array(held_out))
+    assert found.upper == pytest.approx(model.certify(held_out).upper, abs=0.02)
 
 
 def test_certificates_of_sparse_rows_and_frames(certified):
@@ -591,9 +712,11 @@ def test_certificates_of_sparse_rows_and_frames(certified):
 def test_few_rows_say_nothing():
     rng = np.random.default_rng(0)
     X, y = mixture(20, rng)
-    found = MGCEClassifier().fit(X, y).certify(mixture(20, rng)[0])
-    assert not found.informative and found.upper <= 1.0
-    assert "says nothing: guessing has 0.6667" in str(found)
+    model = MGCEClassifier().fit(X, y)
+    for n in (2, 3, 20):
+        found = model.certify(mixture(n, rng)[0])
+        assert not found.informative and found.upper == 1.0
+        assert "says nothing: guessing has 0.6667" in str(found)
 
 
 def test_rows_of_the_fit_are_refused():
@@ -601,38 +724,84 @@ def test_rows_of_the_fit_are_refused():
     X, y = mixture(200, rng)
     model = MGCEClassifier().fit(X, y)
     for seen in (X, X[:150], X[::-1], np.vstack([X[:60], mixture(140, rng)[0]]), X + 0.0):
-        with pytest.raises(ValueError, match=r"rows that the fit has not seen; \d+ of \d+ are"):
+        with pytest.raises(ValueError, match=r"not seen; of \d+ compared \d+ are rows of the fit"):
             model.certify(seen)
     # A row or two may coincide, as they do where features have few values.
     model.certify(np.vstack([X[:2], mixture(100, rng)[0]]))
     coarse = MGCEClassifier().fit(np.round(X / 4.0), y)
     coarse.certify(np.round(mixture(200, rng)[0] / 4.0))
-    with pytest.raises(ValueError, match="200 of 200"):
+    with pytest.raises(ValueError, match="of 200 compared 200"):
         coarse.certify(np.round(X / 4.0))
     with pytest.raises(ValueError, match="has not seen"):
         MGCEClassifier().fit(sp.csr_array(X), y).certify(X)
-    zeros = np.where(np.abs(X) < 1.0, 0.0, X)
-    with pytest.raises(ValueError, match="has not seen"):
-        MGCEClassifier().fit(zeros, y).certify(np.where(zeros == 0.0, -0.0, zeros)[::-1])
 
 
-def test_what_a_certificate_needs():
+def test_what_a_certificate_needs(certified):
+    _, held_out = certified
     rng = np.random.default_rng(0)
     X, y = mixture(100, rng)
-    held_out = mixture(50, rng)[0]
-    model = MGCEClassifier().fit(X, y)
-    for kept in (pickle.loads(pickle.dumps(model)), MGCEClassifier().partial_fit(X, y, [0, 1, 2])):
-        with pytest.raises(ValueError, match="rows of the fit, which partial_fit, copies"):
-            kept.certify(held_out)
-    assert model.certify(held_out).upper <= 1.0
     weighted = MGCEClassifier().fit(X, y, rng.uniform(1, 2, 100))
     balanced = MGCEClassifier(class_weight="balanced").fit(X, y)
-    for model in (weighted, balanced):
+    portions = MGCEClassifier().partial_fit(X[:50], y[:50], [0, 1, 2])
+    portions.partial_fit(X[50:], y[50:], sample_weight=np.full(50, 2.0))
+    for model in (weighted, balanced, portions):
         with pytest.raises(ValueError, match="rows count alike"):
             model.certify(held_out)
-    twice = MGCEClassifier().fit(X, y, np.full(100, 2.0)).certify(held_out)
-    once = MGCEClassifier().fit(X, y).certify(held_out)
+
+
+def test_weights_that_are_equal_are_none(certified):
+    _, held_out = certified
+    X, y = mixture(2000, np.random.default_rng(3))
+    model = MGCEClassifier(width="std")  # of which a weight of 2 makes no other
+    once = model.fit(X, y).certify(held_out)
+    twice = model.fit(X, y, np.full(2000, 2.0)).certify(held_out)
+    assert once.upper < 0.9
     assert twice.upper == pytest.approx(once.upper, abs=1e-9)
+
+
+def test_certificates_after_pickling_and_of_copies(certified):
+    model, held_out = certified
+    expected = model.certify(held_out)
+    for other in (pickle.loads(pickle.dumps(model)), deepcopy(model), copy(model)):
+        assert other.certify(held_out) == expected
+        with pytest.raises(ValueError, match="has not seen"):
+            other.certify(mixture(5000, np.random.default_rng(0))[0])
+
+
+def test_certificates_after_portions(certified):
+    """Of the same rows: the same means and range, and the rule as it is then."""
+    model, held_out = certified
+    X, y = mixture(5000, np.random.default_rng(0))
+    portions = clone(model)
+    for rows in (slice(0, 1000), slice(1000, 5000)):
+        portions.partial_fit(X[rows], y[rows], [0, 1, 2])
+    portions.coef_, portions.intercept_ = model.coef_, model.intercept_
+    assert portions.certify(held_out).upper == pytest.approx(
+        model.certify(held_out).upper, abs=1e-6
+    )
+    for seen in (X, X[:500], X[4000:]):
+        with pytest.raises(ValueError, match="has not seen"):
+            portions.certify(seen)
+
+
+@pytest.mark.parametrize("portions", [False, True])
+def test_a_range_set_since_that_the_rows_of_the_fit_were_not_in(certified, portions):
+    _, held_out = certified
+    X, y = mixture(500, np.random.default_rng(3))
+    model = MGCEClassifier()
+    model = model.partial_fit(X, y, [0, 1, 2]) if portions else model.fit(X, y)
+    for feature_range, message in (((-1, 1), "must hold all rows"), ((3, 2), "low <= high")):
+        with pytest.raises(ValueError, match=message):
+            model.set_params(feature_range=feature_range).certify(held_out)
+
+
+def test_a_range_is_rounded_as_the_rows_of_the_fit_were():
+    """0.1 in single precision is a little more than 0.1."""
+    rng = np.random.default_rng(0)
+    X, held_out = rng.choice([-0.1, 0.0, 0.05, 0.1], (2, 400, 2))
+    model = MGCEClassifier(feature_range=(-0.1, 0.1)).fit(X.astype(np.float32), X[:, 0] > 0.0)
+    assert float(np.float32(0.1)) > 0.1
+    assert model.certify(held_out).upper < 1.0
 
 
 @pytest.mark.parametrize(
@@ -645,6 +814,7 @@ def test_what_a_certificate_needs():
         ({"cost": np.ones(3)}, ValueError, "cost must"),
         ({"X": np.ones((4, 3))}, ValueError, "features"),
         ({"X": np.full((4, 2), np.inf)}, ValueError, "infinity"),
+        ({"X": np.ones((1, 2))}, ValueError, "X must have at least 2 rows.*got 1"),
     ],
 )
 def test_wrong_arguments_of_certify(certified, arguments, error, message):
@@ -653,52 +823,77 @@ def test_wrong_arguments_of_certify(certified, arguments, error, message):
         model.certify(**{"X": held_out, **arguments})
 
 
+def played_on(values, top, delta):
+    """Return the games of two orders, each bet chosen by the rows before."""
+    n, order = len(values), np.arange(len(values))
+    share = np.log(1.0 / delta) / n
+    return [
+        [
+            Game(values[following], top, 0.0, best_bet(top - values[seen], share))
+            for seen, following in turns(n, rows)
+        ]
+        for rows in (order, order[::-1])
+    ]
+
+
 def test_the_mean_is_below_its_bound_as_often_as_claimed():
     """Skewed values with a known mean: violated by at most delta, and not for want of tightness."""
     rng = np.random.default_rng(0)
-    delta, n_draws, m = 0.2, 2000, 60
-
-    def draw(size):
-        return 1.0 - rng.exponential(0.3, size)  # at most 1, with mean 0.7
-
-    guide = draw(200)
-    found = np.array([mean_above(draw(m), 1.0, delta, guide) for _ in range(n_draws)])
+    delta, n_draws, m = 0.2, 2000, 64
+    draws = 1.0 - rng.exponential(0.3, (n_draws, m))  # at most 1, with mean 0.7
+    found = np.array([largest_cost(played_on(draw, 1.0, delta), delta) for draw in draws])
     violated = np.mean(found < 0.7)
     assert 0.02 < violated <= delta + 3 * np.sqrt(delta * (1 - delta) / n_draws)
     assert np.mean(found) - 0.7 < 2.0 * 0.3 / np.sqrt(m)  # two standard errors
 
 
-def test_the_bound_on_the_mean_is_where_one_bet_wins_what_it_must():
-    """The capital there, at a bet that the guide alone decides."""
+@pytest.mark.parametrize("scale", [0.05, 0.3, 1.0])
+def test_the_bet_is_about_the_best(scale):
+    """No other gives a bound on the mean of rows like these that is much closer to it."""
     rng = np.random.default_rng(0)
-    delta, bets = 0.1, bounds.BETS[:, np.newaxis]
-    chosen = {}
-    for sigma in (0.05, 0.5):
-        guide = 1.0 - rng.exponential(sigma, 500) - 0.2
-        for scale in (0.05, 0.3, 1.0):
-            values = 1.0 - scale * rng.exponential(1.0, 80)
-            nu = 1.0 - mean_above(values, 1.0, delta, guide)
-            log_capital = np.log1p(bets * ((1.0 - values) / nu - 1.0)).sum(axis=1)
-            miss = np.abs(log_capital - np.log(1.0 / delta))
-            assert miss.min() < 1e-6
-            chosen.setdefault(sigma, set()).add(int(miss.argmin()))
-    assert all(len(bet) == 1 for bet in chosen.values())
-    assert chosen[0.05] != chosen[0.5]
+    n, delta = 400, 0.1
+    seen, values = 1.0 - scale * rng.exponential(1.0, (2, n))
+
+    def margin(bet):
+        return largest_cost([[Game(values, 1.0, 0.0, bet)]], delta) - values.mean()
+
+    bet = best_bet(1.0 - seen, np.log(1.0 / delta) / n)
+    assert margin(bet) <= 1.02 * min(map(margin, np.geomspace(1e-3, 0.99, 50)))
+
+
+def test_bets_of_rows_that_say_little():
+    assert best_bet(np.zeros(5), 0.1) == 0.0
+    assert best_bet(np.ones(5), 10.0) == bounds.LARGEST_BET
+    assert best_bet(np.ones(1), 1e-3) < best_bet(np.ones(100), 1e-3)
+
+
+def test_games_at_several_ceilings():
+    """The bound is no larger than any ceiling, and what one game lacks another may have."""
+    rng = np.random.default_rng(0)
+    high = Game(1.0 - rng.exponential(0.3, 500), 1.0, 0.5, 0.2)
+    low = Game(np.full(500, 0.2), 0.2, 0.1, 0.0)  # depths of 0
+    assert largest_cost([[low]], 0.1) == pytest.approx(0.3)
+    assert largest_cost([[high, low]], 0.1) == pytest.approx(0.3)
+    alone = largest_cost([[high]], 0.1)
+    assert 1.2 < alone < 1.3
+    assert largest_cost([[high, high]], 0.1) < alone
+    assert largest_cost([[high], [high]], 0.1) == pytest.approx(alone, abs=1e-9)
 
 
 def test_the_mean_of_values_at_the_top():
-    assert mean_above(np.ones(5), 1.0, 0.1, np.ones(5)) == 1.0
-    assert mean_above(np.zeros(5), 1.0, 0.1, np.ones(5)) <= 1.0
+    assert largest_cost([[Game(np.ones(5), 1.0, 0.0, 0.9)]], 0.1) == 1.0
+    assert largest_cost([[Game(np.zeros(5), 1.0, 0.0, 0.9)]], 0.1) <= 1.0
 
 
 @pytest.mark.parametrize("n", [100, 10_000, 100_000])
 def test_the_mean_of_values_nearly_all_at_the_top(n):
-    """The ratio of the sample's mean to the bound may be larger than any number."""
+    """What the mean can be may be closer to the top than any number."""
     values = np.ones(n)
     values[0] = 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert values.mean() <= mean_above(values, 1.0, 0.05, values) <= 1.0
+        found = largest_cost([[Game(values, 1.0, 0.0, 0.9)]], 0.05)
+    assert values.mean() <= found <= 1.0
 
 
 def test_values_that_rounding_puts_above_the_top():
@@ -706,7 +901,8 @@ def test_values_that_rounding_puts_above_the_top():
     assert values.max() > 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert mean_above(values, 1.0, 0.1, values) == pytest.approx(1.0, abs=1e-15)
+        found = largest_cost([[Game(values, 1.0, 0.0, 0.5)]], 0.1)
+    assert found == pytest.approx(1.0, abs=1e-15)
 
 
 def test_bounds_of_binary_rows_agree_with_all_coefficients():

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from problems import load
 
-from mgce_sklearn import MGCEClassifier
+from mgce_sklearn import EmptySetError, MGCEClassifier
 from mgce_sklearn.design import Design
 from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import Moments
@@ -129,6 +129,17 @@ def test_no_bound_is_claimed_and_fit_forgets():
     np.testing.assert_array_equal(clf.coef_, alone.coef_)
     np.testing.assert_array_equal(clf.fit(X, y).coef_, coef)
     assert clf.partial_fit(X, y).n_iter_ == 3
+
+
+@pytest.mark.parametrize("width", ["hoeffding", "bernstein", "betting", "std"])
+def test_an_empty_set_of_portions_names_what_its_widths_are_made_of(width):
+    """lam, if they are multiples of it; whatever else the last portion was read with."""
+    X, y = load("wine")
+    stream = MGCEClassifier().partial_fit(X, y, classes=[0, 1, 2])
+    stream.set_params(width=width, lam=0.3).partial_fit(X, y)
+    named = r"lam must grow from 0\.3 to" if width == "std" else "Half-widths .* times as large"
+    with pytest.raises(EmptySetError, match=named):
+        stream.error_bounds(X + 9.0)
 
 
 def test_a_pickle_goes_on_where_it_stopped():
