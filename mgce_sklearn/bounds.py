@@ -18,7 +18,7 @@ bound: see `certify`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -384,7 +384,7 @@ class Training(NamedTuple):
     deviation : ndarray of shape (d,)
         Standard deviations of the features.
     low, high : ndarrays of shape (d,)
-        Range of the features.
+        Range of the features x - c, with c the center of the set.
     """
 
     uncertainty: UncertaintySet
@@ -395,9 +395,8 @@ class Training(NamedTuple):
     @classmethod
     def of(cls, moments: Moments, width: Width) -> Training:
         """Return what the moments of the rows, and a rule of half-widths, say."""
-        variance = moments.column_scale() ** 2 - moments.mean.sum(axis=0) ** 2
         uncertainty = UncertaintySet.from_moments(moments, 1.0, width)
-        return cls(uncertainty, np.sqrt(variance.clip(min=0.0)), *width.range_of(moments))
+        return cls(uncertainty, moments.spread(), *width.range_of(moments))
 
 
 class Game(NamedTuple):
@@ -447,6 +446,7 @@ def certify(
     costs: Costs,
     rule: str,
     delta: float,
+    center: Any,
 ) -> ErrorCertificate:
     r"""Bound the expected cost of a rule on new data.
 
@@ -462,6 +462,8 @@ def certify(
         Of the rule on the held-out rows.
     rule : {"deterministic", "randomized"}
     delta : float
+    center : "auto" or bool
+        Which columns to center, about the middle of their range.
 
     Returns
     -------
@@ -491,7 +493,9 @@ def certify(
     .. [2] V. Vovk and R. Wang, "E-values: Calibration, Combination and Applications", Ann.
        Statist. 49, 2021: means of capitals.
     """
-    training = Training.of(moments, Width("betting", delta / 2.0, feature_range))
+    width = Width("betting", delta / 2.0, feature_range)
+    moments = width.centered(moments, width.columns_to_center(held_out, moments, center))
+    training, held_out = Training.of(moments, width), held_out.centered_at(moments.center)
     order = np.random.default_rng(0).permutation(held_out.n_rows)
     played = [
         [_game(training, held_out, costs.scaled, delta / 2.0, *turn) for turn in _turns(rows)]
@@ -548,8 +552,8 @@ def _coefficients(training: Training, seen: Design, costs: Array, log_share: flo
         log_share * (training.high - training.low)
         + CAUTION / np.sqrt(seen.n_rows) * training.deviation
     )
-    design = Design(_clipped(seen.X, training), seen.sample_weight, seen.fit_intercept)
-    sample = Sample.of(design, UncertaintySet(training.uncertainty.tau, wider))
+    design = replace(seen, X=_clipped(seen.X, training))
+    sample = Sample.of(design, replace(training.uncertainty, half_width=wider))
     offsets = 1.0 + costs
     objective = Objective(
         MaximumPotential(), sample.design, None, sample.uncertainty, len(offsets), offsets
@@ -561,7 +565,9 @@ def _coefficients(training: Training, seen: Design, costs: Array, log_share: flo
 
 def _clipped(X: Any, training: Training) -> Any:
     """Return rows within the features' range, save that zeros not stored stay zeros."""
-    low, high = training.low[: X.shape[1]], training.high[: X.shape[1]]
+    low, high = (
+        (end + training.uncertainty.center)[: X.shape[1]] for end in (training.low, training.high)
+    )
     if not sp.issparse(X):
         return np.clip(X, low, high)
     numbers = np.clip(X.data, low[X.indices], high[X.indices])

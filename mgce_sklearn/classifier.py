@@ -544,6 +544,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep_coefficients(self, coef: Array, design: Design, moments: Moments) -> None:
         """Keep coefficients of x - center as those of x, in the precision of X if that will do."""
+        self._precision = design.precision
         coef = raw_coefficients(coef, moments.center)
         size, limits = np.abs(coef[coef != 0.0]), np.finfo(design.precision)
         normal = (size >= limits.smallest_normal).all() and (size <= limits.max).all()
@@ -907,10 +908,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self._check_equal_weights()
         validation.check_several_rows(X)
         self._sketch.check_unseen(RowSketch.of(X))
-        feature_range = validation.ends_of_range(self.feature_range, X.shape[1], self.coef_.dtype)
+        feature_range = validation.ends_of_range(self.feature_range, X.shape[1], self._precision)
         held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), self._has_intercept())
         costs = self._costs(self._margins_of(X), rule, cost)
-        return bounds.certify(self._moments, feature_range, held_out, costs, rule, float(delta))
+        return bounds.certify(
+            self._moments, feature_range, held_out, costs, rule, float(delta), self.center
+        )
 
     def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
         if cost is not None:

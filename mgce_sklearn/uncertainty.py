@@ -216,9 +216,13 @@ class Moments(NamedTuple):
         """Return the root mean square of each feature x - c (d,)."""
         return np.sqrt(self._square_about(np.zeros_like(self.center)))
 
+    def spread(self) -> Array:
+        """Return the standard deviation of each feature (d,)."""
+        return np.sqrt(self._square_about(self.mean.sum(axis=0)))
+
     def offset(self) -> float:
         """Return how far the center is from 0, at most, in units of a column's spread."""
-        spread, center = self.column_scale(), np.abs(self.center)
+        spread, center = self.spread(), np.abs(self.center)
         varies = (spread > 0.0) & ~self.idle
         return float(np.max(center[varies] / spread[varies], initial=0.0))
 
@@ -434,9 +438,8 @@ class Width:
             center = low + (high - low) / 2.0
         else:
             center = moments.row_mean()
-        spread = moments.about(center).column_scale()
         # What is centered already stays as it is, to the last digit.
-        needed = columns & (np.abs(center) > NEGLIGIBLE * spread)
+        needed = columns & (np.abs(center) > NEGLIGIBLE * moments.spread())
         return moments.about(np.where(needed, center, 0.0))
 
     @property
