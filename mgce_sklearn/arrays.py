@@ -55,7 +55,7 @@ def cholesky(matrix: Any) -> Callable[[Any], Any]:
     """
     if not is_tensor(matrix):
         factor = cho_factor(matrix, check_finite=False)
-        return lambda right: cho_solve(factor, right)
+        return lambda right: cho_solve(factor, right, check_finite=False)
     torch = namespace(matrix)
     lower, failed = torch.linalg.cholesky_ex(matrix)
     if failed:

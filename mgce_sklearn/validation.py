@@ -54,11 +54,11 @@ def _finite_positive(value: Any) -> bool:
 LOSS_PARAMETER = Rule(
     (Real,), lambda q: 0 <= q <= 1, "a number in [0, 1] (0 is cross-entropy, 1 the 0-1 loss)"
 )
+# Far smaller half-widths are rounding of the means; far larger ones leave no coefficient but 0.
 HALF_WIDTH = Rule(
     (Real,),
-    _finite_positive,
-    "a positive, finite number of standard errors (try 0.1; a small one such as 1e-3 in "
-    "place of 0)",
+    lambda lam: 1e-6 <= lam <= 1e6,
+    "a number of standard errors from 1e-6 to 1e6 (try 0.1; 1e-3 comes close to no width)",
 )
 TOLERANCE = Rule((Real,), _finite_positive, "a positive, finite number (try 1e-4)")
 ITERATIONS = Rule(

@@ -585,14 +585,17 @@ def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale)
     kind = sp.csr_array if sparse else np.asarray
     model = MGCEClassifier(feature_range=(low, high)).fit(kind(X), y)
     betting = MGCEClassifier(feature_range=(low, high), width="betting", delta=delta / 2)
-    means = betting.fit(X, y).uncertainty_set_
+    means = betting.fit(kind(X), y).uncertainty_set_
+    center = np.zeros(2) if sparse else (low + high) / 2.0  # of sparse columns the range holds 0
+    assert means.center.tolist() == [*center, 0.0]
     coef = scale * np.array([[-0.16, -0.11, 0.08], [0.16, -0.1, 0.07], [0.01, 0.22, -0.15]])
     monkeypatch.setattr(bounds, "_coefficients", lambda *arguments: coef)
     found = model.certify(kind(held_out), delta=delta, rule=rule)
 
-    features = np.column_stack([np.clip(held_out, low, high), np.ones(n)])
+    features = np.column_stack([np.clip(held_out, low, high) - center, np.ones(n)])
     values = np.max(coef @ features.T + costs_of(model, held_out, rule), axis=0)
     corners = np.array([[a, b, 1.0] for a in (low[0], high[0]) for b in (low[1], high[1])])
+    corners[:, :2] -= center
     top = 1.0 + np.max(coef @ corners.T)
     means_term = np.sum(means.half_width * np.abs(coef)) - np.sum(means.tau * coef)
     total = found.means_term + found.rows_term + found.concentration

@@ -449,6 +449,8 @@ def _iterate(
 
     def look(stage: int) -> _Probe:
         step = system.solve()
+        if not namespace(step.plus).isfinite(step.plus + step.minus).all():
+            raise LinAlgError("the interior point step is not finite")
         sums.stages = stage
         sums.coefs[stage] = step.plus - step.minus
         rates, products, correction = sums.look()

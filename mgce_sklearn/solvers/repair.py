@@ -73,6 +73,8 @@ def repair(
     except LinAlgError:
         return lambda rows: proba[:, rows]
     solution = (scale * solve(scale * target.ravel())).reshape(target.shape)
+    if not namespace(solution).isfinite(solution).all():
+        return lambda rows: proba[:, rows]
 
     def repaired_rows(rows: slice) -> Array:
         room = proba[:, rows] ** 2
