@@ -129,3 +129,15 @@ def test_parameters_set_after_a_fit_wait_for_the_next(iris):
     assert clf.fit(X, y).predict_proba(X) == pytest.approx(
         MGCEClassifier(1.0, 0.3, fit_intercept=False, center=False).fit(X, y).predict_proba(X)
     )
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.5])
+def test_lbfgs_closes_small_gaps_where_values_differ_by_rounding_alone(q):
+    """The slopes at both ends of a step go on where values no longer tell which is the lower."""
+    rng = np.random.default_rng(0)
+    X, y, weights = rng.normal(size=(30, 10)), rng.integers(0, 3, 30), rng.integers(0, 4, 30)
+    rows = np.repeat(np.arange(30), weights)
+    clf = MGCEClassifier(q=q, solver="lbfgs", tol=1e-8)
+    weighted = clf.fit(X, y, weights).predict_proba(X)  # a warning would be an error
+    assert clf.dual_gap_ <= 1e-8 * clf.minimax_risk_
+    assert_allclose(clf.fit(X[rows], y[rows]).predict_proba(X), weighted, atol=1e-6)

@@ -244,7 +244,7 @@ class Progress:
         Until a feasible point of the dual is found there is no gap that could be better.
         """
         gaps = [point.value - point.dual_value for point in self.trace]
-        return len(gaps) - 1 - gaps.index(gaps[-1]) if np.isfinite(gaps[-1]) else 0
+        return len(gaps) - 1 - gaps.index(gaps[-1]) if gaps and np.isfinite(gaps[-1]) else 0
 
     @property
     def gap(self) -> float:

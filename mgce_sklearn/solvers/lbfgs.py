@@ -49,6 +49,14 @@ STALLED_PROGRESS = 0.003
 SUFFICIENT_DECREASE = 1e-4
 SHORTEST_STEP = 1e-10
 
+# Relative differences of values that may be rounding, and up to which share of the slope at its
+# start, upward, the end of a step is then no worse.
+ROUNDING = 1e-14
+SLOPE = 0.9
+
+# Checks without a better gap after which rounding has won.
+PATIENCE = 10
+
 
 def smoothness(objective: Objective) -> str | None:
     """Ask for a potential that is smooth, or can be smoothed."""
@@ -178,8 +186,11 @@ class LBFGS:
                 now = after
                 average.add(now.proba)
             if stalled or count % ITERATIONS_PER_CHECK == 0:
-                settled = checked_value - now.value < STALLED_PROGRESS * self.tol * now.value
-                stalled |= settled and stage is not progress.objective
+                if stage is progress.objective:
+                    stalled |= progress.iterations_since_better() >= PATIENCE
+                else:
+                    gained = checked_value - now.value
+                    stalled |= gained < STALLED_PROGRESS * self.tol * now.value
                 coef = now.coef / scale
                 if _check(progress, coef, now, average, stalled):
                     return coef, iteration + count, Status.CONVERGED
@@ -240,8 +251,16 @@ def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Itera
         coef = now.coef + length * direction
         coef[coef * orthant < 0.0] = 0.0
         after = evaluate(coef)
-        predicted = inner(descent, coef - now.coef)
-        if after.value <= now.value - SUFFICIENT_DECREASE * predicted and predicted > 0.0:
+        way = coef - now.coef
+        predicted = inner(descent, way)
+        if predicted <= 0.0:
+            return None
+        if after.value <= now.value - SUFFICIENT_DECREASE * predicted:
+            return after
+        # Where values differ by their rounding alone, slopes still tell descent (Hager and Zhang
+        # 2005, equation 4.1): on a convex function the slope at the end of a step is the steepest.
+        close = after.value <= now.value + ROUNDING * abs(now.value)
+        if close and inner(after.pseudo_gradient(half_width), way) <= SLOPE * predicted:
             return after
         length *= 0.5
     return None
