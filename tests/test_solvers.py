@@ -549,19 +549,23 @@ def test_rows_without_labels(solver):
 
 
 def test_auto_chooses_by_size_and_by_penalty():
-    def choice(n, d, q, lam=0.3):
+    def problem(n, d, q, lam=0.3):
         rng = np.random.default_rng(0)
-        return choose_solver(make_objective(rng.normal(size=(n, d)), np.arange(n) % 3, q, lam))
+        return make_objective(rng.normal(size=(n, d)), np.arange(n) % 3, q, lam)
+
+    def choice(*size):
+        return choose_solver(problem(*size))
 
     assert choose_solver(make_objective(*load_once("iris"))) == "interior_point"
-    assert choice(30, 150, q=0.5) == "interior_point"
-    assert choice(30, 150, q=0.5, lam=2.0) == "lbfgs"
-    assert choice(30, 150, q=0.7, lam=2.0) == "interior_point"
-    assert choice(30, 50, q=0.5, lam=2.0) == "interior_point"
-    assert choice(20, 3000, q=0.7) == "lbfgs"
-    assert choice(20, 3000, q=0.5) == "lbfgs"
-    assert choice(5000, 1400, q=0.7) == "sgd"
-    assert choice(5000, 1400, q=0.5) == "lbfgs"
+    assert choice(30, 150, 0.5) == "interior_point"
+    assert choice(30, 150, 0.5, 2.0) == "lbfgs"
+    assert choice(30, 150, 0.7, 2.0) == "interior_point"
+    assert choice(30, 50, 0.5, 2.0) == "interior_point"
+    assert choice(20, 3000, 0.7) == "lbfgs"
+    assert choice(20, 3000, 0.5) == "lbfgs"
+    assert choice(5000, 1400, 0.7) == "sgd"
+    assert choice(5000, 1400, 0.5) == "lbfgs"
+    assert choose_solver(replace(problem(5000, 1400, 0.7), codes=None)) == "lbfgs"
 
 
 def test_threads_give_the_same_solution():
