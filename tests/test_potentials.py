@@ -117,16 +117,17 @@ def test_the_conic_program_has_the_value_and_its_multipliers_the_gradient(name, 
 
 
 def rows_inside(potential, margins, proba=None, near=False):
-    """Return rows that have entered in two blocks."""
+    """Return rows that have entered in two blocks, and their mean product p s."""
     design = Design(np.zeros((N, 1)), np.ones(N))
     rows = potential.interior_rows(design, K)
     blocks = slice(0, 11), slice(11, N)
     sums = [
         rows.enter(b, margins[:, b], None if proba is None else proba[:, b], near) for b in blocks
     ]
+    nu = sum(sums) / (K * N)
     for block in blocks:
-        rows.balance(block, sum(sums) / (K * N))
-    return rows
+        rows.balance(block, nu)
+    return rows, nu
 
 
 def look(rows, margins):
@@ -144,12 +145,12 @@ def look(rows, margins):
 @pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize("name", offering("interior_rows"))
 def test_rows_start_inside_their_constraints(name, near, margins):
-    proba = np.random.default_rng(1).dirichlet(np.ones(K), N).T
-    rows = rows_inside(POTENTIALS[name], margins, proba if near else None, near)
+    labels = np.eye(K)[:, np.arange(N) % K]
+    rows, nu = rows_inside(POTENTIALS[name], margins, labels if near else None, near)
     assert (rows.proba > 0.0).all()
     np.testing.assert_allclose(rows.proba.sum(axis=0), 1.0, rtol=1e-12)
     curvature, kappa, _, products = look(rows, margins)
-    assert products > 0.0
+    assert 0.9 * nu < products / (N * rows.products) < 1.5 * nu
     k, other = np.triu_indices(K)
     C = np.zeros((N, K, K))
     C[:, k, other] = C[:, other, k] = curvature.T
@@ -162,7 +163,7 @@ def test_rows_start_inside_their_constraints(name, near, margins):
 def test_rows_are_copied_and_mixed(name, margins):
     potential = POTENTIALS[name]
     other_margins = margins + np.random.default_rng(1).normal(size=margins.shape)
-    one, other = rows_inside(potential, margins), rows_inside(potential, other_margins)
+    (one, _), (other, _) = (rows_inside(potential, at) for at in (margins, other_margins))
     copy = one.copy()
     copy.proba[:] = 9.0
     assert one.proba.max() <= 1.0

@@ -268,6 +268,9 @@ def test_auto_chooses_among_the_solvers_of_tensors():
     X = torch.tensor(random(30, 2001))
     many = Problem.from_labels(X, np.arange(30) % 3).objective(0.7, 0.3)
     assert choose_solver(many) == "lbfgs"
+    X = torch.tensor(random(4300, 420))
+    many_rows = Problem.from_labels(X, np.arange(4300) % 10).objective(0.7, 0.3)
+    assert choose_solver(many_rows) == "lbfgs"
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
