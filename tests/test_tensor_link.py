@@ -1,9 +1,13 @@
 """psi, the rule and the worst case on tensors."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from torch.func import hessian, jacfwd, jacrev, vmap  # noqa: E402
 
 from mgce_sklearn import kernels  # noqa: E402
 from mgce_sklearn.kernels import reference  # noqa: E402
@@ -84,17 +88,34 @@ def test_steps_on_tensors_find_the_root(q, n_classes, dtype, tolerance):
 
 
 @pytest.mark.parametrize("q", Q)
+@pytest.mark.parametrize("apart", [0.0, 1e-16, 1e-12, 1e-3, 1.0])
+def test_steps_on_tensors_have_the_derivatives_of_the_link(q, apart):
+    margins = 1.0 + normal(20, 4, scale=apart)
+    for derivative in (jacrev, hessian):
+        got = vmap(derivative(lambda row: newton(row, q)[0]))(margins)
+        torch.testing.assert_close(
+            got, vmap(derivative(lambda row: mgce_threshold(row, q)))(margins)
+        )
+
+
+@pytest.mark.parametrize("q", Q)
 def test_first_derivatives(q):
     margins = normal(5, 4, seed=1).requires_grad_()
+    modes = {"check_forward_ad": True, "check_batched_grad": True}
     for function in FUNCTIONS:
-        assert torch.autograd.gradcheck(lambda m: function(m, q), margins)  # noqa: B023
+        assert torch.autograd.gradcheck(lambda m: function(m, q), margins, **modes)  # noqa: B023
 
 
 @pytest.mark.parametrize("q", Q)
 def test_second_derivatives(q):
     margins = normal(5, 4, seed=1).requires_grad_()
+    modes = {"check_fwd_over_rev": True, "check_batched_grad": True}
     for function in FUNCTIONS:
-        assert torch.autograd.gradgradcheck(lambda m: function(m, q), margins)  # noqa: B023
+        assert torch.autograd.gradgradcheck(
+            lambda m: function(m, q),  # noqa: B023
+            margins,
+            **modes,
+        )
 
 
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.7])
@@ -105,6 +126,38 @@ def test_second_derivative_is_the_curvature_of_the_kernels(q):
                    kernels.curvature(margins.numpy()[np.newaxis], q))  # fmt: skip
     projection = np.eye(6) - np.outer(proba, np.ones(6))
     np.testing.assert_allclose(hessian, projection @ np.diag(v) @ projection.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_vmap_over_any_dimension_is_the_rows_together(function, q):
+    margins = normal(3, 4, 5)
+    expected = function(margins, q)
+
+    def of(rows):
+        return function(rows, q)
+
+    torch.testing.assert_close(vmap(of)(margins), expected)
+    torch.testing.assert_close(vmap(of, in_dims=1, out_dims=1)(margins), expected)
+    torch.testing.assert_close(vmap(of, in_dims=2)(margins.permute(1, 2, 0)), expected)
+    torch.testing.assert_close(vmap(vmap(of))(margins), expected)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_jacobians_by_every_transform(function, q):
+    margins = normal(6, 4)
+
+    def of(row):
+        return function(row, q)
+
+    first = torch.stack([torch.autograd.functional.jacobian(of, row) for row in margins])
+    second = torch.autograd.functional.hessian(lambda m: function(m, q).pow(2).sum(), margins)
+    torch.testing.assert_close(vmap(jacrev(of))(margins), first)
+    torch.testing.assert_close(vmap(jacfwd(of))(margins), first)
+    for outer, inner in itertools.product((jacrev, jacfwd), repeat=2):
+        got = outer(inner(lambda m: of(m).pow(2).sum()))(margins)
+        torch.testing.assert_close(got, second)
 
 
 @pytest.mark.parametrize("q", Q)
@@ -145,6 +198,17 @@ def test_compiles_into_one_graph(q):
     expected = torch.autograd.grad(loss(margins), margins)[0]
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(torch.autograd.grad(compiled(margins), margins)[0], expected)
+
+
+@pytest.mark.parametrize("transform", [vmap, hessian])
+def test_transforms_compile_into_one_graph(transform):
+    torch.compiler.reset()  # it gives up after some versions of one function
+    of = transform(lambda m: mgce_threshold(m, 0.1).sum())
+    margins = normal(5, 4)
+    margins[0] = torch.tensor([12.0, 0.0, 0.0, 0.0])  # all probability is the first one's
+    margins[1] = 1.0
+    compiled = torch.compile(of, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(margins), of(margins))
 
 
 def test_steps_on_tensors_compile_into_one_graph():

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import func  # noqa: E402
 from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
 
 from mgce_sklearn import kernels  # noqa: E402
@@ -85,8 +86,8 @@ def test_derivatives(name):
     margins, labels = sample(6, 4)
     loss = LOSSES[name]()
     margins.requires_grad_()
-    assert torch.autograd.gradcheck(lambda m: loss(m, labels), margins)
-    assert torch.autograd.gradgradcheck(lambda m: loss(m, labels), margins)
+    assert torch.autograd.gradcheck(lambda m: loss(m, labels), margins, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(lambda m: loss(m, labels), margins, check_fwd_over_rev=True)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.7, 1.0])
@@ -264,13 +265,190 @@ def test_compiles_into_one_graph(name):
     torch.testing.assert_close(got, expected)
 
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32)
+
+
 def test_integers_of_every_size_are_labels():
     margins, labels = sample(8, 3)
     expected = MGCELoss()(margins, labels)
-    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+    for dtype in INTEGERS:
         torch.testing.assert_close(MGCELoss()(margins, labels.to(dtype)), expected)
     two = MGCELoss()(margins[:, :2], labels.clamp(max=1))
     torch.testing.assert_close(MGCELoss()(margins[:, :2], labels > 0), two)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": torch.ones(300)}])
+@pytest.mark.parametrize(
+    ("dtype", "n_classes", "ignore_index"),
+    [
+        (torch.uint8, 256, 255),
+        (torch.uint8, 256, -100),  # 156 of eight bits
+        (torch.uint8, 300, 256),  # 0
+        (torch.int8, 128, 255),  # -1
+        (torch.int8, 300, 256),
+        (torch.int16, 300, 2**16),
+    ],
+)
+def test_no_number_is_another_in_few_bits(dtype, n_classes, ignore_index, options, compiled):
+    if "weight" in options:
+        options = {"weight": options["weight"][:n_classes]}
+    labels = torch.arange(min(n_classes, torch.iinfo(dtype).max + 1))
+    margins, _ = sample(len(labels), n_classes)
+    loss = MGCELoss(0.0, ignore_index=ignore_index, reduction="none", **options)
+    expected = loss(margins, labels)
+    assert (expected > 0.0).equal(labels != ignore_index)
+    if compiled:
+        torch.compiler.reset()  # it gives up after some versions of one function
+        loss = torch.compile(loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(loss(margins, labels.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_of_no_rows(name, reduction):
+    margins = torch.zeros(0, 4, requires_grad=True)
+    for target in (torch.zeros(0, dtype=torch.uint8), torch.zeros(0, 4, dtype=torch.float16)):
+        loss = LOSSES[name](reduction=reduction)(margins, target, torch.ones(0))
+        assert loss.shape == ((0,) if reduction == "none" else ())
+        assert loss.sum() == 0.0
+        assert torch.autograd.grad(loss.sum(), margins)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_distributions_and_weights_in_half_precision(name, dtype):
+    margins, labels = sample(12, 4)
+    target = one_hot(labels, 4) * 0.75 + 0.0625  # of few bits
+    weight = torch.arange(12) / 8.0
+    loss = LOSSES[name](weight=torch.tensor([0.5, 1.0, 2.0, 0.0]))
+    half = LOSSES[name](weight=loss.weight.to(dtype))
+    expected = loss(margins, target.double(), weight.double())
+    torch.testing.assert_close(half(margins, target.to(dtype), weight.to(dtype)), expected)
+
+
+# Transforms
+
+OPTIONS = {
+    "nothing": {},
+    "weights": {"weight": torch.tensor([0.5, 2.0, 0.0, 1.0], dtype=torch.float64)},
+    "smoothing": {"label_smoothing": 0.1},
+    "an ignored class": {"ignore_index": 2},
+    "all of them": {
+        "weight": torch.tensor([0.5, 2.0, 0.0, 1.0], dtype=torch.float64),
+        "label_smoothing": 0.1,
+        "ignore_index": 2,
+    },
+}
+
+
+def gradient_and_hessian(loss, margins, *others):
+    """Return both by backward passes."""
+    functional = torch.autograd.functional
+    return [of(lambda m: loss(m, *others), margins) for of in
+            (functional.jacobian, functional.hessian)]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_derivatives_by_transforms_are_those_of_backward_passes(name, options):
+    margins, labels = sample(6, 4)
+    loss = LOSSES[name](**OPTIONS[options])
+    gradient, hessian = gradient_and_hessian(loss, margins, labels)
+    for first in (func.grad, func.jacrev, func.jacfwd):
+        torch.testing.assert_close(first(loss)(margins, labels), gradient)
+    for second in (func.hessian, lambda of: func.jacrev(func.grad(of))):
+        torch.testing.assert_close(second(loss)(margins, labels), hessian)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_vmap_is_one_row_after_another(name, options):
+    margins, labels = sample(6, 4)
+    loss = LOSSES[name](**OPTIONS[options])
+    smoothed = (0.8 * one_hot(labels, 4) + 0.05).double()
+    for target in (labels, labels.to(torch.uint8), smoothed):
+        rows = list(zip(margins, target, strict=True))
+        expected = torch.stack([loss(*row) for row in rows])
+        torch.testing.assert_close(func.vmap(loss)(margins, target), expected)
+        gradients, hessians = (
+            torch.stack(parts)
+            for parts in zip(*(gradient_and_hessian(loss, *row) for row in rows), strict=True)
+        )
+        torch.testing.assert_close(func.vmap(func.grad(loss))(margins, target), gradients)
+        torch.testing.assert_close(func.vmap(func.hessian(loss))(margins, target), hessians)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_vmap_over_some_arguments(name):
+    margins, labels = sample(6, 4)
+    loss, row, label = LOSSES[name](), margins[0], labels[0]
+    gradient = func.grad(loss)
+    got = func.vmap(gradient, in_dims=(1, None))(margins.T.contiguous(), label)
+    torch.testing.assert_close(got, torch.stack([gradient(each, label) for each in margins]))
+    got = func.vmap(gradient, in_dims=(None, 0))(row, labels)
+    torch.testing.assert_close(got, torch.stack([gradient(row, each) for each in labels]))
+    batches = margins.reshape(2, 3, 4), labels.reshape(2, 3)
+    got = func.vmap(func.vmap(gradient))(*batches)
+    torch.testing.assert_close(got.reshape(6, 4), func.vmap(gradient)(margins, labels))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_transforms_over_weights(name):
+    margins, labels = sample(6, 4)
+    row_weights, class_weights = sample(6, 5, seed=1)[0].abs(), sample(3, 4, seed=2)[0].abs()
+
+    def of_rows(weight):
+        return LOSSES[name]()(margins, labels, weight)
+
+    def of_classes(weight):
+        return LOSSES[name](weight=weight)(margins, labels)
+
+    got = func.vmap(func.grad(of_rows), in_dims=1)(row_weights)
+    expected = [torch.autograd.functional.jacobian(of_rows, each) for each in row_weights.T]
+    torch.testing.assert_close(got, torch.stack(expected))
+    got = func.vmap(func.grad(of_classes))(class_weights)
+    expected = [torch.autograd.functional.jacobian(of_classes, each) for each in class_weights]
+    torch.testing.assert_close(got, torch.stack(expected))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("transform", [func.vmap, lambda of: func.vmap(func.grad(of))])
+def test_bad_input_is_seen_through_transforms(name, transform):
+    loss, weight = transform(LOSSES[name]()), torch.ones(4)
+    for arguments, words in {
+        (MARGINS, LABELS + 1): "labels 0 to 2.*got 3",
+        (MARGINS * torch.nan, LABELS): "NaN",
+        (MARGINS, LABELS, -weight): "non-negative",
+        (MARGINS, MARGINS - 1.0): "non-negative",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            loss(*arguments)
+
+
+@pytest.mark.parametrize("name", ["MGCE .7", "GCE .7", "GenCE", "Focal 2"])
+def test_transforms_compile_into_one_graph(name):
+    torch.compiler.reset()  # it gives up after some versions of one function
+    of, rows = func.vmap(func.grad(LOSSES[name]())), sample(6, 4)
+    compiled = torch.compile(of, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*rows), of(*rows))
+
+
+def test_a_gradient_for_every_row_of_a_network():
+    margins, labels = sample(6, 4)
+    layer = torch.nn.Linear(4, 4).double()
+    parameters = dict(layer.named_parameters())
+
+    def of_row(parameters, row, label):
+        return MGCELoss()(func.functional_call(layer, parameters, row), label)
+
+    got = func.vmap(func.grad(of_row), in_dims=(None, 0, 0))(parameters, margins, labels)
+    for name, parameter in parameters.items():
+        expected = [
+            torch.autograd.grad(MGCELoss()(layer(row), label), parameter)[0]
+            for row, label in zip(margins, labels, strict=True)
+        ]
+        torch.testing.assert_close(got[name], torch.stack(expected))
 
 
 def test_state_moves_with_the_module():

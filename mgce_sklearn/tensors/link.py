@@ -5,7 +5,8 @@ elementwise and follows from these two; only the loss of labels, for speed, has 
 subtracted in the same pass. On a CPU the kernels of `mgce_sklearn.kernels` are called; elsewhere
 `newton` takes steps on whole tensors, as many as the farthest row needs, so that the host waits
 once, at the end, to learn whether margins were numbers. The derivative is written with
-differentiable operations, from which PyTorch has the second derivative and those beyond.
+differentiable operations, from which PyTorch has the second derivative and those beyond, backward
+and forward, of one row or of many (`torch.func`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from mgce_sklearn import kernels
 from mgce_sklearn.kernels.link import subtract_labels
@@ -173,15 +175,51 @@ class _Threshold(torch.autograd.Function):
         margins, psi, proba = ctx.saved_tensors
         if grad_proba is None:
             return None if grad_psi is None else grad_psi.unsqueeze(-1) * proba, None
-        # The Hessian of psi, (I - p 1ᵀ) diag(v) (I - 1 pᵀ).
-        scaled = curvature(margins, psi, ctx.q) * (
-            grad_proba - torch.sum(proba * grad_proba, dim=-1, keepdim=True)
-        )
-        product = scaled - proba * scaled.sum(dim=-1, keepdim=True)
+        product = _hessian_product(margins, psi, proba, ctx.q, grad_proba)
         return product if grad_psi is None else grad_psi.unsqueeze(-1) * proba + product, None
 
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int, None], margins: Tensor, q: float
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        return _threshold(margins.movedim(in_dims[0], 0), q), (0, 0)
 
-_threshold = _Threshold.apply
+
+class _ThresholdForward(_Threshold):
+    """The same with derivatives in forward mode, with which `torch.compile` takes no function."""
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]
+    ) -> None:
+        _Threshold.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0], *output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, Tensor]:
+        grad_enabled = torch.is_grad_enabled()
+        # PyTorch has switched forward mode off, for derivatives of this one too: they would be 0.
+        with torch.inference_mode(False), torch.set_grad_enabled(grad_enabled):
+            margins, psi, proba, tangent = (
+                forward_ad.unpack_dual(each).primal for each in (*ctx.saved_tensors, tangent)
+            )
+            product = _hessian_product(margins, psi, proba, ctx.q, tangent)
+            return torch.sum(proba * tangent, dim=-1), product
+
+
+def _threshold(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """Return psi (...) and p* (..., K), with derivatives."""
+    function = _Threshold if torch.compiler.is_compiling() else _ThresholdForward
+    return function.apply(margins, q)
+
+
+def _hessian_product(
+    margins: Tensor, psi: Tensor, proba: Tensor, q: float, direction: Tensor
+) -> Tensor:
+    """Return the Hessian of psi, (I - p 1ᵀ) diag(v) (I - 1 pᵀ), times a direction (..., K)."""
+    centered = direction - torch.sum(proba * direction, dim=-1, keepdim=True)
+    scaled = curvature(margins, psi, q) * centered
+    return scaled - proba * scaled.sum(dim=-1, keepdim=True)
 
 
 class _LossOfLabels(torch.autograd.Function):
@@ -204,7 +242,21 @@ class _LossOfLabels(torch.autograd.Function):
 
 def loss_of_labels(margins: Tensor, labels: Tensor, q: float) -> Tensor:
     """Return psi(m) - m_y (...) of margins (..., K) and labels (...), for q in [0, 1]."""
-    return _LossOfLabels.apply(margins, labels, q)
+    if not _is_transformed(margins):
+        return _LossOfLabels.apply(margins, labels, q)
+    return _threshold(margins, q)[0] - _margin_of_labels(margins, labels)
+
+
+def _is_transformed(margins: Tensor) -> bool:
+    """Tell whether `torch.func` or forward mode is at work, which take no `_LossOfLabels`."""
+    if torch.compiler.is_compiling():
+        return False
+    return _under_func() or forward_ad.unpack_dual(margins).tangent is not None
+
+
+# PyTorch asks itself this before every function, and has no public name for it. Not knowing it
+# costs time alone.
+_under_func = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
@@ -219,10 +271,12 @@ def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
     Such a graph takes the kernels as one operator, and on a device the steps themselves, to fuse
     them. Without one, the operator's registry would take longer than the rows of a mini-batch.
+    Of transforms by `torch.func` the compiler differentiates what is here, and so takes the steps.
     """
     if not torch.compiler.is_compiling():
         return solve(margins, q)
-    return (_operator if margins.device.type == "cpu" else newton)(margins, q)
+    by_kernels = margins.device.type == "cpu" and not _under_func()
+    return (_operator if by_kernels else newton)(margins, q)
 
 
 def _loss_and_slope(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, Tensor]:
@@ -235,8 +289,11 @@ def _loss_and_slope(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, 
         check_numbers(loss)
         return loss, slope
     psi, proba = _solve_anywhere(margins, q)
-    own = margins.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    return psi - own, _less_onehot(proba, labels)
+    return psi - _margin_of_labels(margins, labels), _less_onehot(proba, labels)
+
+
+def _margin_of_labels(margins: Tensor, labels: Tensor) -> Tensor:
+    return margins.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
 
 
 def _less_onehot(proba: Tensor, labels: Tensor) -> Tensor:
@@ -244,16 +301,22 @@ def _less_onehot(proba: Tensor, labels: Tensor) -> Tensor:
     return proba.scatter_add(-1, index, proba.new_full(index.shape, -1.0))
 
 
-def is_readable(tensor: Tensor) -> bool:
-    """Tell whether there are numbers to check: none while a graph is compiled or captured."""
+def values_of(tensor: Tensor) -> Tensor | None:
+    """Return what there is to look at: nothing while a graph is compiled or captured.
+
+    Of what `torch.func` transforms it is the tensor beneath, a batch of `vmap` with all its rows.
+    """
     if torch.compiler.is_compiling() or tensor.is_meta:
-        return False
-    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+        return None
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        return None
+    return torch.func.debug_unwrap(tensor)
 
 
 def check_numbers(rows: Tensor) -> None:
     """Raise ValueError if what was computed of rows of margins tells that some are no numbers."""
-    if is_readable(rows) and bool(rows.isnan().any()):
+    values = values_of(rows)
+    if values is not None and bool(values.isnan().any()):
         raise ValueError(
             "margins must be numbers; a row has NaN, inf, or nothing but -inf. Try a smaller "
             "learning rate, or clip the gradient."
@@ -305,12 +368,17 @@ def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     x = margins - top
     high = math.log(n_classes) if q == 0.0 else -math.expm1(-q * math.log(n_classes)) / q
     t = (x.mean(dim=-1, keepdim=True) + high).clamp(min=0.0)
-    for _ in range(newton_steps(q)):
+    n_steps = newton_steps(q)
+    for step in range(n_steps):
         u = power(x - t, q, 1.0 - q)
         slope = u.sum(dim=-1, keepdim=True)
         z = (1.0 + q * (x - t)).clamp(min=0.0)
         total = torch.sum(u * z, dim=-1, keepdim=True) if q > 0.0 else slope
-        t = (t + newton_direction(total, slope, q)).clamp(0.0, high)
+        t = t + newton_direction(total, slope, q)
+        # The last two, of rounding errors, are left free: a bound hit would have no derivative,
+        # and through these two pass the first and the second, if a compiler differentiates.
+        if step < n_steps - 2:
+            t = t.clamp(0.0, high)
     u = power(x - t, q, 1.0 - q)
     return (top + t).squeeze(-1), u / u.sum(dim=-1, keepdim=True)
 

@@ -16,10 +16,10 @@ from mgce_sklearn.tensors.link import (
     as_margins,
     as_parameter,
     check_numbers,
-    is_readable,
     loss_of_labels,
     mgce_proba,
     mgce_threshold,
+    values_of,
 )
 from mgce_sklearn.validation import (
     FOCUSING,
@@ -93,8 +93,8 @@ class MarginLoss(nn.Module):
             Raw outputs of a network, a class a column: the classes are last, whatever is before
             them. Half precision is computed in float32.
         target : Tensor of shape (...) or (..., K)
-            Integers: labels 0 to K - 1, or ``ignore_index``. Floating point: distributions, whose
-            loss is the mean over them.
+            Integers of any size: labels 0 to K - 1, or ``ignore_index``. Floating point:
+            distributions, whose loss is the mean over them.
         sample_weight : Tensor of shape (...), default=None
             Factor on every row, non-negative.
 
@@ -111,6 +111,8 @@ class MarginLoss(nn.Module):
         """
         margins = as_margins(margins)
         labelled = _check_target(target, margins)
+        if labelled:
+            target = target.long()  # in fewer bits K and the ignored label may be other numbers
         for name, other in (("weight", self.weight), ("sample_weight", sample_weight)):
             _check_device(name, other, margins)
         if self.weight is not None and len(self.weight) != margins.shape[-1]:
@@ -131,9 +133,11 @@ class MarginLoss(nn.Module):
     def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the loss of every row and its weight, None for ones."""
         kept = self._kept(labels, margins.shape[-1])
-        labels = labels.long() if kept is None else torch.where(kept, labels, 0).long()
+        labels = labels if kept is None else torch.where(kept, labels, 0)
         loss = self._loss_of_labels(margins, labels, kept)
-        weight = None if self.weight is None else self.weight.to(loss.dtype)[labels]
+        weight = None
+        if self.weight is not None:  # for `torch.func.vmap` no label may be an index by itself
+            weight = self.weight.to(loss.dtype).index_select(0, labels.flatten()).view_as(labels)
         if kept is None:
             return loss, weight
         # An ignored row may have any margins, and its loss any value but NaN.
@@ -142,13 +146,14 @@ class MarginLoss(nn.Module):
 
     def _kept(self, labels: Tensor, n_classes: int) -> Tensor | None:
         """Return which rows are not ignored, None if all are known to be classes."""
-        if is_readable(labels) and labels.numel():
+        values = values_of(labels)
+        if values is not None and values.numel():
             # One look at the least and the largest: mini-batches are small, and every operation
             # on them shows.
-            least, largest = torch.stack(labels.aminmax()).tolist()
+            least, largest = torch.stack(values.aminmax()).tolist()
             if least >= 0 and largest < n_classes and not 0 <= self.ignore_index < n_classes:
                 return None
-            _check_labels(labels, n_classes, self.ignore_index)
+            _check_labels(values, n_classes, self.ignore_index)
         return labels != self.ignore_index
 
     def _of_distributions(
@@ -157,9 +162,9 @@ class MarginLoss(nn.Module):
         n_classes, kept = margins.shape[-1], None
         if labelled:
             kept = self._kept(target, n_classes)
-            labels = target if kept is None else torch.where(kept, target, 0)
-            target = nn.functional.one_hot(labels.long(), n_classes)
-            target = target if kept is None else target * kept.unsqueeze(-1)
+            # Not `one_hot`, which looks at the labels: `torch.func.vmap` has none to show.
+            target = target.unsqueeze(-1) == torch.arange(n_classes, device=target.device)
+            target = target if kept is None else target & kept.unsqueeze(-1)
         target = target.to(margins.dtype)
         smoothing = self.label_smoothing
         if smoothing > 0.0:
@@ -231,8 +236,9 @@ class MGCELoss(_LossOfQ):
     Notes
     -----
     ``loss.proba(margins)`` is the rule h of `mgce_proba`, not the softmax. Twice differentiable
-    where no class is at the edge of the support. On a CPU the root is found by the kernels of
-    the linear model, on other devices by Newton's method on whole tensors.
+    where no class is at the edge of the support, backward and forward: `torch.func.grad`,
+    `jacrev`, `jacfwd`, `hessian` and `vmap` go through it. On a CPU the root is found by the
+    kernels of the linear model, on other devices by Newton's method on whole tensors.
 
     References
     ----------
@@ -382,7 +388,8 @@ def _class_weight(weight: Any) -> Tensor:
     """Return factors as a tensor (K,)."""
     try:
         factors = torch.as_tensor(weight)
-        valid = factors.dim() == 1 and bool((factors >= 0.0).all() & factors.isfinite().all())
+        values = torch.func.debug_unwrap(factors)
+        valid = factors.dim() == 1 and bool((values >= 0.0).all() & values.isfinite().all())
     except (TypeError, ValueError, RuntimeError):  # no array of numbers
         valid = False
     if not valid:
@@ -433,7 +440,7 @@ def _check_target(target: Any, margins: Tensor) -> bool:
             f"{tuple(margins.shape)}; got {tuple(target.shape)}. The classes are the last "
             "dimension of the margins; labels are integers, distributions floating point."
         )
-    if not labelled and is_readable(target) and not bool((target >= 0.0).all()):
+    if not (labelled or _all_non_negative(target)):
         raise ValueError(
             "target must be distributions, non-negative numbers; got a negative one or NaN."
         )
@@ -446,5 +453,11 @@ def _check_weight(sample_weight: Tensor, loss: Tensor) -> None:
             f"sample_weight must have shape {tuple(loss.shape)}, a number for each row; got "
             f"{tuple(sample_weight.shape)}."
         )
-    if is_readable(sample_weight) and not bool((sample_weight >= 0.0).all()):
+    if not _all_non_negative(sample_weight):
         raise ValueError("sample_weight must be non-negative; got a negative number or NaN.")
+
+
+def _all_non_negative(numbers: Tensor) -> bool:
+    """Tell whether no number is known to be negative or NaN."""
+    values = values_of(numbers)
+    return values is None or bool((values >= 0.0).all())
