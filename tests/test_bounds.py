@@ -691,6 +691,12 @@ def test_rows_beyond_the_range_are_clipped_not_refused(certified, kind):
     assert model.certify(kind(far)) == model.certify(kind(near))
 
 
+def test_rows_of_another_distribution_may_prove_that_they_are(certified):
+    model, held_out = certified
+    with pytest.raises(ValueError, match="X must be distributed like the rows of the fit"):
+        model.certify(held_out + 2.0)
+
+
 def test_zeros_beyond_the_range_are_clipped_too():
     """Sparse rows have zeros where those of the fit had none."""
     rng = np.random.default_rng(0)
