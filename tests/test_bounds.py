@@ -260,7 +260,7 @@ def test_order(seed, n_classes, q, lam, weighted):
     for rule, bound in found.items():
         error = errors(model, X, y, rule, weights)
         assert 0.0 <= bound.lower <= error + rounding
-        assert error <= bound.upper + rounding <= 1.0 + 2 * rounding
+        assert error <= bound.upper + rounding
     assert found["randomized"].upper <= model.minimax_risk_ + rounding
 
 
@@ -888,7 +888,8 @@ def test_games_at_several_ceilings():
 
 def test_the_mean_of_values_at_the_top():
     assert largest_cost([[Game(np.ones(5), 1.0, 0.0, 0.9)]], 0.1) == 1.0
-    assert largest_cost([[Game(np.zeros(5), 1.0, 0.0, 0.9)]], 0.1) <= 1.0
+    found = largest_cost([[Game(np.zeros(5), 1.0, 0.0, 0.9)]], 0.1)
+    assert (0.1 + 0.9 / (1.0 - found)) ** 5 == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("n", [100, 10_000, 100_000])
@@ -899,7 +900,7 @@ def test_the_mean_of_values_nearly_all_at_the_top(n):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = largest_cost([[Game(values, 1.0, 0.0, 0.9)]], 0.05)
-    assert values.mean() <= found <= 1.0
+    assert found == 1.0
 
 
 def test_values_that_rounding_puts_above_the_top():
