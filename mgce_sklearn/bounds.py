@@ -469,6 +469,11 @@ def certify(
     -------
     ErrorCertificate
 
+    Raises
+    ------
+    ValueError
+        If the rows are not distributed like those of the fit, but for a probability of delta.
+
     Notes
     -----
     Let f be the features clipped to their range, which is that of the means' half-widths, and
@@ -506,6 +511,12 @@ def certify(
     means_term = float(np.average([game.means_term for game in games], weights=sizes))
     rows_term = float(np.concatenate([game.values for game in games]).mean())
     largest = largest_cost(played, delta / 2.0)
+    if largest < 0.0:  # below what any cost is
+        raise ValueError(
+            "X must be distributed like the rows of the fit; with probability "
+            f"{1.0 - delta:g} no labels give such rows means within the half-widths. Hold out "
+            "rows of the same sample, and transform them alike."
+        )
     scale = costs.largest - costs.least
     return ErrorCertificate(
         upper=costs.unscaled(min(largest, 1.0)),
@@ -615,7 +626,9 @@ def largest_cost(played: list[list[Game]], delta: float) -> float:
         # The sign alone tells; infinity is none that a root is found with.
         return min(1.0, float(np.logaddexp.reduce(logs)) - np.log(len(played) / delta))
 
-    # At the least of what the games find themselves no capital is above 1 (Jensen).
+    # At the least of what the games find themselves no capital is above 1 (Jensen), unless
+    # rounding makes that their ceiling.
     lowest = min(game.ceiling - float(game.depths.mean()) for game in games)
     highest = min(game.ceiling for game in games)
-    return brentq(surplus, lowest, highest) if surplus(highest) > 0.0 else highest
+    found = surplus(lowest) < 0.0 < surplus(highest)
+    return brentq(surplus, lowest, highest) if found else highest

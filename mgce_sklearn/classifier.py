@@ -861,7 +861,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError
             For an argument that cannot be used; if X are the rows of the fit, of which a sketch
-            of 512 is kept; or if the fit weighted rows or classes differently.
+            of 512 is kept, or plainly distributed unlike them; or if the fit weighted rows or
+            classes differently.
 
         Notes
         -----
