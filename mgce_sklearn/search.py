@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -259,7 +259,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         self.n_splits_ = len(splits)
         data = (X, y, params["sample_weight"], self.scorer_, score_params, self.error_score)
         paths = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
-            delayed(_score_path)(self._candidate(q=float(q)), lams, _Fold(*split, *data))
+            delayed(_score_path)(self._candidate(q=float(q)), lams, *split, *data)
             for split in splits
             for q in qs
         )
@@ -453,37 +453,42 @@ class _Trial(NamedTuple):
 
 
 class _Fold(NamedTuple):
-    """Rows to learn from and rows to score on, and what failures count as."""
+    """Rows to learn from, how to score on others, and what failures count as."""
 
-    train: Array
-    test: Array
-    X: Any
-    y: Array
-    sample_weight: Array | None
-    scorer: Any
-    score_params: Params
+    rows: tuple[Any, Array, Array | None]
+    score: Callable[[MGCEClassifier], Any]
     error_score: Any
 
-    def problem(self, classifier: MGCEClassifier) -> Problem:
-        """Return the training rows as a problem."""
-        weights = None if self.sample_weight is None else self.sample_weight[self.train]
-        return Problem.from_labels(
-            self.X[self.train],
-            self.y[self.train],
-            weights,
-            classifier.class_weight,
-            classifier.fit_intercept,
-            center=classifier.center,
-        )
+    def fits(
+        self, classifier: MGCEClassifier, lams: Array
+    ) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
+        """Yield positions in ``lams``, each with the fit or with its error.
 
-    def score(self, fitted: MGCEClassifier, point: PathPoint) -> _Trial:
-        """Score on the test rows."""
-        X, y = self.X[self.test], self.y[self.test]
-        params = _rows_of(self.score_params, self.test, len(self.y))
+        A path begins anew after an error.
+        """
+        left = leapfrog(lams)
+        while len(left):
+            try:
+                problem = Problem.from_labels(
+                    *self.rows,
+                    classifier.class_weight,
+                    classifier.fit_intercept,
+                    center=classifier.center,
+                )
+                for point in follow(problem, classifier.q, lams[left], Settings.of(classifier)):
+                    fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
+                    yield int(left[0]), (fitted, point)
+                    left = left[1:]
+            except Exception as error:
+                yield int(left[0]), error
+                left = left[1:]
+
+    def scored(self, fitted: MGCEClassifier, point: PathPoint) -> _Trial:
+        """Return what a fit scores."""
         score, error = self.error_score, ""
         begin = time.perf_counter()
         try:
-            score = self.scorer(fitted, X, y, **params)
+            score = self.score(fitted)
         except Exception as raised:
             error = self.in_words(raised)
         seconds = time.perf_counter() - begin
@@ -492,6 +497,10 @@ class _Fold(NamedTuple):
         numbers = (score, point.seconds, seconds, fitted.minimax_risk_, point.converged)
         return _Trial(_Scores(*numbers), score_error=error)
 
+    def failed(self, error: Exception) -> _Trial:
+        """Return what a fit scores that raised an error."""
+        return _Trial(_Scores(self.error_score), fit_error=self.in_words(error))
+
     def in_words(self, error: Exception) -> str:
         """Return an error as text, or raise it if it shall not count as a score."""
         if isinstance(self.error_score, str):
@@ -499,36 +508,31 @@ class _Fold(NamedTuple):
         return f"{type(error).__name__}: {error}"
 
 
-def _score_path(classifier: MGCEClassifier, lams: Array, fold: _Fold) -> list[_Trial]:
+def _score_path(
+    classifier: MGCEClassifier,
+    lams: Array,
+    train: Array,
+    test: Array,
+    X: Any,
+    y: Array,
+    sample_weight: Array | None,
+    scorer: Any,
+    score_params: Params,
+    error_score: Any,
+) -> list[_Trial]:
     """Fit a fold's training rows for every lam, and score on its test rows."""
-    trials = {}
-    for j, fit in _fits(classifier, lams, fold):
-        trials[j] = (
-            _Trial(_Scores(fold.error_score), fit_error=fold.in_words(fit))
-            if isinstance(fit, Exception)
-            else fold.score(*fit)
-        )
+    weights = None if sample_weight is None else sample_weight[train]
+    X_test, y_test, params = X[test], y[test], _rows_of(score_params, test, len(y))
+    fold = _Fold(
+        (X[train], y[train], weights),
+        lambda fitted: scorer(fitted, X_test, y_test, **params),
+        error_score,
+    )
+    trials = {
+        j: fold.failed(fit) if isinstance(fit, Exception) else fold.scored(*fit)
+        for j, fit in fold.fits(classifier, lams)
+    }
     return [trials[j] for j in range(len(lams))]
-
-
-def _fits(
-    classifier: MGCEClassifier, lams: Array, fold: _Fold
-) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
-    """Yield positions in ``lams``, each with the fit or with its error.
-
-    A path begins anew after an error.
-    """
-    left = leapfrog(lams)
-    while len(left):
-        try:
-            problem = fold.problem(classifier)
-            for point in follow(problem, classifier.q, lams[left], Settings.of(classifier)):
-                fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
-                yield int(left[0]), (fitted, point)
-                left = left[1:]
-        except Exception as error:
-            yield int(left[0]), error
-            left = left[1:]
 
 
 def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
@@ -541,8 +545,8 @@ def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
             raise ValueError(f"All {len(trials)} fits failed, the first with {errors[0]}")
         if errors:
             warnings.warn(
-                f"{len(errors)} of {len(trials)} {what} failed and count as {error_score}, the "
-                f"first with {errors[0]} For a traceback set error_score='raise'.",
+                f"{len(errors)} of {len(trials)} {what} failed and count as {error_score}; "
+                f"error_score='raise' shows where. The first with {errors[0]}",
                 category,
                 stacklevel=5,
             )

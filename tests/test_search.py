@@ -211,10 +211,8 @@ def test_one_split_has_no_error_and_a_score_that_is_no_number_ranks_last(wine):
     assert (search.q_, search.lam_) == (0.5, 1.0)
 
 
-HALVES = [
-    (np.arange(0, 178, 2), np.arange(1, 178, 2)),
-    (np.arange(1, 178, 2), np.arange(0, 178, 2)),
-]
+EVEN, ODD = np.arange(0, 178, 2), np.arange(1, 178, 2)
+HALVES = [(EVEN, ODD), (ODD, EVEN)]
 
 
 def refuses_wide(estimator, X, y):
@@ -491,6 +489,8 @@ def test_tensors(wine):
         ({"scoring": lambda e, X, y: None}, TypeError, "scoring must return a number; got None"),
         ({"cv": 1}, ValueError, "n_splits=1"),
         ({"cv": "five"}, ValueError, "cv"),
+        ({"cv": [(EVEN, EVEN + 2)]}, IndexError, "out of bounds"),
+        ({"cv": [(EVEN + 2, EVEN)]}, IndexError, "out of bounds"),
         ({"cv": []}, ValueError, "cv must give at least one fold; got none"),
         ({"error_score": "ignore"}, ValueError, "error_score must be 'raise' or a number"),
         ({"error_score": None}, TypeError, "error_score must be 'raise' or a number"),
