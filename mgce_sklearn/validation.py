@@ -58,7 +58,8 @@ LOSS_PARAMETER = Rule(
 HALF_WIDTH = Rule(
     (Real,),
     lambda lam: 1e-6 <= lam <= 1e6,
-    "a number of standard errors from 1e-6 to 1e6 (try 0.1; 1e-3 comes close to no width)",
+    "a positive number of standard errors, from 1e-6 to 1e6 (try 0.1; a small one such as 1e-3 in "
+    "place of 0)",
 )
 TOLERANCE = Rule((Real,), _finite_positive, "a positive, finite number (try 1e-4)")
 ITERATIONS = Rule(
