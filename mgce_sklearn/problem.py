@@ -166,6 +166,11 @@ def class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight
     """
     if isinstance(class_weight, str) and class_weight == "balanced":
         totals = np.bincount(codes, sample_weight, len(classes))
+        if not totals.all():
+            raise ValueError(
+                "class_weight='balanced' must have rows of every class; got none of "
+                f"{classes[totals == 0.0].tolist()[0]!r}. Give factors as a dict."
+            )
         return sample_weight.sum() / (len(classes) * totals)
     if isinstance(class_weight, str):
         raise ValueError(

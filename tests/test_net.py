@@ -215,6 +215,89 @@ def test_trimmed_for_prediction():
     np.testing.assert_array_equal(again.predict_worst_case_proba(X), worst)
 
 
+SPECIES = np.unique(NAMES)
+MODULES = {  # and what a net must be told of them before a fit
+    "asks for both sizes": (network, {"module__n_features": 4}),
+    "asks for one": (lambda n_classes: network(4, n_classes), {}),
+    "asks for none": (lambda: network(4, 3), {}),
+    "is an instance": (network(4, 3), {}),
+    "is lazy": (nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 3)), {}),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", MODULES)
+def test_parameters_are_loaded_into_a_net_that_was_never_fitted(tmp_path, kind):
+    module, told = MODULES[kind]
+    saved = make(module).fit(X, NAMES)
+    saved.save_params(f_params=tmp_path / "params.pt")
+    net = make(module, classes=list(SPECIES), random_state=1, **told).initialize()
+    net.load_params(f_params=tmp_path / "params.pt")
+    np.testing.assert_array_equal(net.classes_, saved.classes_)
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abcd"))
+    for features in (X, frame, torch.tensor(X)):
+        np.testing.assert_array_equal(net.predict(features), saved.predict(X))
+        for method in ("predict_proba", "decision_function", "predict_worst_case_proba"):
+            np.testing.assert_array_equal(getattr(net, method)(features), getattr(saved, method)(X))
+    margins = saved.decision_function(X)
+    np.testing.assert_array_equal(net.margins_to_proba(margins), saved.margins_to_proba(margins))
+
+
+def test_all_parts_are_loaded_and_learning_goes_on(tmp_path):
+    parts = {
+        f"f_{name}": tmp_path / name for name in ("params", "optimizer", "criterion", "history")
+    }
+    options = {"class_weight": dict(zip(SPECIES, (1.0, 3.0, 0.5), strict=True))}
+    saved = full_batch(**options).fit(X, NAMES)
+    saved.save_params(**parts)
+
+    def loaded(**more):
+        net = full_batch(classes=SPECIES, module__n_features=4, **options, **more).initialize()
+        net.load_params(**parts)
+        return net
+
+    net = loaded()
+    assert net.criterion_.weight.tolist() == [1.0, 3.0, 0.5]
+    assert net.history[:, "train_loss"] == saved.history[:, "train_loss"]
+    warm = loaded(warm_start=True, max_epochs=1).fit(X, NAMES)
+    net.partial_fit(X, NAMES)
+    saved.partial_fit(X, NAMES)
+    same(net, saved)
+    same(warm, saved)
+    assert net.n_features_in_ == 4
+
+
+def test_a_checkpoint_is_loaded_into_a_net_that_was_never_fitted(tmp_path):
+    checkpoint = Checkpoint(dirname=tmp_path, monitor=None)
+    saved = make(callbacks=[checkpoint]).fit(X, NAMES)
+    net = make(classes=SPECIES, module__n_features=4)
+    net.load_params(checkpoint=checkpoint)
+    np.testing.assert_array_equal(net.predict(X), saved.predict(X))
+
+
+def test_a_net_without_classes_has_probabilities_and_no_labels():
+    net = make(module__n_features=4, module__n_classes=3).initialize()
+    assert net.predict_proba(X).shape == net.decision_function(X).shape == (150, 3)
+    for method in ("predict", "margins_to_proba"):
+        with pytest.raises(NotFittedError, match="knows no labels"):
+            getattr(net, method)(X)
+    before = weights(net)
+    with pytest.raises(ValueError, match="classes must be given at the first call"):
+        net.partial_fit(X, NAMES)
+    np.testing.assert_array_equal(weights(net), before)
+    same(net.partial_fit(X, NAMES, classes=SPECIES), make(max_epochs=1).fit(X, NAMES))
+
+
+def test_classes_may_have_no_rows():
+    classes = ["rose", *SPECIES]
+    for net in (make(classes=classes).fit(X, NAMES), make(classes=classes).partial_fit(X, NAMES)):
+        assert list(net.classes_) == classes
+        assert net.predict_proba(X).shape == (150, 4)
+    assert set(make(classes=SPECIES).fit(X[:50], NAMES[:50]).predict(X)) == {"setosa"}
+    assert not hasattr(make(classes=classes), "classes_")
+    same(make(classes=SPECIES).fit(X, NAMES), make().fit(X, NAMES))
+
+
 def test_search_in_a_pipeline():
     model = make_pipeline(StandardScaler(), make())
     name = "mgcenetclassifier__"
@@ -700,6 +783,41 @@ class Pair(nn.Linear):
 
 
 REFUSED = {
+    r"classes must be sorted.*got \['b', 'a'\]. Try \['a', 'b'\]": bad(classes=["b", "a"]),
+    r"classes must be sorted.*once; got \[0, 1, 1, 2\]": bad(classes=[0, 1, 1, 2]),
+    r"classes must be at least 2 different labels; got \[\]": bad(classes=[]),
+    "classes must be a list of labels": bad(classes=3),
+    r"y must hold labels among classes, \[0, 1\]; row 100 has 2": bad(classes=[0, 1]),
+    "class_weight='balanced' must have rows of every class; got none of 7": bad(
+        classes=[0, 1, 2, 7], class_weight="balanced"
+    ),
+    "module asks for n_features, .* Set module__n_features": lambda: make(
+        classes=[0, 1]
+    ).initialize(),
+    "module asks for n_classes, .* Set classes": lambda: make(module__n_features=4).initialize(),
+    "if that is an array or a tensor. Set module__n_features": lambda: make().fit(Dataset(X, Y)),
+    r"module must return margins of shape \(n, 2\).*got \(150, 3\)": lambda: (
+        make(linear(4, 3), classes=[0, 1]).initialize().predict(X)
+    ),
+    r"cannot learn from a batch of one row \(.*channel.*\). If .* try another batch_size": bad(
+        module=normalized, batch_size=149
+    ),
+    "no batch of 150 rows. Try a smaller batch_size": bad(
+        batch_size=200, iterator_train__drop_last=True
+    ),
+    "Key 'valid_loss' was not found in history. Set validation_fraction=0.1": bad(
+        callbacks=[EarlyStopping()]
+    ),
+    "Key 'valid_los' was not found in history. .* another monitor": bad(
+        callbacks=[EarlyStopping("valid_los")], validation_fraction=0.1
+    ),
+    "device='mps:9' is none that PyTorch can use here": bad(device="mps:9"),
+    "device='gpu' is none that PyTorch can use here": bad(device="gpu"),
+    "device=1.5 is none that PyTorch can use here. Try device='cpu'": lambda: make(
+        linear(4, 3), device=1.5
+    ).initialize(),
+    "X must have rows; got none": lambda: make(TwoInputs).fit({"left": X[:0], "right": X[:0]}, []),
+    "rows; got none.$": lambda: make().fit(X, Y).predict(Dataset(X[:0])),
     r"q must be a number in \[0, 1\].*got 1.5": bad(q=1.5),
     "q must be a number.*'half'": bad(q="half"),
     "lam must be a non-negative, finite number.*got -1": bad(lam=-1.0),
@@ -767,8 +885,36 @@ def test_refused_in_a_sentence(sentence):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_absent_device():
-    with pytest.raises(ValueError, match="device='cuda' needs a GPU, and PyTorch finds none"):
+    with pytest.raises(ValueError, match="device='cuda' is none that PyTorch can use here"):
         make(device="cuda").fit(X, Y)
+
+
+def test_a_device_without_double_precision(monkeypatch):
+    monkeypatch.setattr(MGCENetClassifier, "_check_device_is_there", lambda net: None)
+    with pytest.raises(ValueError, match=r"module must be of single.*Try module.float\(\)"):
+        make(double, device="mps").fit(X, Y)
+    # Numbers go there as the module's, not as the rows'.
+    there = []
+    monkeypatch.setattr(
+        "mgce_sklearn.torch.net.to_device", lambda x, device: there.append(x.dtype) or x
+    )
+    make().fit(X, Y, sample_weight=np.ones(150)).predict(torch.tensor(X))
+    assert set(there) == {torch.float32}
+
+
+def test_other_errors_of_modules_and_callbacks_are_their_own():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            raise ValueError("broken")
+
+    class Missing(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyError("missing")
+
+    with pytest.raises(ValueError, match=r"^broken$"):
+        make(lambda: Broken(4, 3)).fit(X, Y)
+    with pytest.raises(KeyError, match=r"^'missing'$"):
+        make(callbacks=[Missing()]).fit(X, Y)
 
 
 def test_an_estimator_stays_as_it_was():

@@ -307,24 +307,31 @@ def test_no_number_is_another_in_few_bits(dtype, n_classes, ignore_index, option
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_of_no_rows(name, reduction):
-    margins = torch.zeros(0, 4, requires_grad=True)
-    for target in (torch.zeros(0, dtype=torch.uint8), torch.zeros(0, 4, dtype=torch.float16)):
-        loss = LOSSES[name](reduction=reduction)(margins, target, torch.ones(0))
-        assert loss.shape == ((0,) if reduction == "none" else ())
-        assert loss.sum() == 0.0
-        assert torch.autograd.grad(loss.sum(), margins)[0].shape == (0, 4)
+    margins, options = torch.zeros(0, 4, requires_grad=True), {"reduction": reduction}
+    distributions = torch.zeros(0, 4, dtype=torch.float16)
+    for target in (torch.zeros(0, dtype=torch.uint8), distributions):
+        for loss in (
+            LOSSES[name](**options)(margins, target),
+            LOSSES[name](**options)(margins, target, torch.ones(0)),
+            LOSSES[name](weight=torch.ones(4), label_smoothing=0.1, **options)(margins, target),
+        ):
+            assert loss.shape == ((0,) if reduction == "none" else ())
+            assert loss.sum() == 0.0
+            assert torch.autograd.grad(loss.sum(), margins)[0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_distributions_and_weights_in_half_precision(name, dtype):
+def test_distributions_and_weights_in_half_precision_are_numbers_as_good_as_others(name, dtype):
     margins, labels = sample(12, 4)
-    target = one_hot(labels, 4) * 0.75 + 0.0625  # of few bits
-    weight = torch.arange(12) / 8.0
-    loss = LOSSES[name](weight=torch.tensor([0.5, 1.0, 2.0, 0.0]))
-    half = LOSSES[name](weight=loss.weight.to(dtype))
-    expected = loss(margins, target.double(), weight.double())
-    torch.testing.assert_close(half(margins, target.to(dtype), weight.to(dtype)), expected)
+    target = torch.softmax(sample(12, 4, seed=1)[0], dim=-1).to(dtype)
+    factors, rows = (sample(n, 1, seed=2)[0].squeeze().abs().to(dtype) for n in (4, 12))
+    for half, single in ((None, None), (factors, factors.double())):
+        of_half, of_single = LOSSES[name](weight=half), LOSSES[name](weight=single)
+        expected = of_single(margins, target.double(), rows.double())
+        torch.testing.assert_close(of_half(margins, target, rows), expected)
+        expected = of_single(margins, labels, rows.double())
+        torch.testing.assert_close(of_half(margins, labels, rows), expected)
 
 
 # Transforms

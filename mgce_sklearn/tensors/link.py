@@ -375,9 +375,9 @@ def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
         z = (1.0 + q * (x - t)).clamp(min=0.0)
         total = torch.sum(u * z, dim=-1, keepdim=True) if q > 0.0 else slope
         t = t + newton_direction(total, slope, q)
-        # The last two, of rounding errors, are left free: a bound hit would have no derivative,
-        # and through these two pass the first and the second, if a compiler differentiates.
-        if step < n_steps - 2:
+        # The last, of a rounding error, is left free: a bound that it hit would have no derivative,
+        # and compilers differentiate what is here under `torch.func`.
+        if step < n_steps - 1:
             t = t.clamp(0.0, high)
     u = power(x - t, q, 1.0 - q)
     return (top + t).squeeze(-1), u / u.sum(dim=-1, keepdim=True)

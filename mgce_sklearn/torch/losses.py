@@ -186,7 +186,7 @@ class MarginLoss(nn.Module):
         if self.reduction == "sum":
             return weighted.sum()
         if weight is None:
-            return weighted.mean() if weighted.numel() else weighted.sum()
+            return weighted.mean()  # of no rows there are weights
         total = weight.sum()
         return weighted.sum() / torch.where(total > 0.0, total, 1.0)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from fnmatch import fnmatchcase
-from inspect import signature
+from inspect import Parameter, signature
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -27,7 +27,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset, ValidSplit, get_len, unpack_data
 from skorch.history import History
-from skorch.utils import data_from_dataset, is_dataset, to_tensor
+from skorch.utils import data_from_dataset, is_dataset, to_device, to_tensor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -105,8 +105,9 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     module : class, function or instance
         What makes the module, or is it: features (n, d) go in, margins (n, n_classes) come out, no
         softmax. If its arguments include ``n_features`` or ``n_classes`` and they are not set as
-        ``module__n_features``, they are taken from X, an array or tensor, and y; so are the sizes
-        of lazy layers. Of an instance every fit trains a copy, from the weights that it has.
+        ``module__n_features``, they are taken from X, an array or tensor, and y or ``classes``; so
+        are the sizes of lazy layers. Of an instance every fit trains a copy, from the weights that
+        it has.
     q : float, default=0.7
         Loss parameter in [0, 1], given to the criterion if it takes one. Larger values resist
         wrong labels more.
@@ -119,6 +120,9 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         "*" is all of them. Only those that are trained count.
     class_weight : dict, "balanced" or None, default=None
         Factors on the loss by class. "balanced": inverse to class frequencies.
+    classes : array-like of shape (n_classes,) or None, default=None
+        All labels that can occur, sorted, as in ``classes_``. None: those that `fit` learns from.
+        A net that loads its parameters and is never fitted needs them, see the notes.
     gradient_clip : float or None, default=None
         Largest Euclidean norm of the gradient of all parameters together, before the step.
     amp : {"bfloat16", "float16"} or None, default=None
@@ -130,7 +134,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         None: all rows are learnt from, unless skorch's ``train_split`` is given.
     random_state : int, RandomState instance or None, default=None
         Decides initial weights (save those of an instance), the split, the order of rows and
-        dropout, and leaves PyTorch's global generators as they were. None: those are used.
+        dropout, and leaves PyTorch's global generators as they were, those of the CPU and of CUDA;
+        of other devices they are used. None: all of them are used.
     optimizer : class, default=torch.optim.Adam
     lr : float, default=1e-3
         Learning rate.
@@ -198,7 +203,10 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     of the module's parameters. So are floating-point tensors; tensors of integers stay integers,
     as embeddings need them. Mappings and data sets are given to skorch as they are.
 
-    *Pickling* works for modules that Python can import, by `pickle` or `joblib`.
+    *Pickling* works for modules that Python can import, by `pickle` or `joblib`. Parameters alone
+    are saved by ``save_params``, as in skorch, and loaded into a net that is told what is not in
+    the file: ``MGCENetClassifier(module, classes=classes, module__n_features=n_features)``, then
+    ``initialize()`` and ``load_params``. Without ``classes`` it has probabilities and no labels.
 
     References
     ----------
@@ -230,6 +238,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         criterion: Any = MGCELoss,
         penalized: Any = "*weight",
         class_weight: Any = None,
+        classes: Any = None,
         gradient_clip: float | None = None,
         amp: str | None = None,
         validation_fraction: float | None = None,
@@ -271,6 +280,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self.lam = lam
         self.penalized = penalized
         self.class_weight = class_weight
+        self.classes = classes
         self.gradient_clip = gradient_clip
         self.amp = amp
         self.validation_fraction = validation_fraction
@@ -303,16 +313,16 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             For a parameter, a module or data that cannot be used, or if the loss does not stay
             finite. The estimator stays as it was.
         """
+        self._check_parameters()
         with validation.unchanged_on_error(self), self._own_randomness():
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCENetClassifier:
-        self._check_parameters()
-        fresh = not (self.warm_start and hasattr(self, "classes_"))
+        fresh = not (self.warm_start and self.initialized_)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
-        if fresh:
-            self.classes_ = np.unique(y)
-            validation.check_several(self.classes_)
+        known = self._known_classes(fresh)
+        self.classes_ = np.unique(y) if known is None else known
+        validation.check_several(self.classes_)
         self._train(X, y, sample_weight, fresh, self.max_epochs)
         learnt_from = vars(self).pop("learnt_from_")
         if isinstance(self.criterion_, MGCELoss):
@@ -330,7 +340,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         y : array-like or Tensor of shape (n_samples,)
             Labels, all of them among ``classes``.
         classes : array-like of shape (n_classes,), default=None
-            All labels that can occur. Needed at the first call; after `fit` those of the fit serve.
+            All labels that can occur. Needed at the first call if the parameter ``classes`` is
+            None; after `fit` those of the fit serve.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
 
@@ -350,15 +361,15 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         One pass, as in scikit-learn, and not ``max_epochs`` of them, as in skorch. With a seed, as
         many calls on the same rows as `fit` has epochs come to the same parameters.
         """
+        self._check_parameters()
         with validation.unchanged_on_error(self), self._own_randomness():
             return self._partial_fit(X, y, classes, sample_weight)
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCENetClassifier:
-        self._check_parameters()
         validation.check_weight_of_portions(self.class_weight)
-        known = getattr(self, "classes_", None)
-        fresh = known is None
-        self.classes_ = validation.check_classes(classes, known, begun=not fresh)
+        fresh = not self.initialized_
+        known = self._known_classes(fresh)
+        self.classes_ = validation.check_classes(classes, known, begun=known is not None)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
         self._train(X, y, sample_weight, fresh, 1)
         vars(self).pop("learnt_from_")
@@ -378,9 +389,32 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             if not fresh:
                 self.initialize_criterion()  # q may be another
             super().partial_fit(X, y, epochs=epochs)
+            if any(epoch.get("train_batch_count") == 0 for epoch in self.history_[-1:]):
+                raise ValueError(
+                    f"batches must have rows to learn from; got no batch of {len(y)} rows. Try a "
+                    "smaller batch_size, or iterator_train__drop_last=False."
+                )
+
+    def _known_classes(self, fresh: bool) -> Array | None:
+        """Return the labels given as a parameter or, unless learning starts afresh, learnt."""
+        if not fresh:
+            return getattr(self, "classes_", None)
+        if self.classes is None:
+            return None
+        classes = validation.check_classes(self.classes, None, begun=False)
+        given = np.asarray(on_host(self.classes))
+        if not np.array_equal(given, classes):
+            raise ValueError(
+                f"classes must be sorted and have each label once; got {given.tolist()}. Try "
+                f"{classes.tolist()}, if the columns of margins are in that order."
+            )
+        return classes
 
     def initialize(self) -> MGCENetClassifier:
         """Make module, criterion, optimizer and callbacks, from the seed if there is one."""
+        self._check_device_is_there()
+        if self.classes is not None:
+            self.classes_ = self._known_classes(fresh=True)
         with self._own_randomness():
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             self.seeds_ = np.random.RandomState(seed)
@@ -397,22 +431,31 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def initialize_module(self) -> MGCENetClassifier:
         """Make the module, given the numbers of features and classes if it asks for them."""
+        module = self._make_module()
+        self._check_device_takes(module)
+        self.module_ = module
+        return self
+
+    def _make_module(self) -> nn.Module:
         options = self.get_params_for("module")
         if isinstance(self.module, nn.Module) and not options:
-            self.module_ = deepcopy(self.module)  # every fit starts from the user's
-            return self
+            return deepcopy(self.module)  # every fit starts from the user's
         make = type(self.module) if isinstance(self.module, nn.Module) else self.module
         if not callable(make) or (isinstance(make, type) and not issubclass(make, nn.Module)):
             raise TypeError(f"module must be {MODULE}; got {make!r}.")
-        asked = signature(make).parameters
-        for name, value in self._sizes().items():
-            if name in asked:
-                options.setdefault(name, value)
-        module = make(**options)
+        module = make(**self._sizes_asked_for(make, options), **options)
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be {MODULE}; {make!r} returned {module!r}.")
-        self.module_ = module
-        return self
+        return module
+
+    def _sizes_asked_for(self, make: Any, options: dict[str, Any]) -> dict[str, int]:
+        """Return the sizes that are arguments of what makes the module, and not set as options."""
+        known, asked = self._sizes(), signature(make).parameters
+        names = [name for name in UNKNOWN_SIZE if name in asked and name not in options]
+        for name in names:
+            if name not in known and asked[name].default is Parameter.empty:
+                raise ValueError(f"module asks for {name}, which {UNKNOWN_SIZE[name]}.")
+        return {name: known[name] for name in names if name in known}
 
     def _sizes(self) -> dict[str, int]:
         sizes = {}
@@ -433,13 +476,15 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             )
         if "q" in signature(self.criterion).parameters:
             options.setdefault("q", self.q)
-        if self.class_weight is not None and hasattr(self, "class_weight_"):
+        if self.class_weight is not None and hasattr(self, "classes_"):
             if "weight" in options:
                 raise ValueError(
                     "class_weight must be None if criterion__weight is given; got "
                     f"{self.class_weight!r}. Drop one of the two."
                 )
-            options["weight"] = torch.as_tensor(self.class_weight_, dtype=self._dtype())
+            # Before a fit, ones to load others into.
+            factors = getattr(self, "class_weight_", np.ones(len(self.classes_)))
+            options["weight"] = torch.as_tensor(factors, dtype=self._dtype())
         self.criterion_ = self.criterion(**options)
         if self.device is not None:
             self.criterion_.to(self.device)
@@ -526,8 +571,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         """Return the margins (n, K) of a batch."""
         if isinstance(x, Mapping) and ROWS in x:
             x = x[ROWS]
-        x = _cast(to_tensor(x, device=self.device), self._dtype())
-        return super().infer(x, **fit_params)
+        x = _cast(to_tensor(x, device=None), self._dtype())  # of which a device may have no double
+        return super().infer(to_device(x, self.device), **fit_params)
 
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
@@ -542,7 +587,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         codes = torch.from_numpy(validation.check_labels(np.asarray(on_host(y)), self.classes_))
         weights = None
         if isinstance(X, Mapping) and WEIGHTS in X:
-            weights = torch.as_tensor(X[WEIGHTS]).to(margins.device, self._dtype())
+            weights = torch.as_tensor(X[WEIGHTS], dtype=self._dtype()).to(margins.device)
         return codes.to(margins.device), weights
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
@@ -550,7 +595,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self._set_training(True)
         rows, labels = unpack_data(batch)
         with self._autocast():
-            margins = self.infer(rows, **fit_params)
+            margins = self._infer_to_learn(rows, len(labels), fit_params)
             loss = self.get_loss(margins, labels, X=rows, training=True)
         if self.scaler_ is None:
             loss.backward()
@@ -561,6 +606,30 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             parameters = [parameter for _, parameter in self.get_all_learnable_params()]
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
         return {"loss": loss, "y_pred": margins}
+
+    def _infer_to_learn(self, rows: Any, n_rows: int, fit_params: dict[str, Any]) -> Tensor:
+        """Return the margins of a batch, or say what to do about one that is too small."""
+        try:
+            return self.infer(rows, **fit_params)
+        except ValueError as error:
+            if n_rows > 1:
+                raise
+            raise ValueError(
+                f"module cannot learn from a batch of one row ({error}). If that is what is left "
+                "for the last, try another batch_size, or iterator_train__drop_last=True."
+            ) from error
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the callbacks, and say what to do if one watches what is not in the history."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyError as error:
+            if "not found in history" not in str(error):
+                raise
+            raise ValueError(
+                f"callbacks must watch a number of the history. {error.args[0]} Set "
+                "validation_fraction=0.1 for those of rows held out, or another monitor."
+            ) from error
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute margins and the loss of rows held out."""
@@ -625,7 +694,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             One margin per class; of two classes, the second margin less the first.
         """
         margins = self._margins(X).numpy()
-        return margins[:, 1] - margins[:, 0] if len(self.classes_) == 2 else margins
+        return margins[:, 1] - margins[:, 0] if margins.shape[1] == 2 else margins
 
     def predict(self, X: Any) -> Array:
         """Predict the label with the largest margin.
@@ -638,6 +707,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         -------
         ndarray of shape (n_samples,)
         """
+        check_is_fitted(self, "classes_", msg=NO_LABELS)
         codes = self._margins(X).argmax(dim=1).numpy()
         return self.classes_[codes]
 
@@ -699,14 +769,20 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         ndarray of shape (n_samples, n_classes)
             Of `decision_function`'s margins, what `predict_proba` returns.
         """
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self, "classes_", msg=NO_LABELS)
         margins = validation.check_margins(on_host(margins), len(self.classes_))
         return self.criterion_.proba(torch.as_tensor(margins)).numpy()
 
     def _margins(self, X: Any) -> Tensor:
         """Return margins (n, K) on the CPU."""
-        check_is_fitted(self, "classes_")
-        return torch.cat(list(self.forward_iter(self._check_features(X, reset=False)))).detach()
+        check_is_fitted(self, "module_")
+        parts = list(self.forward_iter(self._check_features(X, reset=False)))
+        if not parts:
+            raise ValueError(NO_ROWS)
+        margins = torch.cat(parts).detach()
+        if hasattr(self, "classes_"):
+            _check_margins(margins, len(self.classes_))
+        return margins
 
     def _minimax_risk(self, dataset: Any) -> float:
         """Return the weighted mean of psi(m) - m_y, and the penalty."""
@@ -733,18 +809,34 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
                 "validation_fraction must be None if train_split is given; got "
                 f"{self.validation_fraction}. Drop one of the two."
             )
-        if self._device_type() == "cuda" and not torch.cuda.is_available():
+        self._check_device_is_there()
+
+    def _check_device_is_there(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except Exception as error:  # PyTorch has another type for every reason
             raise ValueError(
-                f"device={self.device!r} needs a GPU, and PyTorch finds none. Try device='cpu'."
+                f"device={self.device!r} is none that PyTorch can use here. Try device='cpu'."
+            ) from error
+
+    def _check_device_takes(self, module: nn.Module) -> None:
+        """Raise ValueError for double precision on Apple's GPUs, which have none."""
+        parts = (*module.parameters(), *module.buffers())
+        if self._device_type() == "mps" and any(part.dtype == torch.float64 for part in parts):
+            raise ValueError(
+                "module must be of single precision, as device='mps' has no other; got "
+                "torch.float64. Try module.float(), or device='cpu'."
             )
 
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, reset: bool
     ) -> tuple[Any, Array, Array | None]:
         """Return features, labels, and weights or None, without the rows of weight 0."""
-        X = self._check_features(X, reset)
+        X = self._check_features(X, reset or not hasattr(self, "n_features_in_"))
         y = _check_target(X, y)
         n_rows = get_len(X)
+        if n_rows == 0:
+            raise ValueError(NO_ROWS)
         if len(y) != n_rows:
             raise ValueError(
                 f"y must have a label for each row of X, {n_rows} of them; got {len(y)}. "
@@ -771,9 +863,10 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         if is_dataset(X) or (isinstance(X, Mapping) and not sp.issparse(X)):
             return X
         if not isinstance(X, Tensor):
-            return validate_data(
-                self, X, dtype=[np.float64, np.float32], allow_nd=True, reset=reset
-            )
+            kind = {"dtype": [np.float64, np.float32], "allow_nd": True}
+            if not (reset or hasattr(self, "n_features_in_")):  # no arrays have been learnt from
+                return check_array(X, **kind)
+            return validate_data(self, X, reset=reset, **kind)
         if X.layout != torch.strided:
             raise TypeError(f"X must be dense; got {X.layout}. Try X.to_dense().")
         if X.dim() < 2 or len(X) == 0:
@@ -784,7 +877,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             raise ValueError("X must be finite; got NaN or inf. Try a SimpleImputer.")
         if reset:
             self.n_features_in_ = X.shape[1]
-        elif X.shape[1] != self.n_features_in_:
+        elif X.shape[1] != getattr(self, "n_features_in_", X.shape[1]):
             raise ValueError(
                 f"X must have the {self.n_features_in_} features of the fit; got {X.shape[1]}."
             )
@@ -842,6 +935,16 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 MODULE = (
     "a class, an instance or a function that makes a torch.nn.Module, from features (n, d) to "
     "margins (n, n_classes)"
+)
+
+
+UNKNOWN_SIZE = {
+    "n_features": "is found in X by fit, if that is an array or a tensor. Set module__n_features",
+    "n_classes": "is found in y by fit. Set classes, or module__n_classes",
+}
+NO_ROWS = "X must have rows; got none."
+NO_LABELS = (
+    "This %(name)s knows no labels. Call fit, or set classes, call initialize and then load_params."
 )
 
 
