@@ -23,6 +23,7 @@ from mgce_sklearn import MGCEClassifier, bounds
 from mgce_sklearn.bounds import RULES, EmptySetError, Game, best_bet, largest_cost
 from mgce_sklearn.design import Design
 from mgce_sklearn.solvers import LBFGS, SolverResult, Status
+from mgce_sklearn.uncertainty import Width
 
 TOL = 1e-4
 
@@ -616,16 +617,20 @@ def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale)
     assert (total > 1.0) == (scale > 1.0)
 
 
-def test_coefficients_of_a_certificate_weigh_the_range_where_rows_are_few(certified):
-    """Few held-out rows: the range of the margins is what the bound on their mean costs."""
+def test_coefficients_of_a_certificate_are_small_where_rows_are_few(certified):
+    """By their range, which costs where few rows are to come, and by what few rows mislead."""
     model, held_out = certified
-    few, many = held_out[:40], held_out
+    width = Width("betting", 0.05, (np.full(2, -4.0), np.full(2, 4.0)))
+    training = bounds.Training.of(model._moments, width)
+    costs = costs_of(model, held_out, "deterministic")
 
-    def spread(rows):
-        found = model.certify(rows)
-        return abs(found.means_term)
+    def size(copies, share):
+        design = Design(np.tile(held_out, (copies, 1)), np.ones(copies * len(held_out)))
+        coef = bounds._coefficients(training, design, np.tile(costs, copies), share)
+        return np.abs(coef[:, :-1]).sum()
 
-    assert spread(few) < spread(many)
+    assert size(copies=1, share=0.03) < size(copies=1, share=0.003)
+    assert size(copies=1, share=0.003) < size(copies=4, share=0.003)
 
 
 def test_rows_that_follow_have_no_part_in_the_choice(monkeypatch, certified):
@@ -904,6 +909,12 @@ def test_the_mean_of_values_nearly_all_at_the_top(n):
         warnings.simplefilter("error")
         found = largest_cost([[Game(values, 1.0, 0.0, 0.9)]], 0.05)
     assert found == 1.0
+
+
+def test_values_closer_to_the_top_than_the_ceiling_is_known():
+    """What is left between it and the mean is nothing."""
+    values = 1.0 - np.array([0.0, 1e-16, 3e-16, 0.0])
+    assert largest_cost([[Game(values, 1.0, 1.0, 0.5)]], 0.1) == 2.0
 
 
 def test_values_that_rounding_puts_above_the_top():

@@ -160,6 +160,13 @@ def test_new_rows_are_not_refused(seed, n_asked):
     assert not refused(seen, asked)
 
 
+def test_one_row_that_was_seen_is_an_accident():
+    """Though it is one of very few that can be looked up."""
+    seen, asked = normal(N_MANY), normal(200, seed=1)
+    asked[0] = seen[codes_of(seen).argmin()]
+    assert not refused(seen, asked)
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0])
 @pytest.mark.parametrize("n_asked", [2000, 20_000, N_MANY])
 def test_rows_that_were_seen_are_refused(n_asked, share):
