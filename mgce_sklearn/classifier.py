@@ -95,9 +95,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     center : "auto" or bool, default="auto"
         Which columns to center for the uncertainty set, whose means are those of x - c. With an
         intercept the linear model is the same, and the half-widths no longer grow with
-        the offset of a column. "auto" centers dense rows and tensors, and of sparse rows the
-        columns that are not 0 in more than half of the rows. Sparse rows are never made
-        dense. Nothing is centered without an intercept.
+        the offset of a column. c are the weighted means of the columns; for a ``width`` that holds
+        with a probability, the middles of ``feature_range``. "auto" centers dense rows and
+        tensors, and of sparse rows the columns that are not 0 in more than half of the rows (or,
+        with a probability, whose range does not hold 0). Sparse rows are never made dense.
+        Nothing is centered without an intercept.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         "interior_point" certifies every q, usually in ten to thirty steps, and solves a system of
         the size of the coefficients in each. "lbfgs" needs memory for the margins only, and
@@ -206,9 +208,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     independent and identically distributed and count alike (different sample weights, or class
     weights, are an error), and the classes and the bounds ``feature_range`` of the features were
     fixed before the rows were seen. With None the sample's own range is taken for these bounds,
-    which is slightly optimistic; so is a transformer, a scaler say, that was fitted to the same
-    rows. What holds with probability 1 - ``delta`` is that the true *means* of
-    onehot(y) ⊗ x lie within ``half_width`` of the sample's. The set still fixes the
+    and its middle for c, which is slightly optimistic; so is a transformer, a scaler say, that was
+    fitted to the same rows. What holds with probability 1 - ``delta`` is that the true *means* of
+    onehot(y) ⊗ (x - c) lie within ``half_width`` of the sample's. The set still fixes the
     distribution of x to the sample's, so ``minimax_risk_`` is no bound of that probability on
     the loss where x is new.
 
