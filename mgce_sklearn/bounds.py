@@ -119,12 +119,12 @@ class ErrorCertificate(_AgainstChance):
     delta : float
         Probability that the statement is wrong, given a ``feature_range`` fixed beforehand.
     means_term : float
-        Part of ``upper`` that comes from the means and their half-widths,
-        -<tau, W'> + <half_width, |W'|>.
+        Part of ``upper`` that comes from the means and their half-widths: the mean over held-out
+        rows of -<tau, W'> + <half_width, |W'|>, each with the W' chosen before it was read.
     rows_term : float
-        Part that comes from the held-out rows, mean max_k (m'_k + c_k).
+        Part that comes from the rows themselves, mean max_k (m'_k + c_k).
     concentration : float
-        What is added because the held-out rows are a sample.
+        What is added because they are a sample.
     chance : float
         Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
     quantity : {"error", "expected cost"}
@@ -143,11 +143,6 @@ class ErrorCertificate(_AgainstChance):
     concentration: float
     chance: float
     quantity: str = "error"
-
-    @property
-    def informative(self) -> bool:
-        """Whether the bound is below ``chance``."""
-        return self.upper < self.chance
 
     def __str__(self) -> str:
         return self._remarked(

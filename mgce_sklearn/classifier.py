@@ -868,9 +868,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
         Notes
         -----
-        What is random: the labelled rows of the fit and the rows of X. All are independent
-        draws from one distribution, which is that of new data too. The statement is about
-        the rule as fitted, by `fit` or by portions, and fails for at most a share ``delta`` of all
+        What is random: the labelled rows of the fit, or of portions that were read once, and the
+        rows of X. All are independent draws from one distribution, which is that of new data too.
+        The statement is about the rule as fitted, and fails for at most a share ``delta`` of all
         such draws: half of it for the means to lie within :math:`\lambda_\delta`
         (``width="betting"``), half for the mean over X. ``q``, ``lam`` and ``width`` may have been
         chosen by the rows of the fit, not by those of X.

@@ -73,30 +73,37 @@ class RowSketch(NamedTuple):
         return RowSketch(*(part[self.codes <= end] for part in self))
 
     def check_unseen(self, other: RowSketch) -> None:
-        """Raise ValueError if many of the other's rows are in this, more than chance explains.
+        """Raise ValueError if more of the other's rows are in this than chance explains.
 
-        Rows of few features may well coincide. So those that this has several times are left
-        out, and of the rest the share that this has once is compared with what new rows would
-        have: by Good and Turing, rows had once stand to rows not had as twice the number of pairs
-        here to the number of those that are alone. A tenth more of them, and four standard errors,
-        and one row, is no coincidence; nor are the same rows as often.
+        Nor does chance explain the very same rows, each as often.
         """
         end = min(self.end, other.end)
         known, asked = self.up_to(end), other.up_to(end)
-        alone, pairs = ((known.counts == times).sum() for times in (1, 2))
+        if known.explains_by_chance(asked) and not all(map(np.array_equal, self, other)):
+            return
+        raise ValueError(
+            f"X must be rows that the fit has not seen; of {asked.counts.sum()} compared "
+            f"{asked.n_among(known.codes)} are rows of the fit. Hold rows out before fitting, and "
+            "certify on these."
+        )
+
+    def explains_by_chance(self, asked: RowSketch) -> bool:
+        """Tell whether other rows may be draws from one distribution with these.
+
+        Rows of few features may well coincide. Those that this has several times are left out, and
+        of the rest the share that this has once is compared with what new rows would have: by Good
+        and Turing, rows that it has once stand to rows that it has not as twice the number of pairs
+        in it to the number of those that are alone. A tenth more of them, and four standard errors,
+        and one row, is no coincidence.
+        """
+        alone, pairs = (int((self.counts == times).sum()) for times in (1, 2))
         n_rare = max(1, alone + 2 * pairs)
-        expected = 2.0 * pairs / n_rare
-        n_once = asked.n_among(known.codes[known.counts == 1])
-        n_asked, n_known = int(asked.counts.sum()), asked.n_among(known.codes)
-        n_left = n_once + n_asked - n_known
+        share = 2.0 * pairs / n_rare
+        n_once = asked.n_among(self.codes[self.counts == 1])
+        n_left = n_once + int(asked.counts.sum()) - asked.n_among(self.codes)
         # Of the rows asked for, and of the pairs, which count twice.
-        variance = expected * (1.0 - expected) * (1.0 / max(1, n_left) + 2.0 / n_rare)
-        same = all(map(np.array_equal, self, other))
-        if same or n_once > 1 + n_left * (expected + TOLERATED + 4.0 * np.sqrt(variance)):
-            raise ValueError(
-                f"X must be rows that the fit has not seen; of {n_asked} compared {n_known} are "
-                "rows of the fit. Hold rows out before fitting, and certify on these."
-            )
+        variance = share * (1.0 - share) * (1.0 / max(1, n_left) + 2.0 / n_rare)
+        return n_once <= 1 + n_left * (share + TOLERATED + 4.0 * float(np.sqrt(variance)))
 
     def n_among(self, codes: Array) -> int:
         """Return how many of the rows have one of these codes."""
