@@ -97,7 +97,8 @@ class RowSketch(NamedTuple):
         and one row, is no coincidence.
         """
         alone, pairs = (int((self.counts == times).sum()) for times in (1, 2))
-        n_rare = max(1, alone + 2 * pairs)
+        pairs += 1  # where there are few rows none says little
+        n_rare = alone + 2 * pairs
         share = 2.0 * pairs / n_rare
         n_once = asked.n_among(self.codes[self.counts == 1])
         n_left = n_once + int(asked.counts.sum()) - asked.n_among(self.codes)

@@ -193,6 +193,14 @@ def test_rows_of_few_values_coincide_by_chance(seed, n_values):
 
 
 @pytest.mark.parametrize("seed", range(20))
+def test_values_of_which_few_are_rare_coincide(seed):
+    """Six different rows, of which one or two are alone."""
+    rng = np.random.default_rng(seed)
+    seen, asked = rng.choice(6, (2, 200, 1), p=[0.6, 0.2, 0.1, 0.08, 0.01, 0.01]).astype(float)
+    assert not refused(seen, asked)
+
+
+@pytest.mark.parametrize("seed", range(20))
 def test_how_often_rows_coincide_is_known_from_a_few(seed):
     """Of 1,000 rows with small counts one in seven is alone, and some in a hundred are new."""
     seen, asked = (np.random.default_rng([seed, i]).poisson(1.0, (n, 4)).astype(float)
