@@ -531,7 +531,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         kept = self._coefficients(problem.moments.center)
         risk = point.result.value
         if not np.array_equal(kept, coef):
-            risk = point.objective.value(design.put(kept))
+            with point.objective.team() as team:
+                risk = point.objective.value(design.put(kept), team)
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
         self.n_iter_ = point.result.n_iter
