@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+# An ndarray, or a tensor where the rows are tensors: no type of both is known to type checkers.
+# Modules whose arrays are numpy's alone say so with an alias of their own.
+Array = Any
+
 
 def is_tensor(array: Any) -> bool:
     """Tell whether an array is a tensor, without an import of torch."""

@@ -26,6 +26,7 @@ import scipy.sparse as sp
 from scipy.optimize import brentq
 
 from mgce_sklearn import kernels
+from mgce_sklearn.arrays import inner
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MaximumPotential
@@ -241,7 +242,7 @@ class Sample(NamedTuple):
 
         Of these the set says nothing: their half-widths are 0 because no row showed them.
         """
-        seen = uncertainty.half_width.any(axis=0)
+        seen: Array = np.any(uncertainty.half_width > 0.0, axis=0)
         if seen.all():
             return cls(design, uncertainty, seen)
         columns = np.flatnonzero(seen[: design.X.shape[1]])
@@ -540,7 +541,7 @@ def _game(
     log_share = np.log(1.0 / delta) / held_out.n_rows
     coef = _coefficients(training, held_out.take(seen), costs[:, seen], log_share)
     half_width, tau = training.uncertainty.half_width, training.uncertainty.tau
-    means_term = float(np.vdot(half_width, np.abs(coef)) - np.vdot(tau, coef))
+    means_term = inner(half_width, np.abs(coef)) - inner(tau, coef)
     top = 1.0 + float(np.maximum(coef * training.low, coef * training.high).sum(axis=1).max())
     values = _largest_margins(training, held_out, coef, costs)
     game = Game(values[seen], top, means_term, bet=0.0)

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import bounds, kernels, validation
-from mgce_sklearn.arrays import is_tensor, namespace, on_host
+from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
 from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
 from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
@@ -28,9 +28,6 @@ from mgce_sklearn.uncertainty import (
     Width,
     n_coefficient_rows,
 )
-
-Array = np.ndarray[Any, Any]
-
 
 PARAMETER_RULES = {
     "q": validation.LOSS_PARAMETER,
@@ -406,7 +403,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             )
         coef = stream.read(design, codes[used], float(self.q), float(self.lam), width)
         for name in ("minimax_risk_", "dual_gap_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         self._stream = stream
         self._keep_coefficients(coef, design, stream.moments)
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
@@ -542,7 +539,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self._moments, self._sketch = problem.moments, problem.sketch
         if self.feature_map is None:
             self.n_features_in_ = design.X.shape[1]
-        vars(self).pop("_stream", None)
+        self.__dict__.pop("_stream", None)
         return self
 
     def _keep_coefficients(self, coef: Array, design: Design, moments: Moments) -> None:

@@ -23,12 +23,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from mgce_sklearn.arrays import on_host
+from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.kernels import barrier
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.parallel import RowTeam, row_team
-
-Array = np.ndarray[Any, Any]
 
 # Rows taken at a time: small beside X, large beside the cost of a call.
 ROWS_AT_A_TIME = 8192
@@ -420,12 +418,12 @@ class Design:
 
 def raw_coefficients(coef: Array, center: Array | float) -> Array:
     """Return the coefficients (..., d) of x from those of x - center: another intercept."""
-    return _moved(coef, -center) if np.any(center) else coef
+    return _moved(coef, -np.asarray(center)) if np.any(center) else coef
 
 
 def centered_coefficients(coef: Array, center: Array | float) -> Array:
     """Return the coefficients (..., d) of x - center from those of x."""
-    return _moved(coef, center) if np.any(center) else coef
+    return _moved(coef, np.asarray(center)) if np.any(center) else coef
 
 
 def _moved(coef: Array, step: Array) -> Array:

@@ -14,10 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from mgce_sklearn import kernels
-from mgce_sklearn.arrays import inner, namespace
+from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.kernels import barrier, maximum
-
-Array = np.ndarray[Any, Any]
 
 # How far a start near given coefficients keeps from the boundary, where 1 is the start from none.
 NEAR = 0.1
@@ -164,8 +162,8 @@ class ThresholdRows:
         """Fill some rows with a mixture; s and c, not the distance, are linear."""
         _mix(self.state, rows, share, one.rows.state, other.rows.state)
         bounds = (side.rows.bounds(side.margins, rows) for side in (one, other))
-        mixed = (_between(share, *pair) for pair in zip(*bounds, strict=True))
-        self.state.distance[:, rows] = barrier.nearer(*mixed, self.q)
+        slack, c = (_between(share, *pair) for pair in zip(*bounds, strict=True))
+        self.state.distance[:, rows] = barrier.nearer(slack, c, self.q)
 
     def bounds(self, margins: Array, rows: slice) -> tuple[Array, Array]:
         """Return s and c (K, rows) of some rows at their margins."""

@@ -79,11 +79,11 @@ class Reliability:
         )
         mass = np.bincount(bins, weights)
         used = mass > 0.0
-        means = (
+        mean_confidence, accuracy = (
             np.bincount(bins, weights * values)[used] / mass[used]
             for values in (confidence, correct)
         )
-        return cls(*means, mass[used] / mass.sum())
+        return cls(mean_confidence, accuracy, mass[used] / mass.sum())
 
     @property
     def error(self) -> float:

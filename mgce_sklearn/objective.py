@@ -18,13 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mgce_sklearn.arrays import inner, namespace
+from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import ALL_ROWS, Design
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
 
-Array = np.ndarray[Any, Any]
 Sum = TypeVar("Sum", float, Array)
 
 # Numbers of X that cost as much as one margin: two products against the potential.
@@ -197,10 +196,12 @@ class Objective:
             columns /= columns.sum(axis=0)
             return columns
 
+        codes: Any = self.codes  # asked for where they are known
+
         def shrunk(rows: slice) -> Array:
             columns = distributions(rows)
             columns *= shrink
-            columns[self.codes[rows], self.design.positions(columns.shape[1])] += 1.0 - shrink
+            columns[codes[rows], self.design.positions(columns.shape[1])] += 1.0 - shrink
             return columns
 
         excess, width = self.excess(distributions, team), self.uncertainty.half_width

@@ -81,7 +81,7 @@ class PathPoint(NamedTuple):
 def follow(
     problem: Problem,
     q: float,
-    lams: Sequence[float],
+    lams: Sequence[float] | Array,
     settings: Settings,
     start: Array | None = None,
 ) -> Iterator[PathPoint]:
@@ -296,12 +296,12 @@ def mgce_path(
     settings = Settings(solver, tol, max_iter, verbose, random_state)
     given = {**settings._asdict(), "fit_intercept": fit_intercept, "center": center}
     validation.check_all(given, SETTING_RULES)
-    qs = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
-    lams = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
+    all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
+    all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
     X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
-    path = _collect(problem, qs, lams, settings)
-    missed = [(qs[i], lams[j]) for i, j in np.argwhere(~path.converged)]
+    path = _collect(problem, all_q, all_lam, settings)
+    missed = [(all_q[i], all_lam[j]) for i, j in np.argwhere(~path.converged)]
     warn_of_gaps(missed, tol, stacklevel=2)
     return path
 

@@ -16,11 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mgce_sklearn import kernels
+from mgce_sklearn.arrays import Array
 from mgce_sklearn.design import Design
 from mgce_sklearn.interior_rows import MaximumRows, Rows, ThresholdRows
 from mgce_sklearn.kernels import maximum
-
-Array = np.ndarray[Any, Any]
 
 
 class Potential(Protocol):

@@ -270,7 +270,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         by_fold = numbers.reshape(len(splits), len(qs), len(lams), -1).transpose(3, 0, 2, 1)
         return candidates, _Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
 
-    def _candidate(self, **params: float) -> MGCEClassifier:
+    def _candidate(self, **params: Any) -> MGCEClassifier:
         return MGCEClassifier(
             **params,
             fit_intercept=self.fit_intercept,

@@ -66,7 +66,7 @@ class RowSketch(NamedTuple):
     @property
     def end(self) -> np.uint64:
         """The largest code up to which no row is missing."""
-        return self.codes[-1] if len(self.codes) == SIZE else np.iinfo(np.uint64).max
+        return np.uint64(self.codes[-1] if len(self.codes) == SIZE else np.iinfo(np.uint64).max)
 
     def up_to(self, end: np.uint64) -> RowSketch:
         """Return the part with codes that are not larger."""

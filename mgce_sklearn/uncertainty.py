@@ -401,7 +401,7 @@ class Width:
         low, high = moments.low.copy(), moments.high.copy()
         if self.feature_range is not None:
             n_columns = len(self.feature_range[0])  # the intercept's constant is none of them
-            self._check_seen(low[:n_columns], high[:n_columns])
+            self._check_seen(self.feature_range, low[:n_columns], high[:n_columns])
             low[:n_columns], high[:n_columns] = self.feature_range
         return low, high
 
@@ -457,9 +457,10 @@ class Width:
         low, high = self._ends(moments)
         return high - low
 
-    def _check_seen(self, seen_low: Array, seen_high: Array) -> None:
+    @staticmethod
+    def _check_seen(ends: tuple[Array, Array], seen_low: Array, seen_high: Array) -> None:
         """Raise ValueError if rows, perhaps of earlier portions, were outside the range."""
-        low, high = self.feature_range
+        low, high = ends
         outside = (seen_low < low) | (seen_high > high)
         if outside.any():
             j = int(np.argmax(outside))
@@ -649,5 +650,5 @@ class UncertaintySet:
 
     def columns(self, columns: Array) -> UncertaintySet:
         """Return the set of some of the features."""
-        center = self.center if np.ndim(self.center) == 0 else self.center[columns]
+        center = np.broadcast_to(self.center, len(self.tau.T))[columns]
         return UncertaintySet(self.tau[:, columns], self.half_width[:, columns], center)

@@ -73,7 +73,7 @@ PROBABILITY = Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (tr
 RATE = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 PAIR = Rule(
     (tuple, list, np.ndarray, type(None)),
-    lambda value: value is None or (np.iterable(value) and len(value) == 2),
+    lambda value: value is None or (np.ndim(value) != 0 and len(value) == 2),
     "a pair (low, high) of numbers or arrays of shape (n_features,), or None",
 )
 LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
@@ -356,7 +356,7 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
     classes = distinct_labels("classes", classes)
     if len(classes) < 2:
         raise ValueError(f"classes must be at least 2 different labels; got {classes.tolist()}.")
-    if begun and not np.array_equal(classes, known):
+    if begun and known is not None and not np.array_equal(classes, known):
         raise ValueError(
             f"classes must stay those of the first call, {known.tolist()}; got "
             f"{classes.tolist()}. Make a new estimator for other classes."
@@ -413,9 +413,9 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
 def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     """Return the error that says what is wrong with labels: the first that is missing, if any."""
     listed = np.asarray(on_host(labels), dtype=object)
-    missing = np.flatnonzero([_is_missing(label) for label in listed]) if listed.ndim else ()
-    if len(missing):
-        row = int(missing[0])
+    absent = [_is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
+    if any(absent):
+        row = absent.index(True)
         error = f"Row {row} has {listed[row]}: drop such rows, or name a class for them."
     shown = reprlib.repr(listed.tolist())
     return ValueError(f"{name} must be a list of labels of one type; got {shown}. ({error})")

@@ -123,6 +123,7 @@ def _read_text(path: Path) -> str:
 def _without_preface(text: str) -> tuple[str, str]:
     """Return a table from its header on, with blank lines for those above it, and its separator."""
     preface = PREFACE.match(text)
+    assert preface is not None  # it matches nothing, too
     text = "\n" * preface[0].count("\n") + text[preface.end() :]
     return text, preface["separator"] or max(SEPARATORS, key=lambda mark: _n_columns(text, mark))
 

@@ -76,12 +76,12 @@ class RowState(NamedTuple):
         psi.
     """
 
-    distance: Array
-    proba: Array
-    edge: Array
-    multiplier: Array
-    spare: Array
-    threshold: Array
+    distance: Any
+    proba: Any
+    edge: Any
+    multiplier: Any
+    spare: Any
+    threshold: Any
 
 
 def new_rows(n_classes: int, n_rows: int) -> RowState:

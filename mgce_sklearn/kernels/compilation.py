@@ -54,7 +54,7 @@ def jit(function: Callable[..., Any]) -> Any:
     No fastmath: infinities and NaN have a meaning in every kernel. The numpy error model
     divides by zero without a branch, and a branch would keep loops from being vectorised.
     """
-    kernel = numba.njit(nogil=True, error_model="numpy")(function)
+    kernel: Any = numba.njit(nogil=True, error_model="numpy")(function)
     with suppress(RuntimeError):  # numba's, if there is no folder that can be written
         kernel._cache = KernelCache(function)
     return kernel

@@ -36,10 +36,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from numba import extending, types
 
 from mgce_sklearn.kernels.compilation import jit
+
+# Called with the arguments after the first, which is its compiler's: its types do not know.
+intrinsic: Any = extending.intrinsic
 
 LN2 = float(np.log(2.0))
 LOG2E = 1.0 / LN2
@@ -239,7 +241,7 @@ _HIGHEST_SINGLE = np.float32(128.0)
 
 
 @jit
-def exp2_single(x: float) -> float:
+def exp2_single(x: np.float32) -> Any:
     """Compute 2^x in single precision, as `exp2` does."""
     shifted = x + _ROUND_SINGLE
     power = polynomial(x - (shifted - _ROUND_SINGLE), _EXP2_SINGLE)
@@ -251,7 +253,7 @@ def exp2_single(x: float) -> float:
 
 
 @jit
-def log2_1p_single(y: float) -> float:
+def log2_1p_single(y: np.float32) -> Any:
     """Compute log2(1 + y) in single precision, as `log2_1p` does."""
     z = _ONE_SINGLE + y
     low = y - (z - _ONE_SINGLE)

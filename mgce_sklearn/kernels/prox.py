@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from mgce_sklearn.arrays import is_tensor, namespace
+from mgce_sklearn.arrays import Array, is_tensor, namespace
 
 
-def soft_threshold(x: ArrayLike, width: ArrayLike) -> NDArray[Any]:
+def soft_threshold(x: Array, width: Array) -> Array:
     """Compute argmin_w (w - x)²/2 + width |w|, which is sign(x) (|x| - width)_+.
 
     Parameters

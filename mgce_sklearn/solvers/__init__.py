@@ -6,6 +6,8 @@ rule, the relative duality gap. A new one is a module and a row in `SOLVERS`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
@@ -22,8 +24,9 @@ from mgce_sklearn.solvers.lbfgs import LBFGS
 from mgce_sklearn.solvers.repair import certificate
 from mgce_sklearn.solvers.sgd import SGD
 
-# In the order in which "auto" asks them.
-SOLVERS: dict[str, type[Solver]] = {
+# In the order in which "auto" asks them; classes of the protocol `Solver`, which says nothing of
+# how they are made.
+SOLVERS: dict[str, Any] = {
     solver.name: solver
     for solver in (
         InteriorPoint,

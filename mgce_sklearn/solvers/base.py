@@ -10,11 +10,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from mgce_sklearn.arrays import is_tensor
+from mgce_sklearn.arrays import Array, is_tensor
 from mgce_sklearn.objective import Columns, DualPoint, Objective
 from mgce_sklearn.parallel import RowTeam
-
-Array = np.ndarray[Any, Any]
 
 # A value this share below its lower bound is no rounding.
 ROUNDING = 1e-9
@@ -118,9 +116,18 @@ class Solver(Protocol):
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]]
-    tol: float
-    max_iter: int
-    verbose: int
+
+    @property
+    def tol(self) -> float:
+        """Relative duality gap at which to stop."""
+
+    @property
+    def max_iter(self) -> int:
+        """The most iterations."""
+
+    @property
+    def verbose(self) -> int:
+        """Whether to print a line whenever the gap is checked."""
 
     @staticmethod
     def suits(objective: Objective) -> bool:

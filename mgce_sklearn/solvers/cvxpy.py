@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mgce_sklearn.arrays import Array
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import (
     Need,
@@ -26,8 +27,6 @@ from mgce_sklearn.solvers.base import (
     host_arrays,
     offers,
 )
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,8 @@ class _Program:
         margins = cp.vstack([reference, self.coef @ features])
         if objective.offsets is not None:
             margins = margins + objective.offsets
-        psi, self.constraints = objective.potential.conic_program(cp, margins)
+        potential: Any = objective.potential  # it has `conic_program`, which was asked for
+        psi, self.constraints = potential.conic_program(cp, margins)
         penalty = cp.sum(cp.multiply(uncertainty.half_width / scale, cp.abs(self.coef)))
         fit = cp.sum(cp.multiply(uncertainty.tau / scale, self.coef))
         self.problem = cp.Problem(

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import cholesky, inner, is_tensor, namespace, set_diagonal
+from mgce_sklearn.arrays import Array, cholesky, inner, is_tensor, namespace, set_diagonal
 from mgce_sklearn.interior_rows import Rows, Side
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
@@ -36,8 +36,6 @@ from mgce_sklearn.solvers.base import (
     offers,
 )
 from mgce_sklearn.solvers.repair import repair
-
-Array = np.ndarray[Any, Any]
 
 # Fraction of the longest step that keeps every variable positive.
 TO_THE_BOUNDARY = 0.99
@@ -139,7 +137,7 @@ class _Restart(NamedTuple):
         def mix(one: Array, another: Array) -> Array:
             return (1.0 - share) * one + share * another
 
-        mixed = self.potential.interior_rows(objective.design, objective.n_classes)
+        mixed = new_rows(objective)
         for rows in objective.design.blocks(width=objective.n_classes):
             mixed.mix(rows, share, self._side(objective, rows), other._side(objective, rows))
         point = _Coefficients(*map(mix, self.point, other.point))
@@ -158,7 +156,7 @@ class _Restart(NamedTuple):
         """
         rows = self.rows.copy()
         shrink = min(1.0, float((half_width / self.half_width).min()))
-        labels = objective.codes, objective.design.positions(len(objective.codes))
+        labels = objective.codes, objective.design.positions(objective.design.n_rows)
         rows.proba[:] *= shrink**0.5
         rows.proba[labels] += 1.0 - shrink**0.5
         rest = half_width - shrink * self.half_width
@@ -221,7 +219,8 @@ class _RowSums:
             return gram, sums
 
         parts = self.team.run(share)
-        gram, (excess, kappa, kappa_center) = parts[0][0], sum(part[1] for part in parts)
+        gram, sums = parts[0][0], sum(part[1] for part in parts)
+        excess, kappa, kappa_center = sums
         for other, _ in parts[1:]:
             gram += other
         return gram.matrix(), excess - objective.uncertainty.tau, kappa, kappa_center
@@ -466,7 +465,8 @@ def _iterate(
     system.correct(predictor.step, share * sums.nu, predictor.correction + sums.nu * kappa_center)
     best = look(2)
     for stage in range(3, 3 + sums.rows.correctors):
-        system.pull(best.step, share * sums.nu, *sums.reach[stage - 3], best.correction)
+        primal, dual = sums.reach[stage - 3]
+        system.pull(best.step, share * sums.nu, primal, dual, best.correction)
         sums.reach[stage - 2] = np.minimum(1.0, best.lengths(1.0) + REACH)
         probe = look(stage)
         if probe.lengths(1.0).sum() < best.lengths(1.0).sum():
@@ -501,10 +501,16 @@ def _start(
     return rows, _Coefficients(plus, minus, multiplier, multiplier)
 
 
+def new_rows(objective: Objective) -> Rows:
+    """Return the potential's rows, with nothing in them yet."""
+    potential: Any = objective.potential  # it has `interior_rows`, which was asked for
+    return potential.interior_rows(objective.design, objective.n_classes)
+
+
 def _rows(objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam) -> Rows:
     """Return the rows inside their constraints, near a point if one is given."""
     design, n_classes = objective.design, objective.n_classes
-    rows = objective.potential.interior_rows(design, n_classes)
+    rows = new_rows(objective)
     first = design.zeros(*objective.shape) if coef is None else coef
 
     def enter(block: slice) -> float:

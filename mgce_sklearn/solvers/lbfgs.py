@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgce_sklearn.arrays import inner, is_tensor, namespace, norm
+from mgce_sklearn.arrays import Array, inner, is_tensor, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
@@ -35,8 +35,6 @@ from mgce_sklearn.solvers.base import (
     offers,
 )
 from mgce_sklearn.solvers.repair import repaired
-
-Array = np.ndarray[Any, Any]
 
 FIRST_SMOOTHING = 0.3
 SMOOTHING_FACTOR = 1.0 / 3.0
@@ -207,8 +205,9 @@ def _stages(objective: Objective, smoothing: float, tol: float) -> Iterator[Obje
     if objective.potential.smooth:
         yield objective
         return
+    potential: Any = objective.potential  # it has `smoothed`, which was asked for
     while True:
-        yield replace(objective, potential=objective.potential.smoothed(smoothing))
+        yield replace(objective, potential=potential.smoothed(smoothing))
         # The smoothed value lies above the true one by less than the smoothing.
         if smoothing < 0.01 * tol:
             return

@@ -23,11 +23,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import cholesky, namespace, set_diagonal
+from mgce_sklearn.arrays import Array, cholesky, namespace, set_diagonal
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-
-Array = np.ndarray[Any, Any]
 
 # Constraints are moved this share inside their bounds, so that rounding does not undo it.
 MARGIN = 1e-9

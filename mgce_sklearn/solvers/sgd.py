@@ -19,10 +19,11 @@ it short; they are in more batches instead, with smaller changes each time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgce_sklearn.arrays import Array
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
@@ -36,8 +37,6 @@ from mgce_sklearn.solvers.base import (
     host_arrays,
 )
 from mgce_sklearn.solvers.repair import repaired
-
-Array = np.ndarray[Any, Any]
 
 ROWS_PER_BATCH = 256
 FEWEST_BATCHES = 32
@@ -118,7 +117,7 @@ class _Iteration:
         design = self.objective.design
         direction, size = self.rng.normal(size=(1, design.n_features)), 1.0
         for _ in range(POWER_ITERATIONS):
-            direction /= max(np.linalg.norm(direction), SMALLEST_SIZE)
+            direction /= max(float(np.linalg.norm(direction)), SMALLEST_SIZE)
             direction = design.adjoint(design.margins(direction / self.scale)) / self.scale
             size = float(np.linalg.norm(direction))
         return size

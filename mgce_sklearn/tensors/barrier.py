@@ -198,7 +198,7 @@ class Elimination:
             (scale * point.edge, scale * step.edge, point.c, self.q * step.t),
             (point.multiplier, step.multiplier, point.spare, step.spare),
         )
-        sums = 0.0
+        sums: Any = 0.0
         for dual, dual_step, primal, primal_step in pairs:
             products = torch.stack(
                 [dual * primal, dual * primal_step, dual_step * primal, dual_step * primal_step]

@@ -65,7 +65,7 @@ class TensorBatches:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         n_rows = len(self.dataset)
         order = (torch.randperm(n_rows) if self.shuffle else torch.arange(n_rows)).numpy()
-        whole = self.dataset
+        whole: Any = self.dataset
         while isinstance(whole, Subset):
             whole, order = whole.dataset, np.asarray(whole.indices)[order]
         for start in range(0, n_rows, self.batch_size):

@@ -47,6 +47,8 @@ class MarginLoss(nn.Module):
         Share in [0, 1] of every label's probability that is spread evenly over all classes.
     """
 
+    weight: Tensor | None
+
     def __init__(
         self,
         *,

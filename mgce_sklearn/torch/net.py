@@ -229,6 +229,11 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     0.96
     """
 
+    # What skorch sets: a subclass of MarginLoss, and one of its instances.
+    criterion: Any
+    criterion_: Any
+    classes_: Any
+
     def __init__(
         self,
         module: Any,
@@ -324,7 +329,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self.classes_ = np.unique(y) if known is None else known
         validation.check_several(self.classes_)
         self._train(X, y, sample_weight, fresh, self.max_epochs)
-        learnt_from = vars(self).pop("learnt_from_")
+        learnt_from = self.__dict__.pop("learnt_from_")
         if isinstance(self.criterion_, MGCELoss):
             self.minimax_risk_ = self._minimax_risk(learnt_from)
         return self
@@ -372,7 +377,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self.classes_ = validation.check_classes(classes, known, begun=known is not None)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
         self._train(X, y, sample_weight, fresh, 1)
-        vars(self).pop("learnt_from_")
+        self.__dict__.pop("learnt_from_")
         return self
 
     def _train(self, X: Any, y: Array, sample_weight: Any, fresh: bool, epochs: int) -> None:
@@ -380,7 +385,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         codes = validation.check_labels(y, self.classes_)
         weights = np.ones(len(y)) if sample_weight is None else sample_weight
         self.class_weight_ = class_factors(self.class_weight, self.classes_, codes, weights)
-        vars(self).pop("minimax_risk_", None)
+        self.__dict__.pop("minimax_risk_", None)
         if sample_weight is not None:
             X = {ROWS: X, WEIGHTS: sample_weight}
         if fresh:
@@ -859,7 +864,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         """Return X: a finite float array of what is array-like, and what skorch takes as it is."""
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
         if is_dataset(X) or (isinstance(X, Mapping) and not sp.issparse(X)):
             return X
         if not isinstance(X, Tensor):
