@@ -1,13 +1,19 @@
 PYTHON ?= python3
-PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# For the oldest versions: the first of these that runs and that they have wheels for.
+OLDEST_PYTHON ?= python3.10 python3.11 python3.12 $(PYTHON)
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test clean
+.PHONY: help demo test test-oldest clean
 
 help:
-	@echo "make demo    install into .venv, run the demonstration, write mgce_demo.png"
-	@echo "make test    install into .venv, run the linter and the tests"
-	@echo "make clean   remove .venv, caches and build products"
-	@echo "PYTHON=...   the interpreter that makes .venv, $(PYTHON) by default"
+	@echo "make demo         install into .venv, run the demonstration, write mgce_demo.png"
+	@echo "make test         install into .venv, run the linter and the tests"
+	@echo "make test-oldest  install the oldest versions that setup.cfg allows into .venv-oldest,"
+	@echo "                  run the tests of the core"
+	@echo "make clean        remove both environments, caches and build products"
+	@echo "PYTHON=...        the interpreter that makes .venv, $(PYTHON) by default"
+	@echo "OLDEST_PYTHON=... the one that makes .venv-oldest, the first by default that is there of"
+	@echo "                  $(OLDEST_PYTHON)"
 
 demo: .venv/demo.stamp
 	.venv/bin/python -m mgce_sklearn
@@ -16,14 +22,33 @@ test: .venv/test.stamp
 	.venv/bin/ruff check .
 	.venv/bin/python -m pytest
 
+# Compiled kernels are kept apart: numba would replace those of another version.
+test-oldest: .venv-oldest/test-core.stamp
+	NUMBA_CACHE_DIR=.venv-oldest/kernels .venv-oldest/bin/python -m pytest
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
+.venv-oldest/bin/python:
+	@for python in $(OLDEST_PYTHON); do \
+	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
+	        && $$python -m venv .venv-oldest && exit; \
+	done; \
+	echo "The oldest versions have wheels for Python 3.10 to 3.12, and none of $(OLDEST_PYTHON)" \
+	    "is one: install one of them, or name it, as in make test-oldest OLDEST_PYTHON=..."; exit 1
+
 # One stamp per extra: pip runs when what it reads has changed, and needs no network else.
 .venv/%.stamp: setup.cfg pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[$*]'
+	.venv/bin/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+# What setup.cfg asks for at least is asked for exactly.
+.venv-oldest/%.stamp: setup.cfg pyproject.toml | .venv-oldest/bin/python
+	sed -n '/^install_requires/,/^$$/s/ *\(.*\)>=/\1==/p' setup.cfg >.venv-oldest/minima.txt
+	.venv-oldest/bin/python $(PIP_INSTALL) --constraint .venv-oldest/minima.txt --editable '.[$*]'
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-oldest build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

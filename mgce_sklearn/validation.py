@@ -138,8 +138,8 @@ def check_sequence(name: str, values: Any, rule: Rule) -> Array:
     return np.array(values, dtype=np.float64)
 
 
-def check_numbers(name: str, values: Any, copy: bool | None = True) -> Array:
-    """Return an array-like of any shape as a float64 array, a copy if not ``copy=None``.
+def check_numbers(name: str, values: Any, copy: bool = True) -> Array:
+    """Return an array-like of any shape as a float64 array, copied if ``copy``.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def check_numbers(name: str, values: Any, copy: bool | None = True) -> Array:
         If it is none.
     """
     try:
-        return np.array(on_host(values), dtype=np.float64, copy=copy)
+        return (np.array if copy else np.asarray)(on_host(values), dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"{name} must have numbers only, as many in every row; got {values!r}."
@@ -294,7 +294,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     """
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
-    weights = check_numbers("sample_weight", sample_weight, copy=None)
+    weights = check_numbers("sample_weight", sample_weight, copy=False)
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
     if weights.shape != (n_rows,):

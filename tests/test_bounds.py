@@ -7,7 +7,6 @@ import warnings
 from copy import copy, deepcopy
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -419,15 +418,21 @@ def test_kinds_of_input(name):
         assert [found.lower, found.upper] == pytest.approx(
             [expected.lower, expected.upper], abs=1e-6
         )
+    single = MGCEClassifier(lam=0.5).fit(X.astype(np.float32), y)
+    found = single.error_bounds(X.astype(np.float32), tol=1e-5)
+    assert [found.lower, found.upper] == pytest.approx([expected.lower, expected.upper], abs=1e-4)
+
+
+def test_names_of_columns_are_known_again():
+    pd = pytest.importorskip("pandas")
+    X, y = load("wine")
+    expected = MGCEClassifier(lam=0.5).fit(X, y).error_bounds(X, tol=1e-6)
     frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
     named = MGCEClassifier(lam=0.5).fit(frame, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = named.error_bounds(frame, tol=1e-6)
     assert [found.lower, found.upper] == pytest.approx([expected.lower, expected.upper], abs=1e-6)
-    single = MGCEClassifier(lam=0.5).fit(X.astype(np.float32), y)
-    found = single.error_bounds(X.astype(np.float32), tol=1e-5)
-    assert [found.lower, found.upper] == pytest.approx([expected.lower, expected.upper], abs=1e-4)
 
 
 @pytest.mark.parametrize("rule", RULES)

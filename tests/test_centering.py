@@ -241,7 +241,8 @@ def test_dense_and_sparse_agree_for_equal_settings(center):
 def test_sparse_rows_are_not_made_dense(monkeypatch):
     """A dense copy of these rows would take 8 GB; blocks of some rows do not."""
     rng = np.random.default_rng(0)
-    X = sp.random_array((10_000, 100_000), density=2e-5, rng=rng, format="csr")
+    rows, columns = rng.integers(10_000, size=20_000), rng.integers(100_000, size=20_000)
+    X = sp.csr_array((rng.random(20_000), (rows, columns)), shape=(10_000, 100_000))
     year = sp.csr_array(rng.normal(2015.0, 4.0, (10_000, 1)))
     X = sp.csr_array(sp.hstack([X, year]))
     y = (year.toarray()[:, 0] > 2015.0).astype(int)

@@ -8,7 +8,6 @@ import sys
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -20,6 +19,8 @@ from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.__main__ import main
 from mgce_sklearn.demo import study, table
 from mgce_sklearn.demo.sample import Sample, breast_cancer, digits
+
+pd = pytest.importorskip("pandas")
 
 N_ROWS = 240
 
