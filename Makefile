@@ -7,7 +7,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo         install into .venv, run the demonstration, write mgce_demo.png"
-	@echo "make test         install into .venv, run the linter and the tests"
+	@echo "make test         install into .venv, run linter, type checks and tests"
 	@echo "make test-oldest  install the oldest versions that setup.cfg allows into .venv-oldest,"
 	@echo "                  run the tests of the core"
 	@echo "make clean        remove both environments, caches and build products"
@@ -20,6 +20,7 @@ demo: .venv/demo.stamp
 
 test: .venv/test.stamp
 	.venv/bin/ruff check .
+	.venv/bin/mypy mgce_sklearn
 	.venv/bin/python -m pytest
 
 # Compiled kernels are kept apart: numba would replace those of another version.
@@ -50,5 +51,5 @@ test-oldest: .venv-oldest/test-core.stamp
 
 clean:
 	rm -rf .venv .venv-oldest build dist *.egg-info
-	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
