@@ -22,7 +22,7 @@ SIZE = 512
 
 # Rows of a block if they are sparse, and numbers if not.
 ROWS_AT_A_TIME = 8192
-NUMBERS_AT_A_TIME = 2**19
+NUMBERS_AT_A_TIME = 2**17
 
 # A share of rows seen before that chance need not explain.
 TOLERATED = 0.1
