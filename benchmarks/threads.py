@@ -6,8 +6,10 @@
     python benchmarks/threads.py --base DIR       # beside another checkout, in turn
 
 Variables that limit threads are unset. A process of each checkout fits whenever it is told to,
-so that all columns are measured in turn; what is printed is medians. Two fits in sequence are
-made in the main thread, two at once in threads, by joblib in threads and by joblib in processes.
+so that everything is measured in turn; what is printed is the median of seconds in the main
+thread, and medians of ratios: of another thread to the main one, and of two fits at once (in
+threads, by joblib in threads, by joblib in processes) to two in sequence in the main thread. The
+last column is the main thread of this checkout against the base's.
 """
 
 from __future__ import annotations
@@ -22,21 +24,23 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.datasets import load_digits
 
+Array = np.ndarray[Any, Any]
+Seconds = dict[str, Array]
+
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM")
 
-# Settings of the classifier for each solver: enough work to time.
-SOLVERS = {
+# Settings of the classifier for each solver: what takes about a second.
+SOLVERS: dict[str, dict[str, int]] = {
     "interior_point": {},
-    "lbfgs": {"max_iter": 200},
-    "sgd": {"max_iter": 40},
+    "lbfgs": {"max_iter": 60},
+    "sgd": {"max_iter": 10},
 }
 
 
@@ -123,16 +127,25 @@ class Checkout:
         self._process.wait()
 
 
-def measure(checkouts: list[Checkout], case: tuple[str, str], repeats: int) -> list[dict]:
-    """Return medians of seconds of every way, for each checkout."""
-    seconds = [{way: [] for way in WAYS} for _ in checkouts]
-    for repeat in range(repeats + 1):
+def measure(checkouts: list[Checkout], case: tuple[str, str], repeats: int) -> list[Seconds]:
+    """Return the seconds of every way, for each checkout."""
+    seconds: list[Seconds] = [{way: np.empty(repeats) for way in WAYS} for _ in checkouts]
+    for way in ("main", "joblib loky"):  # compile, and start joblib's processes
+        for checkout in checkouts:
+            checkout.seconds(*case, way)
+    for repeat in range(repeats):
         for way in WAYS:
             for checkout, of in zip(checkouts, seconds, strict=True):
-                one = checkout.seconds(*case, way)
-                if repeat:  # the first compiles, and starts joblib's processes
-                    of[way].append(one)
-    return [{way: median(times) for way, times in of.items()} for of in seconds]
+                of[way][repeat] = checkout.seconds(*case, way)
+    return seconds
+
+
+def cells(ours: Seconds, base: Seconds) -> str:
+    """Return a line's numbers."""
+    ratios = [ours["thread"] / ours["main"]]
+    ratios += [ours[way] / ours["sequence"] for way in ("at once", "joblib threading")]
+    ratios += [ours["joblib loky"] / ours["sequence"], ours["main"] / base["main"]]
+    return f"{np.median(ours['main']):8.3f}" + "".join(f"{np.median(r):11.2f}" for r in ratios)
 
 
 def main() -> None:
@@ -152,8 +165,10 @@ def main() -> None:
     folders = {"this": ROOT, **({"base": options.base} if options.base else {})}
     solvers = ["interior_point"] if options.quick else list(SOLVERS)
     repeats = 3 if options.quick else options.repeats
-    print(f"{'data':12} {'solver':15} {'':5} {'main':>7} {'thread':>7} {'/main':>6} "
-          f"{'2 seq.':>7} {'at once':>7} {'/seq.':>6} {'threading':>9} {'loky':>6}")  # fmt: skip
+    print(
+        f"{'data':12} {'solver':15} {'':4} {'main, s':>8}"
+        f"{'thread':>11}{'at once':>11}{'threading':>11}{'loky':>11}{'main/base':>11}"
+    )
     with ExitStack() as stack:
         for _ in range(options.load):
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -161,16 +176,9 @@ def main() -> None:
         checkouts = [stack.enter_context(Checkout(folder)) for folder in folders.values()]
         for data in DATA:
             for solver in solvers:
-                for name, s in zip(
-                    folders, measure(checkouts, (solver, data), repeats), strict=True
-                ):
-                    print(
-                        f"{data:12} {solver:15} {name:5} {s['main']:7.3f} {s['thread']:7.3f} "
-                        f"{s['thread'] / s['main']:6.2f} {s['sequence']:7.3f} {s['at once']:7.3f} "
-                        f"{s['at once'] / s['sequence']:6.2f} {s['joblib threading']:9.3f} "
-                        f"{s['joblib loky']:6.3f}",
-                        flush=True,
-                    )
+                seconds = measure(checkouts, (solver, data), repeats)
+                for name, of in zip(folders, seconds, strict=True):
+                    print(f"{data:12} {solver:15} {name:4} {cells(of, seconds[-1])}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from mgce_sklearn.uncertainty import UncertaintySet
 
 Sum = TypeVar("Sum", float, Array)
 
-# Numbers of X that cost as much as one margin: two products against the potential.
+# Numbers of X that cost as much as one margin, two products against the potential: between 2
+# with 26 classes and 17 with two.
 FEATURES_PER_MARGIN = 8
 
 # One column a row, whole (K, n) or as a function of the rows wanted.
