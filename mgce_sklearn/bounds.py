@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,7 +207,7 @@ class Costs(NamedTuple):
         ``cost`` is a matrix (K, K) of what deciding the column's class costs if the row's is
         true. None: errors.
         """
-        matrix = 1.0 - np.eye(margins.shape[1]) if cost is None else cost
+        matrix: Array = 1.0 - np.eye(margins.shape[1]) if cost is None else cost
         if rule == "deterministic":
             expected = matrix[:, margins.argmax(axis=1)]
         else:
@@ -620,7 +621,7 @@ def largest_cost(played: list[list[Game]], delta: float) -> float:
     def surplus(cost: float) -> float:
         logs = [sum(game.log_capital(cost) for game in games) for games in played]
         # The sign alone tells; infinity is none that a root is found with.
-        return min(1.0, float(np.logaddexp.reduce(logs)) - np.log(len(played) / delta))
+        return min(1.0, float(reduce(np.logaddexp, logs)) - np.log(len(played) / delta))
 
     # At the least of what the games find themselves no capital is above 1 (Jensen), unless
     # rounding makes that their ceiling.

@@ -457,7 +457,7 @@ class PiecewiseTemperatureScaling(_Tempered):
         """Return the piece of each row: as many as hold enough weight each."""
         for n_pieces in range(self.n_pieces, 1, -1):
             pieces = equal_mass_bins(confidence, weights, n_pieces)
-            mass = np.bincount(pieces, weights)
+            mass: Array = np.bincount(pieces, weights)
             if mass[mass > 0.0].min() >= self.min_samples_per_piece:
                 return pieces
         return np.zeros(len(confidence), dtype=int)

@@ -601,4 +601,4 @@ def _widest_within_one_standard_error(results: Mapping, best: int, n_folds: int)
     near[best] = True  # where there is no number to compare with, too
     lam = np.asarray(results["param_lam"])
     widest = near & (lam == lam[near].max())
-    return int(np.where(widest, mean, -np.inf).argmax())
+    return int(np.argmax(np.where(widest, mean, -np.inf)))

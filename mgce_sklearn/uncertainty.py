@@ -417,7 +417,7 @@ class Width:
         if not design.fit_intercept or not (chosen or center):
             return np.zeros(design.n_features, dtype=bool)
         if not (chosen and design.sparse):
-            columns = np.ones(design.n_features, dtype=bool)
+            columns: Array = np.ones(design.n_features, dtype=bool)
         elif self.claims_probability:
             low, high = self._stored_range(moments)
             columns = (low > 0.0) | (high < 0.0)
@@ -517,7 +517,7 @@ def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float)
     cost = (log_term + np.log(n_bets)) / n
     positive = np.where(mean > 0.0, mean, 1.0)
     ratio = variance / positive**2
-    best = np.full(mean.shape, np.inf)
+    best: Array = np.full(mean.shape, np.inf)
     for bet in LARGEST_BET * 0.5 ** np.arange(n_bets):
         omega = -np.log1p(-bet) - bet
         a, b, c = omega * (1.0 + ratio), bet - 2.0 * omega * ratio, omega * ratio + cost

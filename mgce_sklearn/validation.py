@@ -73,7 +73,7 @@ PROBABILITY = Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (tr
 RATE = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 PAIR = Rule(
     (tuple, list, np.ndarray, type(None)),
-    lambda value: value is None or (np.ndim(value) != 0 and len(value) == 2),
+    lambda value: value is None or (np.iterable(value) and len(list(value)) == 2),
     "a pair (low, high) of numbers or arrays of shape (n_features,), or None",
 )
 LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")

@@ -54,7 +54,7 @@ class GramSum:
         self.by_pairs = n_pairs >= _FEWEST_CLASS_PAIRS and n_features <= _MOST_FEATURES
         if self.by_pairs:
             self.rows_per_block = int(np.clip(_CACHED_FEATURE_PAIRS // n_products, 64, 1024))
-            self._sums = np.zeros((n_products, n_pairs), order="F")
+            self._sums: Array = np.zeros((n_products, n_pairs), order="F")
             self._products = np.empty((n_products, self.rows_per_block))
         else:
             self.rows_per_block = int(np.clip(_CACHED_FEATURE_PAIRS // n_features, 64, 1024))
