@@ -26,6 +26,7 @@ from mgce_sklearn.uncertainty import (
     WIDTHS,
     Moments,
     Width,
+    check_magnitudes,
     n_coefficient_rows,
 )
 
@@ -798,7 +799,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             X, sample_weight = X[used], sample_weight[used]
         design = Design(X, sample_weight, self._has_intercept())
         center = self.uncertainty_set_.center
-        validation.check_magnitudes(*design.column_range())
+        check_magnitudes(*design.column_range())
         design = design.centered_at(np.broadcast_to(center, design.n_features))
         margins, q = self._margins_of(X), self._fitted_q
         costs = self._costs(margins, rule, cost)

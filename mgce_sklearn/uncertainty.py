@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgce_sklearn.design import Design
-from mgce_sklearn.validation import check_magnitudes
 
 Array = np.ndarray[Any, Any]
 
@@ -19,6 +18,9 @@ ROUNDING = 1e-20
 
 # A column whose range is within so many units in the last place of its numbers is constant.
 LAST_PLACES = 8.0
+
+# Squares of what lies between are float64 numbers, with room for sums of them.
+LARGEST_FEATURE, SMALLEST_SPREAD = 1e150, 1e-150
 
 # A center that moves rows by no more than so many of their spreads is left out.
 NEGLIGIBLE = 1e-13
@@ -485,6 +487,25 @@ WIDTHS = tuple(_RULES)
 # equal weight.
 SCALED_WIDTHS = ("standard_error", "std")
 PROBABLE_WIDTHS = ("hoeffding", "bernstein", "betting")
+
+
+def check_magnitudes(low: Array, high: Array) -> None:
+    """Raise ValueError if squares of features, or of their spreads, would leave float64's range.
+
+    Parameters
+    ----------
+    low, high : ndarrays of shape (d,)
+        Least and largest value of each feature.
+    """
+    size, spread = np.maximum(np.abs(low), np.abs(high)), high / 2.0 - low / 2.0
+    extreme = (size > LARGEST_FEATURE) | ((spread > 0.0) & (spread < SMALLEST_SPREAD))
+    if extreme.any():
+        j = int(np.argmax(extreme))
+        raise ValueError(
+            f"X must have columns up to {LARGEST_FEATURE:g} in size, with spreads above "
+            f"{SMALLEST_SPREAD:g} unless constant; column {j} is from {low[j]:g} to {high[j]:g}. "
+            "Give it in another unit, or drop the rows that are outliers."
+        )
 
 
 def _constants(design: Design, codes: Array, classes: ClassMoments) -> tuple[Array, Array]:

@@ -23,8 +23,7 @@ Array = np.ndarray[Any, Any]
 # Rows looked through at a time, so that what a search takes is small beside X.
 ROWS_AT_A_TIME = 8192
 
-# Squares of what lies between are float64 numbers, with room for sums of them.
-LARGEST_FEATURE, SMALLEST_SPREAD = 1e150, 1e-150
+# Of weights: less would leave nothing to divide by.
 SMALLEST_SUM = 1e-300
 
 
@@ -319,25 +318,6 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
             f"that it stands for; got {total:g}. Divide or multiply all weights by one number."
         )
     return weights
-
-
-def check_magnitudes(low: Array, high: Array) -> None:
-    """Raise ValueError if squares of features, or of their spreads, would leave float64's range.
-
-    Parameters
-    ----------
-    low, high : ndarrays of shape (d,)
-        Least and largest value of each feature.
-    """
-    size, spread = np.maximum(np.abs(low), np.abs(high)), high / 2.0 - low / 2.0
-    extreme = (size > LARGEST_FEATURE) | ((spread > 0.0) & (spread < SMALLEST_SPREAD))
-    if extreme.any():
-        j = int(np.argmax(extreme))
-        raise ValueError(
-            f"X must have columns up to {LARGEST_FEATURE:g} in size, with spreads above "
-            f"{SMALLEST_SPREAD:g} unless constant; column {j} is from {low[j]:g} to {high[j]:g}. "
-            "Give it in another unit, or drop the rows that are outliers."
-        )
 
 
 def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:

@@ -101,10 +101,14 @@ def conic_optimum(X, y, q, lam):
     one_hot = (np.asarray(y)[:, None] == np.unique(y)).astype(float)
     n_classes = one_hot.shape[1]
     tau = one_hot.T @ features / n
-    sigma = np.sqrt(one_hot.T @ features**2 / n - tau**2)
-    nonzero = np.maximum((features != 0).sum(axis=0), 1)
-    pseudo = np.sqrt((features**2).sum(axis=0) / nonzero / n)
-    width = lam * np.where(sigma > 0, sigma, pseudo) / np.sqrt(n)
+    variance = one_hot.T @ features**2 / n - tau**2
+    for k, rows in enumerate(one_hot.T > 0):
+        # Where a feature is constant within a class, one row of those that have another number.
+        for j in np.flatnonzero(np.ptp(features[rows], axis=0) == 0):
+            distance = features[:, j] - features[rows, j][0]
+            if distance.any():
+                variance[k, j] += np.mean(distance[distance != 0] ** 2) / n
+    width = lam * np.sqrt(variance.clip(min=0)) / np.sqrt(n)
 
     coef = cp.Variable((n_classes, features.shape[1]))
     margins = features @ coef.T

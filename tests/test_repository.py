@@ -83,7 +83,7 @@ def test_examples_of_the_readme_run():
     namespace: dict = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    fitted = namespace["model"][-1]
+    fitted = namespace["model"]
     assert 0.0 < fitted.minimax_risk_ - fitted.dual_gap_ <= fitted.minimax_risk_ < 1.0
 
 

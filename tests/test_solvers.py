@@ -69,8 +69,11 @@ EXPECTED = {
     # Above q = 1/2 the potential is smoothed, and the dual's optimum is no gradient of it.
     "lbfgs": Expected(gap=lambda name, q: 1e-4 if q <= 0.5 else 4e-3),
     "sgd": Expected(_near_by_steps, lambda name, q: 21 * _near_by_steps(name, q)),
-    # An interior solution, and an interface that takes no start.
-    "cvxpy": Expected(zeros=False, start=False),
+    # An interior solution, and an interface that takes no start. With exponential cones and more
+    # features than rows Clarabel ends at a gap of 1e-3.
+    "cvxpy": Expected(
+        gap=lambda name, q: 2e-4 if (name, q) == ("wide", 0.0) else 1e-4, zeros=False, start=False
+    ),
 }
 
 over_solvers = pytest.mark.parametrize("solver", SOLVERS)
