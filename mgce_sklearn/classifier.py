@@ -101,7 +101,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         "interior_point" certifies every q, usually in ten to thirty steps, and solves a system of
         the size of the coefficients in each. "lbfgs" needs memory for the margins only, and
-        closes small gaps for q <= 1/2. "sgd" is soon near the solution for any q, whatever
+        closes small gaps for q <= 1/2, where fits of equal problems agree to about 1e-6; above
+        its gaps may end at 1e-3. "sgd" is soon near the solution for any q, whatever
         the number of coefficients, and slow to close the last of the gap. "cvxpy" states small
         problems to a conic solver, as an outside check, and needs the extra of that name.
         "auto" takes "interior_point" for up to 4,000 coefficients, save for lam >= 1 with 400 or
