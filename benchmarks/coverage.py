@@ -1,6 +1,6 @@
 """How often quoted bounds are violated by the true error, and how wide they are.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py            # 500 draws, some 20 minutes
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py            # 500 draws, some 30 minutes
     OMP_NUM_THREADS=1 python benchmarks/coverage.py --quick    # 12 draws, under a minute
 
 Training rows are drawn anew from a known distribution, a classifier is fitted to each draw, and
