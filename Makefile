@@ -25,7 +25,7 @@ test: .venv/test.stamp
 
 # Compiled kernels are kept apart: numba would replace those of another version.
 test-oldest: .venv-oldest/test-core.stamp
-	NUMBA_CACHE_DIR=.venv-oldest/kernels .venv-oldest/bin/python -m pytest
+	NUMBA_CACHE_DIR='$(CURDIR)/.venv-oldest/kernels' .venv-oldest/bin/python -m pytest
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
