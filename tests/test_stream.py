@@ -274,3 +274,20 @@ def test_a_first_portion_of_one_class_has_wide_sets():
         clf = MGCEClassifier().partial_fit(X, np.zeros(n), [0, 1, 2], weights)
         widths = clf.uncertainty_set_.half_width[:, -1]
         np.testing.assert_allclose(widths, widths[1], rtol=1e-6)
+
+
+def test_sums_of_gradients_move_with_the_center():
+    """As if every step had been about the new center: g becomes g less the way times g_1."""
+    rng = np.random.default_rng(0)
+    steps, way = rng.normal(size=(20, 3, 5)), np.append(rng.normal(size=4), 0.0)
+    stream = Stream(3, 5)
+
+    def sums(g):
+        return g.sum(axis=0), (g**2).sum(axis=0), (g * g[:, :, -1:]).sum(axis=0)
+
+    stream._gradients, stream._squares, stream._products = sums(steps)
+    stream._move(way)
+    moved = sums(steps - way * steps[:, :, -1:])
+    found = stream._gradients, stream._squares, stream._products
+    for one, other in zip(found, moved, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
