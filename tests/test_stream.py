@@ -291,3 +291,13 @@ def test_sums_of_gradients_move_with_the_center():
     found = stream._gradients, stream._squares, stream._products
     for one, other in zip(found, moved, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_a_number_that_is_constant_in_each_portion_but_not_in_both():
+    X, y = np.array([[1.0], [4.0], [2.0], [5.0]]), np.array([0, 1, 0, 1])
+    whole = Moments.of(Design(X, np.ones(4)), y, 2)
+    parts = [Moments.of(Design(X[s], np.ones(2)), y[s], 2) for s in (slice(2), slice(2, 4))]
+    assert not np.isnan(parts[0].constant[:, 0]).any()
+    joined = parts[0].joined(parts[1])
+    assert np.isnan(joined.constant[:, 0]).all()
+    np.testing.assert_allclose(joined.deviation(), whole.deviation(), rtol=1e-12)
