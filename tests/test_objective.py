@@ -141,13 +141,13 @@ def test_a_feature_constant_within_a_class_gets_a_pseudo_observation(
 
 
 def test_one_row_that_differs_makes_a_feature_vary():
-    X = np.repeat([[5.0], [6.0]], 5000, axis=0)
-    codes = np.repeat([0, 1], 5000)
-    X[77] = np.nextafter(5.0, 6.0)
-    moments = Moments.of(Design(X, np.ones(10_000)), codes, 2)
-    assert np.isnan(moments.constant[0, 0])
-    assert moments.constant[1, 0] == 6.0
-    assert moments.differing[1, 0] == 5000.0
+    X = np.repeat([[5.0], [6.0], [7.0]], 5000, axis=0)
+    codes = np.repeat([0, 1, 2], 5000)
+    X[77], X[5077] = np.nextafter(5.0, 6.0), np.nextafter(6.0, 7.0)  # the first row is the origin
+    moments = Moments.of(Design(X, np.ones(15_000)), codes, 3)
+    assert np.isnan(moments.constant[:2, 0]).all()
+    assert moments.constant[2, 0] == 7.0
+    assert moments.differing[2, 0] == 10_000.0
 
 
 def test_a_class_without_rows_has_the_width_of_one_row_of_any():
