@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn import get_config
 
 from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.kernels import barrier
@@ -42,6 +43,33 @@ CACHED_FEATURES = 2**16
 ROUNDING = 1e-12
 
 ALL_ROWS = slice(None)
+
+
+class Block(NamedTuple):
+    """Features of some rows, for what reads them more than once.
+
+    Attributes
+    ----------
+    features : ndarray of shape (d, rows)
+        In float64 as they are, or in float32 in units of ``scale``.
+    scale : ndarray of shape (d,) or None
+    """
+
+    features: Array
+    scale: Array | None = None
+
+    def margins(self, coefs: Array) -> Array:
+        """Compute x Wᵀ (..., C, rows), in float64, for coefficients (..., C, d)."""
+        if self.scale is None:
+            return coefs @ self.features
+        flat = (coefs * self.scale).astype(self.features.dtype).reshape(-1, len(self.scale))
+        return (flat @ self.features).astype(np.float64).reshape(*coefs.shape[:-1], -1)
+
+    def adjoint(self, rows_by_class: Array) -> Array:
+        """Compute the sum over rows of r_i ⊗ x_i (C, d)."""
+        if self.scale is None:
+            return rows_by_class @ self.features.T
+        return (rows_by_class.astype(self.features.dtype) @ self.features.T) * self.scale
 
 
 @dataclass(frozen=True)
@@ -370,6 +398,14 @@ class Design:
             out[-1] = 1.0
         return out
 
+    def block(self, start: int, stop: int, out: Array | None = None) -> Block:
+        """Return rows ``start`` to ``stop``; ``out`` is as in `features`."""
+        return Block(self.features(start, stop, out))
+
+    def compact(self) -> Design:
+        """Return the same rows in single precision, for what needs no more."""
+        return CompactDesign(self.X, self.sample_weight, self.fit_intercept, self.center).kept()
+
     def take(self, rows: Array) -> Design:
         """Return some of the rows, by position."""
         return replace(self, X=self.X[rows], sample_weight=self.sample_weight[rows])
@@ -414,6 +450,82 @@ class Design:
         if self.fit_intercept:
             square[-1] = 1.0
         return np.sqrt(np.where(square > 0.0, square, 1.0))
+
+
+@dataclass(frozen=True)
+class CompactDesign(Design):
+    """Rows in single precision: centered, in units of their root mean square, the constant 1 last.
+
+    What solvers read over and over, at half of the bytes. Coefficients, margins and means are in
+    float64 and in the units of `Design`; sums over blocks are of doubles.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d), float32, default=None
+        None: made block by block, every time they are read.
+    """
+
+    rows: Array | None = None
+
+    def kept(self) -> CompactDesign:
+        """Return the same rows, kept if they fit into scikit-learn's ``working_memory``."""
+        if 4 * self.n_rows * self.n_features > get_config()["working_memory"] * 2**20:
+            return self
+        rows = np.empty((self.n_rows, self.n_features), np.float32)
+        for part in self.blocks():
+            self._write(part, rows[part])
+        kept = replace(self, rows=rows)
+        vars(kept)["column_scale"] = self.column_scale
+        return kept
+
+    def compact(self) -> Design:
+        """Return itself."""
+        return self
+
+    def block(self, start: int, stop: int, out: Array | None = None) -> Block:
+        """Return rows ``start`` to ``stop``."""
+        return Block(self._rows(slice(start, stop)).T, self.column_scale)
+
+    def features(self, start: int, stop: int, out: Array | None = None) -> Array:
+        """Return rows as a dense float64 array (d, stop - start)."""
+        if out is None:
+            out = np.empty((self.n_features, stop - start))
+        return np.multiply(self._rows(slice(start, stop)).T, self.column_scale[:, None], out=out)
+
+    def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
+        """Compute x Wᵀ (C, n) for every row, or for some."""
+        start, stop, _ = rows.indices(self.n_rows)
+        out = np.empty((len(coef), stop - start))
+        scaled = (coef * self.column_scale).astype(np.float32)
+        for part in self.blocks(rows):
+            out[:, part.start - start : part.stop - start] = scaled @ self._rows(part).T
+        return out
+
+    def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
+        """Compute the weighted mean over rows of r_i ⊗ x_i (C, d), or what some rows add to it."""
+        start, _, _ = rows.indices(self.n_rows)
+        out = np.zeros((len(rows_by_class), self.n_features))
+        for part in self.blocks(rows):
+            weighted = rows_by_class[:, part.start - start : part.stop - start]
+            weighted = weighted * self.weights[part]
+            out += weighted.astype(np.float32) @ self._rows(part)
+        out *= self.column_scale
+        return out
+
+    def _rows(self, part: slice) -> Array:
+        if self.rows is not None:
+            return self.rows[part]
+        start, stop, _ = part.indices(self.n_rows)
+        return self._write(part, np.empty((stop - start, self.n_features), np.float32))
+
+    def _write(self, part: slice, out: Array) -> Array:
+        block = self._block(part)
+        if sp.issparse(block):
+            block = block.toarray() - (0.0 if self.center is None else self.center)
+        np.divide(block, self.column_scale[: block.shape[1]], out=out[:, : block.shape[1]])
+        if self.fit_intercept:
+            out[:, -1] = 1.0
+        return out
 
 
 def raw_coefficients(coef: Array, center: Array | float) -> Array:

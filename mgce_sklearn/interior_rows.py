@@ -116,7 +116,7 @@ class ThresholdRows:
         self.proba = state.proba
         self.products = len(state.proba) * (2 if self.q > 0.0 else 1) + 1
 
-    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool) -> float:
+    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool, spread=None) -> float:
         """Put some rows inside their constraints; see `Rows.enter`.
 
         The rule and the worst case of the margins, which are nearer than any other
@@ -124,7 +124,8 @@ class ThresholdRows:
         slacks follow from feasibility.
         """
         q, state, n_classes = self.q, self.state, len(margins)
-        spread = NEAR if near else 1.0
+        if spread is None:
+            spread = NEAR if near else 1.0
         smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
         worst_case = self.potential.value_and_gradient(margins)[1]
         proba = (1.0 - spread) * worst_case + spread / n_classes
@@ -145,6 +146,14 @@ class ThresholdRows:
         edge, multiplier = self.state.edge, self.state.multiplier
         edge[:, rows] *= nu
         multiplier[rows] = (1.0 + edge[:, rows].sum(axis=0)) / multiplier[rows]
+
+    def center(self, rows: slice, margins: Array, nu: float) -> None:
+        """Put some rows on the central path, with all products at nu."""
+        n_classes = len(margins)
+        spread = min(1.0, n_classes * nu)
+        self.enter(rows, margins, None, True, spread)
+        self.balance(rows, nu)
+        self.barrier.center(self.state, rows.start, rows.stop, self.q, margins, nu)
 
     def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
         """Write curvature, kappa, and its change per unit of nu, of some rows."""

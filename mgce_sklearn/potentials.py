@@ -85,6 +85,10 @@ class MGCEPotential:
         """Whether the second derivative is bounded: up to q = 1/2."""
         return self.q <= 0.5
 
+    def startable(self) -> Potential:
+        """Return the nearest one whose first-order steps get on well."""
+        return MGCEPotential(min(self.q, 0.8))
+
     def value(self, margins: Array) -> Array:
         """Return psi (n,)."""
         return kernels.threshold(margins.T, self.q)

@@ -53,6 +53,12 @@ TINY = np.finfo(np.float64).tiny
 # c - 1 would.
 LEAST_Q_OF_LOGARITHMS = 0.01
 
+# The share of the longest step that rows take toward the central path, how near to it they end
+# (a share of nu), and the most steps: the method itself mends what is left.
+TO_THE_BOUNDARY = 0.95
+CENTERED = 0.1
+MOST_CENTERINGS = 20
+
 
 class RowState(NamedTuple):
     """The interior point of every row.
@@ -431,6 +437,19 @@ def _add_targets(w, state, start, lanes, q, nu):
 
 
 @jit
+def _center_targets(w, state, start, lanes, q, nu):
+    """Add nu to the affine targets, for every product."""
+    w_slack, w_c = w.wide[SLACK], w.wide[C]
+    w_u_slack, w_u_edge, w_u_spare = w.wide[U_SLACK], w.wide[U_EDGE], w.flat[U_SPARE]
+    for i in range(lanes):
+        w_u_spare[i] += nu / state.multiplier[start + i]
+    for k in range(w.wide.shape[1]):
+        for i in range(lanes):
+            w_u_slack[k, i] += nu / w_slack[k, i]
+            w_u_edge[k, i] += q * nu / w_c[k, i]
+
+
+@jit
 def _staged_direction(w, state, start, lanes, q, stages, margins, offset, nu, reach):
     """Repeat the predictor, the corrector and the centrality correctors up to ``stages``.
 
@@ -449,21 +468,15 @@ def _staged_direction(w, state, start, lanes, q, stages, margins, offset, nu, re
 
 
 @jit
-def _step_rates(w, state, start, lanes, q, rates):
-    """Raise ``rates`` to 1/(longest primal, dual step that keeps every factor positive).
+def _lane_rates(w, state, start, lanes, q, primal, dual):
+    """Write 1/(longest primal, dual step that keeps every factor positive) of each row.
 
     The primal rate also keeps h below e: Newton on an exponential (q near 0) overshoots.
     """
     w_slack, w_log_rule = w.wide[SLACK], w.wide[LOG_RULE]
     w_c, w_dt, w_ds, w_dp = w.wide[C], w.wide[DT], w.wide[DS], w.wide[DP]
     w_de = w.wide[DE]
-    w_sum_rho, w_sum_kappa, w_dy, w_dzeta = (
-        w.flat[SUM_RHO],
-        w.flat[SUM_KAPPA],
-        w.flat[DY],
-        w.flat[DZETA],
-    )
-    primal, dual = w_sum_rho, w_sum_kappa  # free after a direction
+    w_dy, w_dzeta = w.flat[DY], w.flat[DZETA]
     for i in range(lanes):
         primal[i] = -w_dzeta[i] / state.spare[start + i]
         dual[i] = -w_dy[i] / state.multiplier[start + i]
@@ -482,6 +495,13 @@ def _step_rates(w, state, start, lanes, q, rates):
             dual[i] = rate if rate > dual[i] else dual[i]
             rate = -w_de[k, i] / state.edge[k, j]  # 0/0 at q = 0 compares as false
             dual[i] = rate if rate > dual[i] else dual[i]
+
+
+@jit
+def _step_rates(w, state, start, lanes, q, rates):
+    """Raise ``rates`` to 1/(longest primal, dual step) of all rows."""
+    primal, dual = w.flat[SUM_RHO], w.flat[SUM_KAPPA]  # free after a direction
+    _lane_rates(w, state, start, lanes, q, primal, dual)
     for i in range(lanes):
         rates[0] = max(rates[0], primal[i])
         rates[1] = max(rates[1], dual[i])
@@ -588,22 +608,72 @@ def eliminate(state, start, stop, q, margins, first, curvature, kappa, kappa_cen
 
 @jit
 def _move(w, state, start, lanes, q, primal, dual):
+    """Take a step, each row its primal and dual length."""
     w_c, w_slack, w_dt, w_ds, w_dp = w.wide[C], w.wide[SLACK], w.wide[DT], w.wide[DS], w.wide[DP]
     w_de = w.wide[DE]
     w_dy, w_dzeta, w_dpsi = w.flat[DY], w.flat[DZETA], w.flat[DPSI]
     for i in range(lanes):
-        state.multiplier[start + i] += dual * w_dy[i]
-        state.spare[start + i] += primal * w_dzeta[i]
-        state.threshold[start + i] += primal * w_dpsi[i]
+        state.multiplier[start + i] += dual[i] * w_dy[i]
+        state.spare[start + i] += primal[i] * w_dzeta[i]
+        state.threshold[start + i] += primal[i] * w_dpsi[i]
     scale = 1.0 / q if q > 0.0 else np.inf
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
             j = start + i
-            slack = w_slack[k, i] + primal * w_ds[k, i]
-            above_edge = scale * w_c[k, i] + primal * w_dt[k, i]
+            slack = w_slack[k, i] + primal[i] * w_ds[k, i]
+            above_edge = scale * w_c[k, i] + primal[i] * w_dt[k, i]
             state.distance[k, j] = slack if slack <= above_edge else -above_edge
-            state.proba[k, j] += dual * w_dp[k, i]
-            state.edge[k, j] += dual * w_de[k, i]
+            state.proba[k, j] += dual[i] * w_dp[k, i]
+            state.edge[k, j] += dual[i] * w_de[k, i]
+
+
+@jit
+def _dropped(w, lanes):
+    """Return the largest product of steps, by which p s differs from its target after a whole one."""
+    w_ds, w_dp = w.wide[DS], w.wide[DP]
+    largest = 0.0
+    for k in range(w.wide.shape[1]):
+        for i in range(lanes):
+            largest = max(largest, abs(w_dp[k, i] * w_ds[k, i]))
+    return largest
+
+
+@jit
+def center(state, start, stop, q, margins, nu):
+    """Put rows on the central path: every product at ``nu``, the margins as they are.
+
+    Newton's steps, each row with lengths of its own, until products are within a tenth of nu.
+
+    Parameters
+    ----------
+    state : RowState
+        Inside its constraints. Changed in place.
+    start, stop : int
+    q : float
+    margins : ndarray of shape (K, stop - start)
+    nu : float
+    """
+    n_classes = state.proba.shape[0]
+    lanes = lanes_of(n_classes)
+    scratch = _scratch(n_classes, lanes)
+    still = np.zeros((n_classes, lanes))
+    primal, dual = np.empty(lanes), np.empty(lanes)
+    for begin in range(start, stop, lanes):
+        size = min(lanes, stop - begin)
+        w = scratch if size == lanes else _scratch(n_classes, size)
+        for _ in range(MOST_CENTERINGS):
+            _factor(w, state, begin, size, q, margins, begin - start)
+            _center_targets(w, state, begin, size, q, nu)
+            _direction(w, state, begin, size, q, still, 0)
+            _lane_rates(w, state, begin, size, q, primal, dual)
+            longest = 0.0
+            for i in range(size):
+                longest = max(longest, primal[i], dual[i])
+                primal[i] = min(1.0, TO_THE_BOUNDARY / max(primal[i], TINY))
+                dual[i] = min(1.0, TO_THE_BOUNDARY / max(dual[i], TINY))
+            _move(w, state, begin, size, q, primal, dual)
+            if longest <= TO_THE_BOUNDARY and _dropped(w, size) <= CENTERED * nu:
+                break
 
 
 @jit
@@ -638,13 +708,16 @@ def follow(state, start, stop, q, weights, stages, margins, nu, reach, lengths, 
     n_classes = state.proba.shape[0]
     lanes = lanes_of(n_classes)
     scratch = _scratch(n_classes, lanes)
+    primal, dual = np.empty(lanes), np.empty(lanes)
     for begin in range(start, stop, lanes):
         size = min(lanes, stop - begin)
         w = scratch if size == lanes else _scratch(n_classes, size)
         offset = begin - start
         _staged_direction(w, state, begin, size, q, stages, margins, offset, nu, reach)
         if lengths[0] > 0.0:
-            _move(w, state, begin, size, q, lengths[0], lengths[1])
+            for i in range(size):
+                primal[i], dual[i] = lengths[0], lengths[1]
+            _move(w, state, begin, size, q, primal, dual)
             continue
         _step_rates(w, state, begin, size, q, rates)
         _complementarity(w, state, begin, size, q, weights, sums)

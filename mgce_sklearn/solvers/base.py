@@ -216,6 +216,12 @@ class Progress:
         """The relative gap at which to stop."""
         return self.solver.tol
 
+    def forget(self) -> None:
+        """Begin the values anew: those so far were rounded."""
+        self.value = np.inf
+        labelled = self.objective.codes is not None
+        self.dual_value = self.objective.least_value if labelled else -np.inf
+
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
         if value < self.value:

@@ -14,13 +14,14 @@ the method is that of the problem itself and owes nothing to the method's own ac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import Array, cholesky, inner, is_tensor, namespace, set_diagonal
+from mgce_sklearn.arrays import Array, inner, is_tensor, namespace
+from mgce_sklearn.design import Block
 from mgce_sklearn.interior_rows import Rows, Side
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
@@ -36,6 +37,8 @@ from mgce_sklearn.solvers.base import (
     offers,
 )
 from mgce_sklearn.solvers.repair import repair
+from mgce_sklearn.solvers.smooth_start import smooth_start
+from mgce_sklearn.solvers.systems import Conjugate, Factored, System
 
 # Fraction of the longest step that keeps every variable positive.
 TO_THE_BOUNDARY = 0.99
@@ -49,6 +52,15 @@ LOWEST_TARGET = 0.02
 
 # How far beyond the step before it a centrality corrector looks.
 REACH = 0.3
+
+# Steps of first order that the start takes, the factor of its nu, which all products of a value R
+# would have at R/(2 K + 1), and the accuracy of solutions in units of what they are used for.
+FORM = "cg"
+SINGLE_GAP = 3e-3
+SINGLE_PATIENCE = 2
+SMOOTH_STEPS = 40
+START = 2.0
+ACCURACY = 0.4
 
 # The relative gap at which a point is kept for neighbouring problems.
 RESTART_GAP = 0.4
@@ -72,9 +84,6 @@ LARGEST_SYSTEM_OF_DEVICE = {"cuda": 20_000}
 # few steps of a first-order method cost less than the systems (`benchmarks/README.md`).
 STRONG_PENALTY = 1.0
 MANY_COEFFICIENTS = 400
-
-# Jitters tried when rounding makes the (unit diagonal) system indefinite.
-JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
 
 
 class _Coefficients(NamedTuple):
@@ -180,54 +189,53 @@ class _Probe(NamedTuple):
 class _RowSums:
     """The rows' part of the method: sums over rows of what `Rows` computes of blocks."""
 
-    def __init__(self, objective: Objective, team: RowTeam, rows: Rows) -> None:
-        self.objective, self.team, self.rows = objective, team, rows
+    def __init__(self, objective: Objective, team: RowTeam, rows: Rows, form: Any) -> None:
+        self.objective, self.team, self.rows, self.form = objective, team, rows, form
         self.stages = 0
         # The coefficients of the point, and their steps of each stage.
         self.coefs = objective.design.zeros(3 + rows.correctors, *objective.shape)
         self.nu = 0.0
         self.reach = np.ones((1 + rows.correctors, 2))
 
-    def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Array]]:
+    def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Block]]:
         design = self.objective.design
         # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
         buffer = design.empty(design.n_features, min(size, stop - start))
         for begin in range(start, stop, size):
             end = min(begin + size, stop)
             whole = end - begin == buffer.shape[1]
-            yield begin, end, design.features(begin, end, buffer if whole else None)
+            yield begin, end, design.block(begin, end, buffer if whole else None)
 
-    def assemble(self) -> tuple[Array, Array, Array, Array]:
-        """Return mean C ⊗ x xᵀ, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
+    def assemble(self) -> tuple[list[Any], Array, Array, Array]:
+        """Return the parts of H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
         objective, design = self.objective, self.objective.design
         first, n_classes = objective.first_class, objective.n_classes
         n_pairs = objective.shape[0] * (objective.shape[0] + 1) // 2
 
         def share(start: int, stop: int) -> tuple[Any, Array]:
-            gram = design.gram(objective.shape[0])
+            part = self.form.part()
             sums = design.zeros(3, *objective.shape)
-            for begin, end, features in self._blocks(start, stop, gram.rows_per_block):
+            for begin, end, block in self._blocks(start, stop, part.rows_per_block):
                 curvature = design.empty(n_pairs, end - begin)
                 kappas = design.empty(2, n_classes, end - begin)
-                margins = self._margins(features, begin, end, stages=0)[0]
+                margins = self._margins(block, begin, end, stages=0)[0]
                 self.rows.eliminate(begin, end, margins, first, curvature, *kappas)
                 weights = design.weights[begin:end]
                 curvature *= weights
-                gram.add(curvature, features)
-                sums[0] += (self.rows.proba[first:, begin:end] * weights) @ features.T
-                sums[1:] += (kappas[:, first:] * weights) @ features.T
-            return gram, sums
+                part.add(curvature, block, begin, end)
+                sums[0] += block.adjoint(self.rows.proba[first:, begin:end] * weights)
+                sums[1] += block.adjoint(kappas[0, first:] * weights)
+                sums[2] += block.adjoint(kappas[1, first:] * weights)
+            return part, sums
 
         parts = self.team.run(share)
-        gram, sums = parts[0][0], sum(part[1] for part in parts)
-        excess, kappa, kappa_center = sums
-        for other, _ in parts[1:]:
-            gram += other
-        return gram.matrix(), excess - objective.uncertainty.tau, kappa, kappa_center
+        excess, kappa, kappa_center = sum(sums for _, sums in parts)
+        excess = excess - objective.uncertainty.tau
+        return [part for part, _ in parts], excess, kappa, kappa_center
 
-    def _margins(self, features: Array, start: int, stop: int, stages: int) -> Array:
+    def _margins(self, block: Block, start: int, stop: int, stages: int) -> Array:
         """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
-        margins = self.objective.with_reference(self.coefs[: 1 + stages] @ features)
+        margins = self.objective.with_reference(block.margins(self.coefs[: 1 + stages]))
         if self.objective.offsets is not None:
             margins[0] += self.objective.offsets[:, start:stop]
         return margins
@@ -248,37 +256,31 @@ class _RowSums:
         def share(start: int, stop: int) -> tuple[Array, Array, Array]:
             rates, sums = np.zeros(2), np.zeros(4)
             correction = design.zeros(*objective.shape)
-            for begin, end, features in self._blocks(start, stop, design.rows_in_cache):
+            for begin, end, block in self._blocks(start, stop, design.rows_in_cache):
                 kappa = design.empty(objective.n_classes, end - begin)
                 self.rows.follow(
                     begin, end, weights, self.stages,
-                    self._margins(features, begin, end, self.stages),
+                    self._margins(block, begin, end, self.stages),
                     self.nu, self.reach, lengths, kappa, rates, sums,
                 )  # fmt: skip
                 if not lengths.any():
-                    correction += (kappa[first:] * weights[begin:end]) @ features.T
+                    correction += block.adjoint(kappa[first:] * weights[begin:end])
             return rates, sums, correction
 
         return self.team.run(share)
 
 
-class _System:
-    """The equations of the coefficients at one point."""
+class _Newton:
+    """The equations of the coefficients and of their multipliers at one point."""
 
     def __init__(
-        self, point: _Coefficients, gram: Array, excess: Array, kappa: Array, half_width: Array
+        self, point: _Coefficients, excess: Array, kappa: Array, half_width: Array
     ) -> None:
         self.point = point
         self.residual_upper = half_width + excess - point.upper
         self.residual_lower = half_width - excess - point.lower
         self.kappa = kappa
         self.barrier = 1.0 / (point.plus / point.upper + point.minus / point.lower)
-        diagonal = gram.diagonal().clip(min=0.0) + self.barrier.ravel()
-        # A unit diagonal makes the jitter mean the same whatever the features' units.
-        self.scale = diagonal**-0.5
-        gram *= self.scale[:, None]
-        gram *= self.scale
-        self.solve_for = _factor(gram)
         self.target_plus = -point.plus * point.upper
         self.target_minus = -point.minus * point.lower
 
@@ -301,13 +303,16 @@ class _System:
             target_of += pulled.clip(min=-10.0 * target)
         self.kappa = self.kappa + kappa
 
-    def solve(self) -> _Coefficients:
-        """Return the step of the coefficients and of their multipliers."""
+    def solve(self, system: System, accuracy: Array, guess: Array | None) -> _Coefficients:
+        """Return the step of the coefficients and of their multipliers.
+
+        What the solution of the system leaves is a residual of g, as the steps of u and v follow
+        that of W exactly.
+        """
         plus, minus, upper, lower = self.point
         aim = (self.target_plus - plus * self.residual_upper) / upper
         aim -= (self.target_minus - minus * self.residual_lower) / lower
-        right = self.scale * (self.barrier * aim - self.kappa).ravel()
-        step = (self.scale * self.solve_for(right)).reshape(plus.shape)
+        step = system.solve(self.barrier * aim - self.kappa, accuracy, guess)
         excess_step = self.barrier * (aim - step)
         upper_step = self.residual_upper + excess_step
         lower_step = self.residual_lower - excess_step
@@ -317,18 +322,6 @@ class _System:
             upper=upper_step,
             lower=lower_step,
         )
-
-
-def _factor(matrix: Array) -> Callable[[Array], Array]:
-    if not namespace(matrix).isfinite(matrix).all():
-        raise LinAlgError("the interior point system is not finite")
-    for jitter in JITTERS:
-        set_diagonal(matrix, 1.0 + jitter)
-        try:
-            return cholesky(matrix)
-        except LinAlgError:
-            continue
-    raise LinAlgError("the interior point system is not positive definite")
 
 
 def _penalty(objective: Objective) -> float:
@@ -386,15 +379,24 @@ class InteriorPoint:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
-        rows, point = _start(objective, half_width, start, team)
+        compact = replace(objective, design=objective.design.compact())
+        rows, point = _start(compact, half_width, start, team)
         share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
-        sums = _RowSums(objective, team, rows)
+        form = Conjugate(compact, team) if FORM == "cg" else Factored(compact)
+        sums = _RowSums(compact, team, rows, form)
         restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):
-            coef = point.plus - point.minus
-            progress.offer_coef(coef, objective.value(coef, team))
-            _offer_proba(progress, rows.proba, team)
+            self._evaluate(sums, point, progress)
+            if sums.objective is compact and (
+                progress.gap <= SINGLE_GAP * progress.value
+                or progress.gap <= self.tol * progress.value
+                or progress.iterations_since_better() >= SINGLE_PATIENCE
+                or iteration == self.max_iter
+            ):
+                sums.objective = objective
+                progress.forget()
+                self._evaluate(sums, point, progress)
             if progress.record():
                 status = Status.CONVERGED
                 break
@@ -407,7 +409,8 @@ class InteriorPoint:
                 restart = _Restart(objective.potential, rows.copy(), point, half_width)
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-                point = _iterate(sums, point, half_width, share, n_products, lowest)
+                relative = progress.gap / progress.value
+                point = _iterate(sums, point, half_width, share, n_products, lowest, relative)
             except LinAlgError:
                 status = Status.STALLED
                 break
@@ -415,6 +418,14 @@ class InteriorPoint:
         if restartable and restart is None:
             restart = _Restart(objective.potential, rows, point, half_width)
         return progress.result(status, iteration, restart)
+
+    def _evaluate(self, sums: _RowSums, point: _Coefficients, progress: Progress) -> None:
+        """Offer the coefficients and the distributions of a point."""
+        objective, team = sums.objective, sums.team
+        progress.objective = objective
+        coef = point.plus - point.minus
+        progress.offer_coef(coef, objective.value(coef, team))
+        _offer_proba(progress, sums.rows.proba, team)
 
 
 def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
@@ -441,14 +452,21 @@ def _iterate(
     share: float,
     n_products: float,
     lowest_nu: float,
+    relative_gap: float,
 ) -> _Coefficients:
     sums.coefs[0] = point.plus - point.minus
-    gram, excess, kappa, kappa_center = sums.assemble()
-    system = _System(point, gram, excess, kappa, half_width)
+    parts, excess, kappa, kappa_center = sums.assemble()
+    newton = _Newton(point, excess, kappa, half_width)
+    system = sums.form.at(parts, newton.barrier)
+    arrays = namespace(half_width)
+    smaller = arrays.minimum(point.upper, point.lower)
+    accuracy = ACCURACY * arrays.maximum(min(1.0, relative_gap) * half_width, smaller)
 
     def look(stage: int) -> _Probe:
-        step = system.solve()
-        if not namespace(step.plus).isfinite(step.plus + step.minus).all():
+        predicts = stage == 1
+        guess = None if predicts else sums.coefs[stage - 1]
+        step = newton.solve(system, 3.0 * accuracy if predicts else accuracy, guess)
+        if not arrays.isfinite(step.plus + step.minus).all():
             raise LinAlgError("the interior point step is not finite")
         sums.stages = stage
         sums.coefs[stage] = step.plus - step.minus
@@ -462,11 +480,11 @@ def _iterate(
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
     sums.nu = max((ahead / now) ** sums.rows.ambition * now / n_products, lowest_nu)
     sums.reach[0] = np.minimum(1.0, predictor.lengths(1.0) + REACH)
-    system.correct(predictor.step, share * sums.nu, predictor.correction + sums.nu * kappa_center)
+    newton.correct(predictor.step, share * sums.nu, predictor.correction + sums.nu * kappa_center)
     best = look(2)
     for stage in range(3, 3 + sums.rows.correctors):
         primal, dual = sums.reach[stage - 3]
-        system.pull(best.step, share * sums.nu, primal, dual, best.correction)
+        newton.pull(best.step, share * sums.nu, primal, dual, best.correction)
         sums.reach[stage - 2] = np.minimum(1.0, best.lengths(1.0) + REACH)
         probe = look(stage)
         if probe.lengths(1.0).sum() < best.lengths(1.0).sum():
@@ -488,9 +506,57 @@ def _start(
     restart = start.restart if isinstance(start, SolverResult) else None
     if isinstance(restart, _Restart) and restart.fits(objective):
         return restart.at(objective, half_width)
+    coef = coef_of(start)
+    rows = new_rows(objective)
+    if not hasattr(rows, "center"):
+        return _cold(objective, rows, half_width, start, team)
+    if coef is None:
+        coef = smooth_start(_startable(objective), SMOOTH_STEPS, team)
+    value = objective.value(coef, team)
+    nu = START * value / (2 * objective.n_classes + 1)
+
+    def center(first: int, last: int) -> None:
+        for block in objective.design.blocks(slice(first, last), objective.n_classes):
+            rows.center(block, objective.margins(coef, block), nu)
+
+    team.run(center)
+    excess = objective.excess(rows.proba, team)
+    share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
+    return rows, _central(coef, excess, half_width, share * nu)
+
+
+def _startable(objective: Objective) -> Objective:
+    """Return an objective for the start: near q = 1 first-order steps get on less well."""
+    return replace(objective, potential=objective.potential.startable())
+
+
+def _central(coef: Array, excess: Array, half_width: Array, mu: float) -> _Coefficients:
+    """Return a point of given coefficients with products near ``mu``."""
+    arrays = namespace(coef)
+    least = 0.1 * arrays.maximum(half_width, abs(excess))
+    upper = arrays.maximum(half_width + excess, least)
+    lower = arrays.maximum(half_width - excess, least)
+    plus, minus = coef.clip(min=0.0), (-coef).clip(min=0.0)
+    # A coefficient that is not zero needs a small multiplier, and the other sign a whole one.
+    active_plus, active_minus = plus > mu / upper, minus > mu / lower
+    upper = arrays.where(active_plus, arrays.minimum(upper, 10.0 * mu / plus), upper)
+    lower = arrays.where(active_minus, arrays.minimum(lower, 10.0 * mu / minus), lower)
+    lower = arrays.where(active_plus, arrays.maximum(lower, half_width), lower)
+    upper = arrays.where(active_minus, arrays.maximum(upper, half_width), upper)
+    inside = arrays.minimum(mu / upper, mu / lower)
+    return _Coefficients(plus + inside, minus + inside, upper, lower)
+
+
+def _cold(
+    objective: Objective,
+    rows: Rows,
+    half_width: Array,
+    start: Array | Start | SolverResult | None,
+    team: RowTeam,
+) -> tuple[Rows, _Coefficients]:
     proba = start.proba if isinstance(start, Start) else None
     coef = coef_of(start)
-    rows = _rows(objective, coef, proba, team)
+    _enter(rows, objective, coef, proba, team)
     design = objective.design
     size = design.zeros(*objective.shape) + START_SIZE / design.column_scale
     excess = abs(objective.excess(rows.proba, team))
@@ -507,10 +573,11 @@ def new_rows(objective: Objective) -> Rows:
     return potential.interior_rows(objective.design, objective.n_classes)
 
 
-def _rows(objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam) -> Rows:
-    """Return the rows inside their constraints, near a point if one is given."""
+def _enter(
+    rows: Rows, objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam
+) -> None:
+    """Put the rows inside their constraints, near a point if one is given."""
     design, n_classes = objective.design, objective.n_classes
-    rows = new_rows(objective)
     first = design.zeros(*objective.shape) if coef is None else coef
 
     def enter(block: slice) -> float:
@@ -520,7 +587,6 @@ def _rows(objective: Objective, coef: Array | None, proba: Array | None, team: R
     nu = objective.sum_over_rows(enter, team) / (n_classes * design.n_rows)
     for block in design.blocks(width=n_classes):
         rows.balance(block, nu)
-    return rows
 
 
 def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:

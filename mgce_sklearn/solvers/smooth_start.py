@@ -1,0 +1,56 @@
+"""Coefficients near the optimum, by a few steps of L-BFGS on a smoothed objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from mgce_sklearn.arrays import inner
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam
+
+Array = np.ndarray[Any, Any]
+
+# Below this size, in units of 1/(root mean square of the feature), |W| is rounded off.
+SMOOTHING = 0.03
+
+MEMORY = 10
+
+
+def smooth_start(objective: Objective, n_iter: int, team: RowTeam | None = None) -> Any:
+    """Minimise mean psi - <tau, W> + <half_width, sqrt(W² + eps²)>, from W = 0, roughly.
+
+    Parameters
+    ----------
+    objective : Objective
+    n_iter : int
+        Steps of L-BFGS.
+    team : RowTeam, default=None
+        Threads to share the rows.
+
+    Returns
+    -------
+    coef : ndarray, or tensor where the rows are tensors, of shape (C, d)
+    """
+    design, half_width = objective.design, objective.uncertainty.half_width
+    scale = design.column_scale
+    rounding = SMOOTHING / scale
+
+    def value_and_gradient(flat: Array) -> tuple[float, Array]:
+        coef = design.put(flat.reshape(objective.shape)) / scale
+        value, gradient, _ = objective.value_and_gradient(coef, team)
+        size = (coef**2 + rounding**2) ** 0.5
+        value += inner(half_width, size - abs(coef))
+        gradient = (gradient + half_width * coef / size) / scale
+        return value, design.fetch(gradient).ravel()
+
+    found = minimize(
+        value_and_gradient,
+        np.zeros(int(np.prod(objective.shape))),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": n_iter, "maxcor": MEMORY},
+    )
+    return design.put(found.x.reshape(objective.shape)) / scale
