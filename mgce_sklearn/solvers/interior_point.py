@@ -383,7 +383,7 @@ class InteriorPoint:
         rows, point = _start(compact, half_width, start, team)
         share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
-        form = Conjugate(compact, team) if FORM == "cg" else Factored(compact)
+        form = Factored(compact) if FORM == "chol" else Conjugate(compact, team, FORM)
         sums = _RowSums(compact, team, rows, form)
         restart, status = None, Status.MAX_ITER
         for iteration in range(self.max_iter + 1):
@@ -440,6 +440,8 @@ def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
         progress.offer_proba(repair(objective, proba, team, margin), team)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
+        return
+    if np.prod(objective.shape) > LARGEST_SYSTEM:
         return
     if progress.value - objective.mean_entropy(proba, team) <= allowed:
         progress.offer_proba(repair(objective, proba, team), team)
@@ -539,10 +541,13 @@ def _central(coef: Array, excess: Array, half_width: Array, mu: float) -> _Coeff
     plus, minus = coef.clip(min=0.0), (-coef).clip(min=0.0)
     # A coefficient that is not zero needs a small multiplier, and the other sign a whole one.
     active_plus, active_minus = plus > mu / upper, minus > mu / lower
-    upper = arrays.where(active_plus, arrays.minimum(upper, 10.0 * mu / plus), upper)
-    lower = arrays.where(active_minus, arrays.minimum(lower, 10.0 * mu / minus), lower)
-    lower = arrays.where(active_plus, arrays.maximum(lower, half_width), lower)
-    upper = arrays.where(active_minus, arrays.maximum(upper, half_width), upper)
+    upper_most = 10.0 * mu / arrays.maximum(plus, mu / upper)
+    lower_most = 10.0 * mu / arrays.maximum(minus, mu / lower)
+    wide_upper, wide_lower = arrays.maximum(upper, half_width), arrays.maximum(lower, half_width)
+    upper = arrays.where(active_plus, arrays.minimum(upper, upper_most), upper)
+    lower = arrays.where(active_minus, arrays.minimum(lower, lower_most), lower)
+    lower = arrays.where(active_plus, wide_lower, lower)
+    upper = arrays.where(active_minus, wide_upper, upper)
     inside = arrays.minimum(mu / upper, mu / lower)
     return _Coefficients(plus + inside, minus + inside, upper, lower)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, lapack
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from mgce_sklearn.kernels import blocks
 
@@ -27,6 +27,9 @@ UNIFORM_SHARE = 0.05
 
 # Features from which on A and the factors are in single precision.
 MANY_FEATURES = 300
+
+MOST_ACTIVE = 5000
+ACTIVE_RATIO = 5.0
 
 # Added to unit diagonals, until they can be factored.
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -178,6 +181,102 @@ class ClassBlocks:
         roots = self.inverse_roots
         half = roots @ right.astype(self.dtype)[:, :, None]
         return (roots.transpose(0, 2, 1) @ half)[:, :, 0].astype(np.float64)
+
+
+class ActiveBlock:
+    """Coefficients that the barrier leaves free, coupled over all classes; the others alone.
+
+    Near q = 1 the classes of a row depend on each other in ways that `ClassBlocks` leaves out.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (C, d).
+    n_rows : int
+    """
+
+    def __init__(self, shape: tuple[int, int], n_rows: int) -> None:
+        self.shape, self.n_rows = shape, n_rows
+        self.random = np.random.default_rng(0)
+
+    def count(self, n_products: int) -> None:
+        """Take note of the products that a solution took."""
+
+    def renew(self, system: Any, barrier: Array) -> None:
+        """Prepare for other curvatures and another D (C, d)."""
+        n_classes, n_features = self.shape
+        first = np.cumsum([0, *range(n_classes, 1, -1)])  # of C_kk among the pairs
+        own = system.curvature[first].clip(min=0.0)
+        diagonal = system.sum_over_blocks(lambda rows, x: own[:, rows] @ np.square(x).T)
+        self.total = diagonal + barrier
+        ratio = barrier / np.maximum(diagonal, np.finfo(float).tiny)
+        bound = np.partition(ratio.ravel(), min(ratio.size, MOST_ACTIVE) - 1)[min(ratio.size, MOST_ACTIVE) - 1]
+        self.active = ratio <= min(ACTIVE_RATIO, bound)
+        self.columns = [np.flatnonzero(one) for one in self.active]
+        weight = self._row_weights(system, own)
+        gram = self._gram(system, weight)
+        size = diagonal[self.active]
+        scale = np.sqrt(np.clip(size / np.maximum(gram.diagonal(), np.finfo(np.float32).tiny), 0.0, LARGEST_SCALE)).astype(np.float32)
+        gram *= scale
+        gram *= scale[:, None]
+        gram[np.diag_indices(len(gram))] = np.maximum(size, gram.diagonal()) + barrier[self.active]
+        self.solve_active = _factored(gram)
+
+    def _row_weights(self, system: Any, own: Array) -> Array | None:
+        """Return the weights of rows that stand for all, 0 of others; None: all rows."""
+        if self.n_rows <= SAMPLED_ROWS:
+            return None
+        inverse = (1.0 / self.total).astype(np.float32)
+        leverage = np.empty(self.n_rows)
+
+        def term(rows: slice, features: Array) -> Array:
+            leverage[rows] = (own[:, rows] * (inverse @ np.square(features))).sum(axis=0)
+            return np.zeros(())
+
+        system.sum_over_blocks(term)
+        chance = _chances(leverage)
+        return np.where(self.random.random(self.n_rows) < chance, 1.0 / chance, 0.0)
+
+    def _gram(self, system: Any, weight: Array | None) -> Array:
+        ends = np.cumsum([0, *map(len, self.columns)])
+
+        def term(rows: slice, features: Array) -> Array:
+            curvature, x = system.curvature[:, rows], features
+            if weight is not None:
+                kept = np.flatnonzero(weight[rows])
+                curvature = curvature[:, kept] * weight[rows][kept].astype(np.float32)
+                x = features[:, kept]
+            parts = [np.ascontiguousarray(x[columns]) for columns in self.columns]
+            out = np.empty((ends[-1], ends[-1]), np.float32)
+            pair = 0
+            for k, one in enumerate(parts):
+                for other in range(k, len(parts)):
+                    out[ends[k]:ends[k + 1], ends[other]:ends[other + 1]] = (one * curvature[pair]) @ parts[other].T
+                    pair += 1
+            return out
+
+        gram = system.sum_over_blocks(term).astype(np.float32)
+        return np.triu(gram) + np.triu(gram, 1).T
+
+    def apply(self, residual: Array) -> Array:
+        """Return the approximate solution for a residual (C, d)."""
+        out = residual / self.total
+        out[self.active] = self.solve_active(residual[self.active])
+        return out
+
+
+def _factored(matrix):
+    scale = (1.0 / np.sqrt(matrix.diagonal())).astype(matrix.dtype)
+    matrix *= scale
+    matrix *= scale[:, None]
+    for ridge in RIDGES:
+        matrix[np.diag_indices(len(matrix))] = 1.0 + ridge
+        try:
+            factor = cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            continue
+        return lambda right: scale * cho_solve(factor, (scale * right).astype(np.float32), check_finite=False)
+    raise LinAlgError("the active block of the preconditioner is not positive definite")
 
 
 def _square(rows: Array) -> Array:

@@ -18,7 +18,7 @@ from mgce_sklearn.design import Block
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.solvers.preconditioner import ClassBlocks
+from mgce_sklearn.solvers.preconditioner import ActiveBlock, ClassBlocks
 
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
 JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
@@ -126,13 +126,13 @@ class Conjugate:
     team : RowTeam
     """
 
-    def __init__(self, objective: Objective, team: RowTeam) -> None:
+    def __init__(self, objective: Objective, team: RowTeam, kind="cg") -> None:
         self.design, self.team = objective.design, team
         n_classes, n_features = objective.shape
         n_pairs = n_classes * (n_classes + 1) // 2
         self.curvature = np.empty((n_pairs, self.design.n_rows), np.float32)
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
-        self.preconditioner = ClassBlocks(objective.shape, self.design.n_rows)
+        self.preconditioner = (ActiveBlock if kind == "act" else ClassBlocks)(objective.shape, self.design.n_rows)
         self.unit = self.design.column_scale
         self.n_products = 0
 
