@@ -27,11 +27,13 @@ from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
+    UNWATCHED,
     Need,
     Progress,
     SolverResult,
     Start,
     Status,
+    Watch,
     coef_of,
     offers,
 )
@@ -369,10 +371,13 @@ class InteriorPoint:
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
-        progress = Progress(self, objective)
-        with objective.design.team(objective.n_classes) as team:
+        progress = Progress(self, objective, watch)
+        if not progress.well_posed:
+            return progress.result(Status.NOT_FINITE, 0)
+        with progress.kept_on_interrupt(), objective.design.team(objective.n_classes) as team:
             return self._solve(objective, start, restartable, team, progress)
 
     def _solve(
@@ -390,13 +395,16 @@ class InteriorPoint:
         share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
         sums = _RowSums(objective, team, rows)
-        restart, status = None, Status.MAX_ITER
+        restart, status, lengths = None, Status.MAX_ITER, ()
         for iteration in range(self.max_iter + 1):
             coef = point.plus - point.minus
+            progress.reached(iteration, coef)
             progress.offer_coef(coef, objective.value(coef, team))
             _offer_proba(progress, rows.proba, team)
-            if progress.record():
-                status = Status.CONVERGED
+            small = _small(point, half_width, objective)
+            ended = progress.record(lengths, n_nonzero=int((~small).sum()))
+            if ended is not None:
+                status = ended
                 break
             if iteration == self.max_iter:
                 break
@@ -407,7 +415,7 @@ class InteriorPoint:
                 restart = _Restart(objective.potential, rows.copy(), point, half_width)
             try:
                 lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-                point = _iterate(sums, point, half_width, share, n_products, lowest)
+                point, lengths = _iterate(sums, point, half_width, share, n_products, lowest)
             except LinAlgError:
                 status = Status.STALLED
                 break
@@ -441,7 +449,8 @@ def _iterate(
     share: float,
     n_products: float,
     lowest_nu: float,
-) -> _Coefficients:
+) -> tuple[_Coefficients, tuple[float, float]]:
+    """Return the next point, and how long the primal and the dual step to it were."""
     sums.coefs[0] = point.plus - point.minus
     gram, excess, kappa, kappa_center = sums.assemble()
     system = _System(point, gram, excess, kappa, half_width)
@@ -475,7 +484,8 @@ def _iterate(
         best = probe
     lengths = best.lengths(TO_THE_BOUNDARY)
     sums.advance(lengths)
-    return point.advanced(best.step, *lengths)
+    primal, dual = map(float, lengths)
+    return point.advanced(best.step, primal, dual), (primal, dual)
 
 
 def _start(
@@ -526,15 +536,20 @@ def _rows(objective: Objective, coef: Array | None, proba: Array | None, team: R
 def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:
     """Set to zero the coefficients that the optimum has at zero.
 
-    There both W⁺ and W⁻ vanish while u and v do not. The result is kept if it costs nothing,
-    or little: no more than a tenth of the gap allowed, and the gap stays within tol.
+    The result is kept if it costs nothing, or little: no more than a tenth of the gap allowed, and
+    the gap stays within tol.
     """
     objective = progress.objective
-    unit = half_width * objective.design.column_scale
-    zero = (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
-    coef = namespace(zero).where(zero, 0.0, progress.coef)
+    small = _small(point, half_width, objective)
+    coef = namespace(small).where(small, 0.0, progress.coef)
     value = objective.value(coef, team)
     costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
     certified = value - progress.dual_value <= progress.tol * value
     if value <= progress.value or (costs_little and certified):
         progress.coef, progress.value = coef, value
+
+
+def _small(point: _Coefficients, half_width: Array, objective: Objective) -> Array:
+    """Tell where (C, d) the optimum seems to be 0: W⁺ and W⁻ vanish while u and v do not."""
+    unit = half_width * objective.design.column_scale
+    return (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
