@@ -35,7 +35,7 @@ class Status(Enum):
         "Progress stopped before the gap was closed. Accept a larger tol, or raise lam; "
         "solver='interior_point' closes the smallest gaps."
     )
-    STOPPED = "It was stopped with the gap still open. Allow more time, or accept a larger tol."
+    STOPPED = "It was stopped before the gap was closed. Allow more time, or accept a larger tol."
     NOT_FINITE = (
         "Numbers became infinite or NaN on the way. Look for such, or ones beyond 1e100, among "
         "features, weights and half-widths."
@@ -95,6 +95,12 @@ class SolverResult:
     trace: tuple[TracePoint, ...]
     restart: Any = None
     stopped_by: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in a sentence that says who stopped it, if anybody did."""
+        by = f"stopped by {self.stopped_by}" if self.stopped_by else "stopped"
+        return self.status.value.replace("stopped", by)
 
     @property
     def gap(self) -> float:

@@ -395,7 +395,8 @@ class InteriorPoint:
         share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
         sums = _RowSums(objective, team, rows)
-        restart, status, lengths = None, Status.MAX_ITER, ()
+        restart, status = None, Status.MAX_ITER
+        lengths: tuple[float, ...] = ()
         for iteration in range(self.max_iter + 1):
             coef = point.plus - point.minus
             progress.reached(iteration, coef)
