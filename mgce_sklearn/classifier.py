@@ -800,6 +800,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         tol: float = 1e-3,
         *,
         cost: Any = None,
+        max_time: float | None = None,
+        verbose: int = 0,
     ) -> ErrorBounds:
         r"""Bound the error of the fitted rule over the uncertainty set from both sides.
 
@@ -830,6 +832,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         cost : array-like of shape (n_classes, n_classes), default=None
             Cost of deciding the column's class when the row's is true. None: 0 on the
             diagonal and 1 elsewhere, so that expected costs are errors.
+        max_time : float or None, default=None
+            Seconds after which the two bounds are what they are by then, half of them for the
+            upper. To find by how much ``lam`` must grow, if the set is empty, is not limited.
+        verbose : int, default=0
+            Whether to print the size of the problem, and a line whenever the gap is checked.
 
         Returns
         -------
@@ -870,6 +877,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         DECISION.check("rule", rule)
         validation.TOLERANCE.check("tol", tol)
+        validation.TIME_LIMIT.check("max_time", max_time)
+        validation.VERBOSITY.check("verbose", verbose)
         X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
@@ -886,7 +895,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         proba = kernels.rule(margins, q).T
         try:
             lower, upper, gap, status = bounds.error_bounds(
-                design, self.uncertainty_set_, costs, fitted, proba, float(tol)
+                design, self.uncertainty_set_, costs, fitted, proba, float(tol), max_time, verbose
             )
         except EmptySetError as error:
             raise EmptySetError(error.growth, self._lam) from None
@@ -894,7 +903,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             warnings.warn(
                 f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
                 f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter "
-                "ones, or accept a larger tol.",
+                "ones, allow more time, or accept a larger tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -288,7 +288,7 @@ class Progress:
         labelled = self.objective.codes is not None
         self.dual_value = self.objective.least_value if labelled else -np.inf
         self._begin = time.perf_counter()
-        self._latest: Array | None = None
+        self._latest = self.coef
         self._stopped_by = ""
         self._finite = True
         if self.solver.verbose:
@@ -310,7 +310,7 @@ class Progress:
         return all(bool(namespace(part).isfinite(part).all()) for part in numbers)
 
     def reached(self, n_iter: int, coef: Array) -> None:
-        """Note the coefficients after so many iterations: an interrupt has them certified."""
+        """Note the coefficients after so many iterations: an interrupt after one certifies them."""
         self.n_iter, self._latest = n_iter, coef
 
     def offer_coef(self, coef: Array, value: float) -> None:
@@ -408,7 +408,7 @@ class Progress:
         try:
             yield
         except KeyboardInterrupt as interrupt:
-            if not self.watch.keeps or self._latest is None:
+            if not self.watch.keeps or self.n_iter == 0:
                 raise
             with suppress(KeyboardInterrupt):
                 self._certify(self._latest)

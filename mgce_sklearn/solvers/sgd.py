@@ -125,7 +125,7 @@ class _Iteration:
             size = float(np.linalg.norm(direction))
         return size
 
-    def read_all(self, enough: Callable[[], bool]) -> None:
+    def read_all(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Make one pass, or a part if it is ``enough``: a step for every batch, in random order."""
         for batch in self.rng.permutation(self.batches.count):
             self._read(self.batches.rows(batch))
