@@ -142,6 +142,6 @@ class GapReport:
         return math.log(self._first_gap / gap) / math.log(self._first_gap / progress.tol)
 
     def end(self) -> None:
-        """End the steps, the last of which was never made."""
-        self._step.end()
+        """End the steps, the last with the estimator as it is: that the solver ends shows late."""
+        self._step.end(fitted=dict)
         self._steps.end()
