@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from problems import Tempered, load, make_objective
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, mgce_path
+from mgce_sklearn import bounds as bounds_module
 from mgce_sklearn import search as search_module
 from mgce_sklearn.solvers import (
     SOLVERS,
@@ -162,6 +164,22 @@ def test_max_time_of_error_bounds(wine):
         clf.error_bounds(X, max_time=0)
     with pytest.raises(ValueError, match="verbose must be"):
         clf.error_bounds(X, verbose=-1)
+
+
+def test_either_error_bound_gets_half_of_the_time(wine, monkeypatch):
+    clf = MGCEClassifier(lam=0.3).fit(*wine)
+    deadlines, worst_case = [], bounds_module._worst_case
+
+    def noted(*problem):
+        deadlines.extend(part.deadline for part in problem if isinstance(part, Watch))
+        return worst_case(*problem)
+
+    monkeypatch.setattr(bounds_module, "_worst_case", noted)
+    begin = time.monotonic()
+    clf.error_bounds(wine[0], max_time=100.0)
+    assert [deadline - begin for deadline in deadlines] == pytest.approx([50.0, 100.0], abs=5.0)
+    clf.error_bounds(wine[0])
+    assert deadlines[2:] == [np.inf, np.inf]
 
 
 # Numbers that are not finite.
@@ -478,6 +496,20 @@ def test_pairs_are_compared_on_the_folds_that_are_complete(wine, monkeypatch):
     assert not cut["converged"].any()
     assert search.best_score_ == cut["mean_test_score"].max()
     assert search.best_estimator_.score(*wine) > 0.9
+
+
+@pytest.mark.parametrize("selection", ["best", "one_standard_error"])
+def test_a_search_that_was_stopped_equals_one_on_the_complete_folds(monkeypatch, selection):
+    X, y = load("diabetes")
+    folds = list(StratifiedKFold(4, shuffle=True, random_state=0).split(X, y))
+    how = {"qs": (0.3, 0.7), "lams": (0.01, 0.1, 1.0, 3.0), "selection": selection, "tol": 1e-3}
+    whole = MGCEClassifierCV(**how, cv=folds[:2]).fit(X, y)
+    stopping_after(monkeypatch, 2 * 8 + 3)
+    with pytest.warns(ConvergenceWarning, match="on 2 of 4 folds"):
+        cut = MGCEClassifierCV(**how, cv=folds).fit(X, y)
+    for name in ("mean_test_score", "std_test_score", "rank_test_score", "mean_minimax_risk"):
+        np.testing.assert_allclose(cut.cv_results_[name], whole.cv_results_[name], rtol=1e-12)
+    assert cut.best_params_ == whole.best_params_
 
 
 def test_without_a_complete_fold_the_pairs_that_it_has_are_compared(wine, monkeypatch):
