@@ -335,7 +335,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the coefficients of all features are zero though the classes' frequencies tell them
             apart (``lam`` is below `lam_max`): every row then gets the same prediction.
         """
-        # Begun before attributes are noted that an error has put back: it is one of them.
+        # Before `unchanged_on_error` notes the attributes: what callbacks end by is one of them.
         task = Task.of_fit(self, X, y, sample_weight, GapReport.N_PARTS)
         interrupted = None
         with validation.unchanged_on_error(self):

@@ -238,6 +238,8 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             For a parameter or data that cannot be used, if every fit fails, or if time sufficed for
             none. The estimator stays as it was.
+        KeyboardInterrupt
+            On Ctrl-C. The estimator stays as it was.
 
         Warns
         -----
@@ -249,7 +251,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Once each, if fits or scores failed, with the first error; and if mean scores are not
             finite.
         """
-        # Begun before attributes are noted that an error has put back: it is one of them.
+        # Before `unchanged_on_error` notes the attributes: what callbacks end by is one of them.
         task = Task.of_fit(self, X, y, sample_weight, n_parts=1 + (self.refit is not False))
         with validation.unchanged_on_error(self):
             self._fit(X, y, sample_weight, params, task)

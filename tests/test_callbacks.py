@@ -13,6 +13,7 @@ import pytest
 from problems import load
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 from mgce_sklearn import search as search_module
@@ -51,7 +52,7 @@ def test_all_else_works_where_scikit_learn_has_no_callbacks():
     assert done.stdout.splitlines()[1].startswith("y must have at least 2 classes")
 
 
-callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
 
 
 class Notes:
@@ -215,6 +216,32 @@ def test_a_callback_stops_a_search(wine, n_jobs):
     assert notes.ended.count("path") == 2 if n_jobs is None else 2 <= notes.ended.count("path") < 20
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_estimator_.score(*wine) > 0.9
+
+
+class RefusesPaths(Notes):
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "path":
+            raise RuntimeError("no path")
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.filterwarnings("ignore:.*tasks:UserWarning:joblib")  # joblib's, that some were ended
+def test_an_error_of_a_callback_ends_a_search_and_changes_nothing(wine, n_jobs):
+    notes = RefusesPaths()
+    search = MGCEClassifierCV(**GRID, n_jobs=n_jobs).set_callbacks(notes)
+    before = dict(vars(search))
+    with pytest.raises(RuntimeError, match="no path"):
+        search.fit(*wine)
+    assert vars(search) == before
+    assert notes.torn_down == 1
+
+
+def test_searches_of_scikit_learn_hand_their_callbacks_on(wine):
+    notes = AutoPropagated()
+    GridSearchCV(MGCEClassifier(tol=0.1), {"q": [0.3, 0.7]}, cv=2).set_callbacks(notes).fit(*wine)
+    assert notes.set_up == notes.torn_down == 1
+    assert notes.ended.count("steps") == 5
+    assert sorted(notes.begun) == sorted(notes.ended)
 
 
 def test_a_search_without_a_fit_to_all_rows_has_one_part(wine):

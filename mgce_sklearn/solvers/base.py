@@ -198,7 +198,7 @@ class Solver(Protocol):
 
     @property
     def verbose(self) -> int:
-        """Whether to print a line whenever the gap is checked."""
+        """Whether to print the problem's size, and a line whenever the gap is checked."""
 
     @staticmethod
     def suits(objective: Objective) -> bool:
