@@ -31,7 +31,16 @@ from mgce_sklearn.arrays import inner
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MaximumPotential
-from mgce_sklearn.solvers import SOLVERS, SolverResult, Start, Status, choose_solver
+from mgce_sklearn.solvers import (
+    SOLVERS,
+    UNWATCHED,
+    SolverResult,
+    Start,
+    Status,
+    Watch,
+    choose_solver,
+    deadline_in,
+)
 from mgce_sklearn.uncertainty import Moments, UncertaintySet, Width
 
 Array = np.ndarray[Any, Any]
@@ -85,8 +94,8 @@ class ErrorBounds(_AgainstChance):
         Whose error: that of `predict`, or of a label drawn from `predict_proba`.
     gap : float
         By how much, at most, either bound could be tighter, if the set holds something.
-    status : {"converged", "max_iter", "stalled"}
-        How the solver ended. The bounds are valid in every case.
+    status : {"converged", "max_iter", "stalled", "stopped", "not_finite"}
+        How the solver ended, "stopped" for want of time. The bounds are valid in every case.
     chance : float
         Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
     quantity : {"error", "expected cost"}
@@ -301,6 +310,8 @@ def error_bounds(
     fitted: Start,
     rule: Array,
     tol: float,
+    max_time: float | None = None,
+    verbose: int = 0,
 ) -> tuple[float, float, float, Status]:
     """Bound the expected costs of a rule over all distributions of a set.
 
@@ -317,6 +328,9 @@ def error_bounds(
         The fit's rule on the rows.
     tol : float
         Largest gap, as a share of the range of costs.
+    max_time : float or None, default=None
+        Seconds: half of them, and what it leaves, for either side.
+    verbose : int, default=0
 
     Returns
     -------
@@ -332,10 +346,15 @@ def error_bounds(
     if sample.growth_for_sums() > 1.0:
         raise EmptySetError(sample.growth())
     fitted = fitted._replace(coef=fitted.coef[:, sample.seen])
-    largest = _worst_case(sample, costs.scaled, tol, fitted)
+    deadline, half = deadline_in(max_time), None if max_time is None else 0.5 * max_time
+    _announce("upper bound is value - 1", verbose)
+    watch = Watch(deadline_in(half))
+    largest = _worst_case(sample, costs.scaled, tol, fitted, watch, verbose)
     # The best case is no worst case of the loss: its coefficients are small, and its
     # distributions more like the rule, which on these rows is right with such probabilities.
-    least = _worst_case(sample, 1.0 - costs.scaled, tol, Start(0.0 * fitted.coef, rule))
+    _announce("lower bound is 2 - value", verbose)
+    start = Start(0.0 * fitted.coef, rule)
+    least = _worst_case(sample, 1.0 - costs.scaled, tol, start, Watch(deadline), verbose)
     # Rounding may swap them where the means leave one cost only.
     ends = costs.unscaled(1.0 - least.value), costs.unscaled(largest.value)
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
@@ -349,11 +368,18 @@ class _WorstCase(NamedTuple):
     status: Status
 
 
-def _worst_case(sample: Sample, costs: Array, tol: float, start: Start) -> _WorstCase:
+def _announce(what: str, verbose: int) -> None:
+    if verbose:
+        print(f"error_bounds: the {what}, of costs in [0, 1]", flush=True)
+
+
+def _worst_case(
+    sample: Sample, costs: Array, tol: float, start: Start, watch: Watch, verbose: int
+) -> _WorstCase:
     """Return an upper bound on U(c) for costs in [0, 1]."""
     # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
     objective = sample.objective(1.0 + costs)
-    result = _solve(objective, tol / 2.0, start)
+    result = _solve(objective, tol / 2.0, start, watch, verbose)
     if result.status is Status.EMPTY:
         raise EmptySetError(sample.growth())
     # The coefficients of the rule bound its worst case by its minimax risk, zeros by the largest
@@ -363,12 +389,19 @@ def _worst_case(sample: Sample, costs: Array, tol: float, start: Start) -> _Wors
     return _WorstCase(value - 1.0, max(0.0, gap), result.status)
 
 
-def _solve(objective: Objective, tol: float, start: Start | None = None) -> SolverResult:
+def _solve(
+    objective: Objective,
+    tol: float,
+    start: Start | None = None,
+    watch: Watch = UNWATCHED,
+    verbose: int = 0,
+) -> SolverResult:
     if objective.shape[1] == 0:  # nothing is constrained, and there is nothing to choose
         coef = np.zeros(objective.shape)
         value = objective.value(coef)
         return SolverResult(coef, value, value, Status.CONVERGED, 0, ())
-    return SOLVERS[choose_solver(objective)](tol=tol).solve(objective, start=start)
+    solver = SOLVERS[choose_solver(objective)](tol=tol, verbose=verbose)
+    return solver.solve(objective, start, watch=watch)
 
 
 class Training(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from copy import deepcopy
+from copy import copy, deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +15,28 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mgce_sklearn import bounds, kernels, validation
 from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
 from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
+from mgce_sklearn.callbacks import (
+    WRAPPERS,
+    CallbackSupportMixin,
+    GapReport,
+    Task,
+    with_callbacks,
+)
 from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, class_factors
 from mgce_sklearn.sketch import RowSketch
-from mgce_sklearn.solvers import Start, certificate
+from mgce_sklearn.solvers import (
+    Interrupted,
+    Progress,
+    SolverResult,
+    Start,
+    Status,
+    Watch,
+    certificate,
+    deadline_in,
+)
 from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
@@ -61,7 +78,7 @@ class Certificate(NamedTuple):
     dual_gap: float
 
 
-class MGCEClassifier(ClassifierMixin, BaseEstimator):
+class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Linear classifier that minimises the worst-case generalised cross-entropy.
 
     Over all distributions whose feature means lie within ``half_width`` of the sample's, and
@@ -113,6 +130,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     max_iter : int or None, default=None
         Iteration limit. None: the solver's own (200 for "interior_point", 10,000 for "lbfgs",
         1,000 passes over the rows for "sgd", 200 for "cvxpy").
+    max_time : float or None, default=None
+        Seconds after which a fit, or a call of `partial_fit`, ends with what it has: after the
+        step at work then, and after one at least. None: no limit.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced": inverse to class frequencies.
     width : str or array-like, default="standard_error"
@@ -146,7 +166,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         Decides the order in which "sgd" reads the rows. The other solvers, and `partial_fit`,
         leave nothing to chance.
     verbose : int, default=0
-        Whether to print a line whenever the gap is checked.
+        Whether to print the size of the problem, and a line whenever the gap is checked: seconds,
+        value, gap and the number of coefficients that are not 0.
 
     Attributes
     ----------
@@ -186,6 +207,13 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     the decision that the worst distribution cannot exploit. ``predict_worst_case_proba``
     returns p*, the distribution that attains the worst case and that the convex loss is
     proper for. At q = 0 both are the softmax of the margins.
+
+    A fit can be watched and stopped, and keeps what it has reached. ``max_time`` limits it, and a
+    callback of scikit-learn (1.9 or later, ``set_callbacks``) may stop it after any step;
+    ``ProgressBar`` shows how far the gap is closed, on a logarithmic scale. On Ctrl-C the best
+    coefficients so far are certified in one pass over the rows and kept, and the
+    KeyboardInterrupt goes on; a second Ctrl-C ends that pass, and what had been certified
+    before it is kept. ``minimax_risk_`` and ``dual_gap_`` hold in all these cases, with a warning.
 
     A parameter that is set after a fit takes effect at the next. Until then predictions and
     bounds are those of the fit's ``q``. The exceptions are what `certificate` and `certify` take
@@ -239,6 +267,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int | None = None,
+        max_time: float | None = None,
         class_weight: Any = None,
         width: Any = "standard_error",
         delta: float = 0.05,
@@ -255,6 +284,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
+        self.max_time = max_time
         self.class_weight = class_weight
         self.width = width
         self.delta = delta
@@ -269,6 +299,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MGCEClassifier:
         """Fit the coefficients and certify them.
 
@@ -291,43 +322,75 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError
             For a parameter or data that cannot be used. The estimator stays as it was.
+        KeyboardInterrupt
+            On Ctrl-C. The estimator is fitted, with the best coefficients so far and a valid
+            bound, or stays as it was if there are none yet.
 
         Warns
         -----
         ConvergenceWarning
-            If the gap exceeds ``tol``. ``minimax_risk_`` is a valid bound all the same.
+            If the gap exceeds ``tol``, with the reason. ``minimax_risk_`` is a valid bound all the
+            same.
         UserWarning
             If the coefficients of all features are zero though the classes' frequencies tell them
             apart (``lam`` is below `lam_max`): every row then gets the same prediction.
         """
+        # Before `unchanged_on_error` notes the attributes: what callbacks end by is one of them.
+        task = Task.of_fit(self, X, y, sample_weight, GapReport.N_PARTS)
+        interrupted = None
         with validation.unchanged_on_error(self):
-            return self._fit(X, y, sample_weight)
+            try:
+                self._fit(X, y, sample_weight, task)
+            except Interrupted as error:  # what was reached is adopted, and shall stay
+                interrupted = error
+        if interrupted is not None:
+            try:
+                self._warn_of_gap(interrupted.result, stacklevel=3)
+            finally:
+                raise interrupted.__cause__ or interrupted
+        task.end(fitted=dict)
+        return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCEClassifier:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, task: Task) -> None:
         validation.check_all(vars(self), PARAMETER_RULES)
+        deadline = deadline_in(self.max_time)
         X, y = self._read(X, y, reset=True)
         problem = self._problem(X, y, sample_weight, self.fit_intercept)
-        settings = Settings.of(self)
+        settings, start = Settings.of(self), self._previous(problem)
+        report = GapReport(task, partial(self._ended_at, problem))
         # A fit is a path of one point.
-        (point,) = follow(problem, self.q, [self.lam], settings, self._previous(problem))
-        self._adopt(problem, point)
+        for point in follow(
+            problem, self.q, [self.lam], settings, start, Watch(deadline, report, keeps=True)
+        ):
+            self._adopt(problem, point)
+        report.end()
         if not point.converged:
-            warnings.warn(
-                f"solver={point.solver!r} ended at a relative duality gap of "
-                f"{point.result.relative_gap:.1e} (tol={self.tol:g}). "
-                f"{point.result.status.value} minimax_risk_ is a valid bound all the same.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+            self._warn_of_gap(point.result, stacklevel=4)
+        if point.result.status is Status.STOPPED:
+            return  # zeros may be where it began
         if not self.coef_.any() and self._lam is not None and self._lam < problem.lam_max():
             warnings.warn(
                 "The coefficients of all features are zero, so every row gets the same prediction: "
                 f"at lam={self.lam:g} no feature tells the classes apart by more than its "
                 "half-width. Try a smaller lam, other features, or more rows.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=3 + WRAPPERS,
             )
-        return self
+
+    def _warn_of_gap(self, result: SolverResult, stacklevel: int) -> None:
+        warnings.warn(
+            f"solver={self.solver_!r} ended at a relative duality gap of "
+            f"{result.relative_gap:.1e} (tol={self.tol:g}). {result.reason} "
+            "minimax_risk_ is a valid bound all the same.",
+            ConvergenceWarning,
+            stacklevel=stacklevel + WRAPPERS,
+        )
+
+    def _ended_at(self, problem: Problem, progress: Progress) -> dict[str, Any]:
+        """Return the attributes as if the fit had ended here."""
+        result = progress.result(Status.STOPPED, progress.n_iter)
+        point = PathPoint(float(self.lam), progress.objective, progress.solver.name, result, 0.0)
+        return dict(vars(copy(self)._adopt(problem, point)))
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -358,6 +421,12 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             For a parameter or data that cannot be used. The estimator stays as it was.
 
+        Warns
+        -----
+        ConvergenceWarning
+            If ``max_time`` did not suffice for steps on all rows. The others count in the means
+            and widths.
+
         Notes
         -----
         Dual averaging with adaptive rates, in steps of at most 64 rows of a portion; zeros are
@@ -375,6 +444,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         stream = deepcopy(getattr(self, "_stream", None))
         known = getattr(self, "classes_", None)
         classes = validation.check_classes(classes, known, begun=stream is not None)
+        deadline = deadline_in(self.max_time)
         if self.feature_map is not None and hasattr(self.feature_map, "transform"):
             # Fitted to one portion it would be another map for the next.
             raise ValueError(
@@ -403,7 +473,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
                 f"fit_intercept must stay what it was at the first call of partial_fit; got "
                 f"{self.fit_intercept}. Make a new estimator, or call fit."
             )
-        coef = stream.read(design, codes[used], float(self.q), float(self.lam), width)
+        coef = stream.read(design, codes[used], float(self.q), float(self.lam), width, deadline)
         for name in ("minimax_risk_", "dual_gap_"):
             self.__dict__.pop(name, None)
         self._stream = stream
@@ -413,6 +483,14 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         self.uncertainty_set_ = stream.uncertainty(float(self.lam), width)
         self._lam = width.factor(float(self.lam))
         self._moments, self._sketch = stream.moments, stream.sketch
+        if stream.n_skipped:
+            warnings.warn(
+                f"max_time={self.max_time:g} did not suffice for steps on all {design.n_rows} "
+                f"rows: the last {stream.n_skipped} count in means and widths alone. Allow more "
+                "time, or give smaller portions.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         return self
 
     def certificate(self, X: Any, y: Any, sample_weight: Any = None) -> Certificate:
@@ -722,6 +800,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         tol: float = 1e-3,
         *,
         cost: Any = None,
+        max_time: float | None = None,
+        verbose: int = 0,
     ) -> ErrorBounds:
         r"""Bound the error of the fitted rule over the uncertainty set from both sides.
 
@@ -752,6 +832,11 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         cost : array-like of shape (n_classes, n_classes), default=None
             Cost of deciding the column's class when the row's is true. None: 0 on the
             diagonal and 1 elsewhere, so that expected costs are errors.
+        max_time : float or None, default=None
+            Seconds after which the two bounds are what they are by then, half of them for the
+            upper. To find by how much ``lam`` must grow, if the set is empty, is not limited.
+        verbose : int, default=0
+            Whether to print the size of the problem, and a line whenever the gap is checked.
 
         Returns
         -------
@@ -792,6 +877,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         """
         DECISION.check("rule", rule)
         validation.TOLERANCE.check("tol", tol)
+        validation.TIME_LIMIT.check("max_time", max_time)
+        validation.VERBOSITY.check("verbose", verbose)
         X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
@@ -808,7 +895,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         proba = kernels.rule(margins, q).T
         try:
             lower, upper, gap, status = bounds.error_bounds(
-                design, self.uncertainty_set_, costs, fitted, proba, float(tol)
+                design, self.uncertainty_set_, costs, fitted, proba, float(tol), max_time, verbose
             )
         except EmptySetError as error:
             raise EmptySetError(error.growth, self._lam) from None
@@ -816,7 +903,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn(
                 f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
                 f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter "
-                "ones, or accept a larger tol.",
+                "ones, allow more time, or accept a larger tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -398,13 +398,22 @@ class Design:
             out[-1] = 1.0
         return out
 
+    def buffer(self, n_rows: int) -> Array | None:
+        """Return where `block` may write so many rows; None if it need not write any."""
+        return self.empty(self.n_features, n_rows)
+
     def block(self, start: int, stop: int, out: Array | None = None) -> Block:
         """Return rows ``start`` to ``stop``; ``out`` is as in `features`."""
         return Block(self.features(start, stop, out))
 
     def compact(self) -> Design:
-        """Return the same rows in single precision, for what needs no more."""
-        return CompactDesign(self.X, self.sample_weight, self.fit_intercept, self.center).kept()
+        """Return the same rows in single precision, for what needs no more.
+
+        Sparse rows stay as they are if there is no room for all of their zeros.
+        """
+        rows = CompactDesign(self.X, self.sample_weight, self.fit_intercept, self.center)
+        fits = 4 * self.n_rows * self.n_features <= get_config()["working_memory"] * 2**20
+        return rows.kept() if fits else (self if self.sparse else rows)
 
     def take(self, rows: Array) -> Design:
         """Return some of the rows, by position."""
@@ -457,7 +466,8 @@ class CompactDesign(Design):
     """Rows in single precision: centered, in units of their root mean square, the constant 1 last.
 
     What solvers read over and over, at half of the bytes. Coefficients, margins and means are in
-    float64 and in the units of `Design`; sums over blocks are of doubles.
+    float64 and in the units of `Design`; sums over blocks are of doubles. Rows are kept within
+    scikit-learn's ``working_memory``.
 
     Parameters
     ----------
@@ -468,9 +478,7 @@ class CompactDesign(Design):
     rows: Array | None = None
 
     def kept(self) -> CompactDesign:
-        """Return the same rows, kept if they fit into scikit-learn's ``working_memory``."""
-        if 4 * self.n_rows * self.n_features > get_config()["working_memory"] * 2**20:
-            return self
+        """Return the same rows, kept in memory."""
         rows = np.empty((self.n_rows, self.n_features), np.float32)
         for part in self.blocks():
             self._write(part, rows[part])
@@ -481,6 +489,10 @@ class CompactDesign(Design):
     def compact(self) -> Design:
         """Return itself."""
         return self
+
+    def buffer(self, n_rows: int) -> Array | None:
+        """Return None: rows that are kept are not written again."""
+        return None
 
     def block(self, start: int, stop: int, out: Array | None = None) -> Block:
         """Return rows ``start`` to ``stop``."""

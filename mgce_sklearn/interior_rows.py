@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from mgce_sklearn import kernels
-from mgce_sklearn.arrays import Array, inner, namespace
+from mgce_sklearn.arrays import Array, namespace
 from mgce_sklearn.kernels import barrier, maximum
 
-# How far a start near given coefficients keeps from the boundary, where 1 is the start from none.
-NEAR = 0.1
+# How far thresholds near given coefficients keep from the largest margin, where 1 is the start
+# from none.
 MAXIMUM_NEAR = 0.3
 
 # What is mixed with given distributions so that they are inside the simplex.
@@ -28,7 +28,7 @@ UNIFORM_SHARE = 0.03
 class Rows(Protocol):
     """The interior point of every row, and the elimination of a step.
 
-    New ones hold nothing. Every block of them enters its constraints, and is then balanced.
+    New ones hold nothing. Every block of them enters its constraints.
 
     Attributes
     ----------
@@ -51,8 +51,10 @@ class Rows(Protocol):
     products: int
     proba: Array
 
-    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool) -> float:
-        """Put some rows inside their constraints, and return the sum of their products p s.
+    def enter(
+        self, rows: slice, margins: Array, proba: Array | None, near: bool, nu: float | None
+    ) -> None:
+        """Put some rows inside their constraints.
 
         Parameters
         ----------
@@ -63,10 +65,9 @@ class Rows(Protocol):
             Distributions to start near, if any are known.
         near : bool
             Whether the coefficients are near the solution. Else they are zeros.
+        nu : float or None
+            What all products shall be, if that is known.
         """
-
-    def balance(self, rows: slice, nu: float) -> None:
-        """Give the other products of some rows the size of the mean product p s, ``nu``."""
 
     def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
         """Write curvature, kappa, and its change per unit of nu, of some rows."""
@@ -116,44 +117,30 @@ class ThresholdRows:
         self.proba = state.proba
         self.products = len(state.proba) * (2 if self.q > 0.0 else 1) + 1
 
-    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool, spread=None) -> float:
-        """Put some rows inside their constraints; see `Rows.enter`.
+    def enter(
+        self, rows: slice, margins: Array, proba: Array | None, near: bool, nu: float | None
+    ) -> None:
+        """Put some rows on the central path at ``nu``; see `Rows.enter`.
 
-        The rule and the worst case of the margins, which are nearer than any other
-        distributions known, are mixed with uniform ones. That keeps them off the boundary;
-        slacks follow from feasibility.
+        Newton's steps begin inside the constraints: the rule and the worst case of the margins,
+        which are nearer than any other distributions known, are mixed with uniform ones.
         """
         q, state, n_classes = self.q, self.state, len(margins)
-        if spread is None:
-            spread = NEAR if near else 1.0
+        target: Any = nu  # of coefficients near the solution it is known
+        spread = min(1.0, n_classes * target)
         smallest = spread * (min(1.0, float(n_classes) ** -q / (2.0 * q)) if q > 0.0 else 1.0)
         worst_case = self.potential.value_and_gradient(margins)[1]
-        proba = (1.0 - spread) * worst_case + spread / n_classes
         rule = (1.0 - spread) * self.potential.rule(margins) + spread / n_classes
         rule *= 1.0 - spread / 2.0
-        slack = _q_logarithm(rule, q) - margins
+        slack, c = _q_logarithm(rule, q) - margins, rule**q
         state.threshold[rows] = smallest - namespace(slack).amin(slack, 0)
         slack += state.threshold[rows]
-        c = rule**q
         state.distance[:, rows] = barrier.nearer(slack, c, q)
-        state.proba[:, rows], state.spare[rows] = proba, 1.0 - rule.sum(axis=0)
-        # Up to nu, which is known once all rows have entered.
-        state.edge[:, rows], state.multiplier[rows] = q / c, (rule / c).sum(axis=0)
-        return inner(proba, slack)
-
-    def balance(self, rows: slice, nu: float) -> None:
-        """Give the products e c and y zeta of some rows the size that p s has."""
-        edge, multiplier = self.state.edge, self.state.multiplier
-        edge[:, rows] *= nu
-        multiplier[rows] = (1.0 + edge[:, rows].sum(axis=0)) / multiplier[rows]
-
-    def center(self, rows: slice, margins: Array, nu: float) -> None:
-        """Put some rows on the central path, with all products at nu."""
-        n_classes = len(margins)
-        spread = min(1.0, n_classes * nu)
-        self.enter(rows, margins, None, True, spread)
-        self.balance(rows, nu)
-        self.barrier.center(self.state, rows.start, rows.stop, self.q, margins, nu)
+        state.proba[:, rows] = (1.0 - spread) * worst_case + spread / n_classes
+        state.spare[rows] = 1.0 - rule.sum(axis=0)
+        state.edge[:, rows] = target * q / c
+        state.multiplier[rows] = (1.0 + target * (q / c).sum(axis=0)) / (rule / c).sum(axis=0)
+        self.barrier.center(state, rows.start, rows.stop, q, margins, target)
 
     def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
         """Write curvature, kappa, and its change per unit of nu, of some rows."""
@@ -200,7 +187,9 @@ class MaximumRows:
         self.proba = state.proba
         self.products = len(state.proba)
 
-    def enter(self, rows: slice, margins: Array, proba: Array | None, near: bool) -> float:
+    def enter(
+        self, rows: slice, margins: Array, proba: Array | None, near: bool, nu: float | None
+    ) -> None:
         """Put some rows inside their constraints; see `Rows.enter`.
 
         Without distributions all products of a row are equal.
@@ -212,10 +201,6 @@ class MaximumRows:
             state.proba[:, rows] = 1.0 / slack / np.sum(1.0 / slack, axis=0)
         else:
             state.proba[:, rows] = (1.0 - UNIFORM_SHARE) * proba + UNIFORM_SHARE / n_classes
-        return inner(state.proba[:, rows], slack)
-
-    def balance(self, rows: slice, nu: float) -> None:
-        """Do nothing: there are no products but p s."""
 
     def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
         """Write curvature, kappa, and its change per unit of nu, of some rows."""

@@ -22,7 +22,17 @@ from mgce_sklearn import validation
 from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
-from mgce_sklearn.solvers import SOLVERS, Solver, SolverResult, Status, choose_solver
+from mgce_sklearn.solvers import (
+    SOLVERS,
+    UNWATCHED,
+    Interrupted,
+    Solver,
+    SolverResult,
+    Status,
+    Watch,
+    choose_solver,
+    deadline_in,
+)
 from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
@@ -34,6 +44,7 @@ SETTING_RULES = {
     "solver": validation.one_of(["auto", *SOLVERS]),
     "tol": validation.TOLERANCE,
     "max_iter": validation.ITERATIONS,
+    "max_time": validation.TIME_LIMIT,
     "verbose": validation.VERBOSITY,
 }
 
@@ -84,6 +95,7 @@ def follow(
     lams: Sequence[float] | Array,
     settings: Settings,
     start: Array | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Iterator[PathPoint]:
     """Solve for every lam in the order given, each from its neighbours among those before.
 
@@ -96,10 +108,18 @@ def follow(
     settings : Settings
     start : ndarray of shape (C, d), default=None
         Coefficients to start the first from.
+    watch : Watch
+        Who may stop a solver. After a point that was stopped the next is begun all the same, if
+        it is asked for.
 
     Yields
     ------
     PathPoint
+
+    Raises
+    ------
+    Interrupted
+        If ``watch`` keeps what was reached: when the next is asked for, after the point itself.
     """
     solved: dict[float, SolverResult] = {}
     for position, lam in enumerate(map(float, lams), 1):
@@ -108,12 +128,17 @@ def follow(
         name, solver = settings.solver_for(objective)
         nearest = _neighbour(solved, objective, lam) if solved else start
         keep = position < len(lams)
-        result = solver.solve(objective, start=nearest, restartable=keep)
-        if nearest is not None and result.status is Status.STALLED:
-            # On a few rows that features nearly separate a neighbour's point may be too close to
-            # the boundary to move from.
-            afresh = solver.solve(objective, restartable=keep)
-            result = min(result, afresh, key=lambda result: result.gap)
+        try:
+            result = solver.solve(objective, nearest, restartable=keep, watch=watch)
+            if nearest is not None and result.status is Status.STALLED:
+                # On a few rows that features nearly separate a neighbour's point may be too close
+                # to the boundary to move from.
+                afresh = solver.solve(objective, restartable=keep, watch=watch)
+                result = min(result, afresh, key=lambda result: result.gap)
+        except Interrupted as interrupted:
+            seconds = time.perf_counter() - begin
+            yield PathPoint(lam, objective, name, interrupted.result, seconds)
+            raise
         seconds = time.perf_counter() - begin
         yield PathPoint(lam, objective, name, result, seconds)
         # What a solver restarts from is as large as the data: only what later lams want is kept.
@@ -151,14 +176,18 @@ def leapfrog(lams: Array) -> Array:
     return np.argsort(-lams, kind="stable")[[i for i in order if i < len(lams)]]
 
 
-def warn_of_gaps(points: Iterable[tuple[float, float]], tol: float, stacklevel: int) -> None:
+def named(points: Iterable[tuple[float, float]]) -> str:
+    """Return points (q, lam) as text."""
+    return ", ".join(f"(q={q:g}, lam={lam:g})" for q, lam in points)
+
+
+def warn_of_gaps(points: Sequence[tuple[float, float]], tol: float, stacklevel: int) -> None:
     """Name the points (q, lam) whose gap stayed above tol in one warning, if there are any."""
-    named = ", ".join(f"(q={q:g}, lam={lam:g})" for q, lam in points)
-    if named:
+    if points:
         warnings.warn(
-            f"The relative duality gap stayed above tol={tol:g} at {named}. Raise max_iter, leave "
-            "out small lams, accept a larger tol, or try solver='interior_point'. Every minimax "
-            "risk is a valid bound all the same.",
+            f"The relative duality gap stayed above tol={tol:g} at {named(points)}. Raise max_iter "
+            "or max_time, leave out small lams, accept a larger tol, or try "
+            "solver='interior_point'. Every minimax risk is a valid bound all the same.",
             ConvergenceWarning,
             stacklevel=stacklevel + 1,
         )
@@ -189,7 +218,8 @@ class MGCEPath:
     n_iters : ndarray of shape (n_q, n_lam)
         Iterations.
     converged : ndarray of shape (n_q, n_lam)
-        Whether the relative gap is within ``tol``.
+        Whether the relative gap is within ``tol``. Points that time did not suffice for are False
+        here, have 0 iterations, and are NaN elsewhere.
     seconds : ndarray of shape (n_q, n_lam)
         Time each point took, from its neighbour on.
     """
@@ -218,6 +248,7 @@ def mgce_path(
     solver: str = "auto",
     tol: float = 1e-4,
     max_iter: int | None = None,
+    max_time: float | None = None,
     class_weight: Any = None,
     random_state: Any = None,
     verbose: int = 0,
@@ -255,12 +286,15 @@ def mgce_path(
         Relative duality gap at which a point is solved.
     max_iter : int or None, default=None
         Iteration limit for each point. None: the solver's own.
+    max_time : float or None, default=None
+        Seconds for the whole grid, one q after the other. The point at work then is stopped, with
+        a valid bound; those that were not begun are NaN.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class.
     random_state : int, RandomState instance or None, default=None
         Decides the order in which "sgd" reads the rows.
     verbose : int, default=0
-        Whether to print a line whenever the gap is checked.
+        Whether to print the size of each problem and a line whenever the gap is checked.
 
     Returns
     -------
@@ -275,7 +309,8 @@ def mgce_path(
     Warns
     -----
     ConvergenceWarning
-        Once, naming the points whose gap exceeds ``tol``.
+        Once, naming the points whose gap exceeds ``tol``; and once, naming those that time did not
+        suffice for.
 
     References
     ----------
@@ -294,15 +329,25 @@ def mgce_path(
      [0.083 0.156]]
     """
     settings = Settings(solver, tol, max_iter, verbose, random_state)
-    given = {**settings._asdict(), "fit_intercept": fit_intercept, "center": center}
-    validation.check_all(given, SETTING_RULES)
+    others = {"fit_intercept": fit_intercept, "center": center, "max_time": max_time}
+    validation.check_all({**settings._asdict(), **others}, SETTING_RULES)
+    watch = Watch(deadline_in(max_time))
     all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
     X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
-    path = _collect(problem, all_q, all_lam, settings)
-    missed = [(all_q[i], all_lam[j]) for i, j in np.argwhere(~path.converged)]
+    path = _collect(problem, all_q, all_lam, settings, watch)
+    begun = ~np.isnan(path.seconds)
+    missed = [(all_q[i], all_lam[j]) for i, j in np.argwhere(begun & ~path.converged)]
     warn_of_gaps(missed, tol, stacklevel=2)
+    if not begun.all():
+        late = named([(all_q[i], all_lam[j]) for i, j in np.argwhere(~begun)])
+        warnings.warn(
+            f"max_time={max_time:g} did not suffice for {late}, which are NaN. Allow more time, or "
+            "ask for fewer points.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return path
 
 
@@ -359,22 +404,36 @@ def lam_max(
     return problem.lam_max()
 
 
-def _collect(problem: Problem, qs: Array, lams: Array, settings: Settings) -> MGCEPath:
-    """Solve the grid and put every number in its place."""
+def _collect(
+    problem: Problem, qs: Array, lams: Array, settings: Settings, watch: Watch
+) -> MGCEPath:
+    """Solve the grid, as far as time allows, and put every number in its place."""
     n_classes = len(problem.classes)
     grid = (len(qs), len(lams))
-    coefs = np.empty((*grid, n_coefficient_rows(n_classes), problem.design.n_features))
-    risks, gaps, seconds = np.empty((3, *grid))
-    n_iters, converged = np.empty(grid, int), np.empty(grid, bool)
-    order = leapfrog(lams)
-    for i, q in enumerate(qs):
-        for j, point in zip(order, follow(problem, q, lams[order], settings), strict=True):
-            coefs[i, j] = point.result.coef
-            risks[i, j], gaps[i, j] = point.result.value, point.result.gap
-            n_iters[i, j], converged[i, j] = point.result.n_iter, point.converged
-            seconds[i, j] = point.seconds
+    shape = n_coefficient_rows(n_classes), problem.design.n_features
+    coefs = np.full((*grid, *shape), np.nan)
+    risks, gaps, seconds = np.full((3, *grid), np.nan)
+    n_iters, converged = np.zeros(grid, int), np.zeros(grid, bool)
+    for i, j, point in _points(problem, qs, lams, settings, watch):
+        coefs[i, j] = point.result.coef
+        risks[i, j], gaps[i, j] = point.result.value, point.result.gap
+        n_iters[i, j], converged[i, j] = point.result.n_iter, point.converged
+        seconds[i, j] = point.seconds
     coefs = raw_coefficients(coefs, problem.moments.center)
     slopes, intercepts = problem.design.split(coefs)
     return MGCEPath(
         qs, lams, problem.classes, slopes, intercepts, risks, gaps, n_iters, converged, seconds
     )
+
+
+def _points(
+    problem: Problem, qs: Array, lams: Array, settings: Settings, watch: Watch
+) -> Iterator[tuple[int, int, PathPoint]]:
+    """Yield positions in the grid and the solutions there, until one was stopped."""
+    order = leapfrog(lams)
+    for i, q in enumerate(qs):
+        points = follow(problem, q, lams[order], settings, watch=watch)
+        for j, point in zip(order, points, strict=True):
+            yield i, j, point
+            if point.result.status is Status.STOPPED:
+                return

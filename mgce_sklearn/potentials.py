@@ -22,6 +22,10 @@ from mgce_sklearn.interior_rows import MaximumRows, Rows, ThresholdRows
 from mgce_sklearn.kernels import maximum
 
 
+# Beyond this q first-order steps find nearer coefficients on the potential of this q.
+LARGEST_Q_OF_DESCENT = 0.8
+
+
 class Potential(Protocol):
     """What an objective needs of a potential; arrays are class-major, (K, n)."""
 
@@ -85,9 +89,9 @@ class MGCEPotential:
         """Whether the second derivative is bounded: up to q = 1/2."""
         return self.q <= 0.5
 
-    def startable(self) -> Potential:
-        """Return the nearest one whose first-order steps get on well."""
-        return MGCEPotential(min(self.q, 0.8))
+    def descended(self) -> Potential:
+        """Return a near one that first-order steps descend well on."""
+        return type(self)(min(self.q, LARGEST_Q_OF_DESCENT))
 
     def value(self, margins: Array) -> Array:
         """Return psi (n,)."""

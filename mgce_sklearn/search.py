@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -21,15 +24,28 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import on_host
+from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow, leapfrog, warn_of_gaps
+from mgce_sklearn.path import (
+    SETTING_RULES,
+    PathPoint,
+    Settings,
+    follow,
+    leapfrog,
+    named,
+    warn_of_gaps,
+)
 from mgce_sklearn.problem import Problem
+from mgce_sklearn.solvers import Status, Watch, deadline_in
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
 SELECTIONS = ("best", "one_standard_error")
+
+# Of max_time, what is kept for the fit of the chosen pair to all rows.
+REFIT_SHARE = 0.2
 
 ERROR_SCORE = validation.Rule(
     (Real, str),
@@ -38,7 +54,7 @@ ERROR_SCORE = validation.Rule(
 )
 
 
-class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
+class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""`MGCEClassifier` with q and lam chosen by cross-validation.
 
     In every fold and for every q, all widths are fitted as one path, which costs a fraction
@@ -71,6 +87,9 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Relative duality gap at which to stop.
     max_iter : int or None, default=None
         Iteration limit of each fit. None: the solver's own.
+    max_time : float or None, default=None
+        Seconds for the whole search, a fifth of which is kept for the fit to all rows. What
+        was not scored by then is NaN; see the notes. None: no limit.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class, "balanced" within each fold.
     selection : {"best", "one_standard_error"}, default="best"
@@ -97,7 +116,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         ``rank_test_score``, times to fit and to score in seconds, and two columns more:
         ``mean_minimax_risk`` over the folds, in units of :math:`\ell_q` (comparable between
         lam, not between q), and ``converged``, whether every fold's gap is within ``tol``. Where
-        a fit failed they are NaN and False.
+        a fit failed, or was stopped or not begun for want of time, they are NaN and False.
     best_index_ : int
         Position of the chosen pair in ``cv_results_``.
     best_params_ : dict
@@ -119,6 +138,15 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     -----
     Scores are those of `~sklearn.model_selection.GridSearchCV` over `MGCEClassifier` on the
     same folds, to the accuracy that ``tol`` certifies.
+
+    Folds are taken one after the other. If ``max_time`` ends before the last, or a callback stops
+    the search, pairs are compared on the folds in which all of them have been scored, and all
+    means are over these. Where not even the first is complete, those pairs are compared that it
+    has. The chosen pair is then fitted to all rows in the time that is left, and may end with an
+    open gap and a valid bound.
+
+    Callbacks of scikit-learn (1.9 or later, ``set_callbacks``) are told of every q in every fold,
+    and of the fit to all rows.
 
     With metadata routing enabled, ``groups`` goes to a splitter, and ``sample_weight`` and
     others to a scorer, that asks for them; weights are used in fitting in any case. Without
@@ -154,6 +182,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int | None = None,
+        max_time: float | None = None,
         class_weight: Any = None,
         selection: str = "best",
         error_score: Any = np.nan,
@@ -171,6 +200,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
+        self.max_time = max_time
         self.class_weight = class_weight
         self.selection = selection
         self.error_score = error_score
@@ -182,6 +212,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> MGCEClassifierCV:
         """Score every pair of q and lam, choose one, and fit it to all rows.
 
@@ -205,21 +236,29 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used, or if every fit fails. The estimator stays
-            as it was.
+            For a parameter or data that cannot be used, if every fit fails, or if time sufficed for
+            none. The estimator stays as it was.
+        KeyboardInterrupt
+            On Ctrl-C. The estimator stays as it was.
 
         Warns
         -----
         ConvergenceWarning
-            Once, naming the pairs whose gap exceeds ``tol`` in a fold.
+            Once, naming the pairs whose gap exceeds ``tol`` in a fold; once, if the search was
+            stopped, saying on how many folds pairs are compared and naming those without a score;
+            and if the fit to all rows ends with an open gap.
         FitFailedWarning, UserWarning
             Once each, if fits or scores failed, with the first error; and if mean scores are not
             finite.
         """
+        # Before `unchanged_on_error` notes the attributes: what callbacks end by is one of them.
+        task = Task.of_fit(self, X, y, sample_weight, n_parts=1 + (self.refit is not False))
         with validation.unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, params)
+            self._fit(X, y, sample_weight, params, task)
+        task.end(fitted=dict)
+        return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, params: Params) -> MGCEClassifierCV:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, params: Params, task: Task) -> None:
         rules = {
             "refit": validation.SWITCH,
             "selection": validation.one_of(SELECTIONS),
@@ -227,6 +266,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
             **SETTING_RULES,
         }
         validation.check_all(vars(self), rules)
+        deadline = deadline_in(self.max_time)
         qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
         lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)
         self.scorer_ = self._scorer()
@@ -237,38 +277,77 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(labels))
         params = {"sample_weight": sample_weight, **params}
-        candidates, scores = self._evaluate(qs, lams, rows, labels, params)
+        kept = REFIT_SHARE * (self.max_time or 0.0) if self.refit else 0.0
+        candidates, scores = self._evaluate(qs, lams, rows, labels, params, deadline - kept, task)
         self.cv_results_ = _results(candidates, scores)
-        _warn_of_no_score(self.cv_results_["mean_test_score"])
+        _warn_of_the_rest(candidates, scores)
+        _warn_of_no_score(self.cv_results_["mean_test_score"][scores.counted.any(axis=0)])
         missed = [candidates[i] for i in np.flatnonzero((scores.converged == 0.0).any(axis=0))]
-        warn_of_gaps([(pair["q"], pair["lam"]) for pair in missed], self.tol, stacklevel=3)
-        self._select()
+        pairs = [(pair["q"], pair["lam"]) for pair in missed]
+        warn_of_gaps(pairs, self.tol, stacklevel=3 + WRAPPERS)
+        self._select(n_folds=int(scores.counted.sum(axis=0).max()))
         if self.refit:
-            self.best_estimator_ = self._candidate(**self.best_params_)
+            self._refit(X, labels, sample_weight, deadline, task)
+
+    def _refit(self, X: Any, y: Array, sample_weight: Any, deadline: float, task: Task) -> None:
+        """Fit the chosen pair to all rows, in the time that is left."""
+        classifier = self._candidate(**self.best_params_)
+        if self.max_time is not None:
+            # One step is always made.
+            classifier.set_params(max_time=max(Watch(deadline).seconds_left, 1e-9))
+        self.best_estimator_ = classifier
+        with task.handed_to(classifier, "refit"):
             # X as it came: the names of its columns are the classifier's to remember.
-            self.best_estimator_.fit(X, labels, sample_weight)
-        return self
+            classifier.fit(X, y, sample_weight)
+        classifier.set_params(max_time=self.max_time)
 
     def _evaluate(
-        self, qs: Array, lams: Array, X: Any, y: Array, params: Params
+        self,
+        qs: Array,
+        lams: Array,
+        X: Any,
+        y: Array,
+        params: Params,
+        deadline: float,
+        task: Task,
     ) -> tuple[list[dict[str, float]], _Scores]:
-        """Return the pairs of the grid, and their scores in every fold."""
+        """Return the pairs of the grid, and their scores in every fold, as far as time allows."""
         split_params, score_params = self._route("fit", params, without_routing=["groups"])
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **split_params))
         validation.check_folds(splits)
         self.n_splits_ = len(splits)
         data = (X, y, params["sample_weight"], self.scorer_, score_params, self.error_score)
-        paths = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
-            delayed(_score_path)(self._candidate(q=float(q)), lams, *split, *data)
+        jobs = (
+            delayed(_score_path)(self._candidate(q=float(q)), lams, *split, *data, deadline)
             for split in splits
             for q in qs
         )
+        n_paths = len(splits) * len(qs)
+        paths = self._run(jobs, task.part("search", n_paths))
+        paths += [[_NOT_REACHED] * len(lams)] * (n_paths - len(paths))
         _tell_failures([trial for path in paths for trial in path], self.error_score)
         # ParameterGrid sorts names, so that lam varies slower than q.
         candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
         numbers = np.array([[trial.scores for trial in path] for path in paths], dtype=np.float64)
         by_fold = numbers.reshape(len(splits), len(qs), len(lams), -1).transpose(3, 0, 2, 1)
         return candidates, _Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
+
+    def _run(self, jobs: Iterator[Any], task: Task) -> list[list[_Trial]]:
+        """Run jobs, a part of the task each, until a callback stops it; return what they return.
+
+        Those that have begun then are waited for.
+        """
+        stopped = threading.Event()
+        wanted = itertools.takewhile(lambda job: not stopped.is_set(), jobs)
+        run, done = _one_by_one(self.n_jobs, self.verbose), []
+        # Closed by whatever error: that ends what still runs.
+        with closing(result for result in run(wanted)) as results:
+            for result in results:
+                done.append(result)
+                if task.part("path").end():
+                    stopped.set()
+        task.end()
+        return done
 
     def _candidate(self, **params: Any) -> MGCEClassifier:
         return MGCEClassifier(
@@ -332,12 +411,12 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
             .add(scorer=self._scorer(), method_mapping=scoring)
         )
 
-    def _select(self) -> None:
-        """Choose a pair from the results."""
+    def _select(self, n_folds: int) -> None:
+        """Choose a pair from the results over so many folds."""
         results = self.cv_results_
         best = int(results["rank_test_score"].argmin())
         if self.selection == "one_standard_error":
-            best = _widest_within_one_standard_error(results, best, self.n_splits_)
+            best = _widest_within_one_standard_error(results, best, n_folds)
         self.best_index_ = best
         self.best_params_ = results["params"][best]
         self.best_score_ = float(results["mean_test_score"][best])
@@ -442,6 +521,19 @@ class _Scores(NamedTuple):
     score_time: Any = 0.0
     minimax_risk: Any = np.nan
     converged: Any = np.nan  # 1 or 0; NaN if there is no fit
+    reached: Any = 1.0  # 0 if it was stopped, or not begun
+
+    @property
+    def counted(self) -> Array:
+        """Which of the arrays count: folds that all were scored in, or, without any, all scores."""
+        reached = self.reached == 1.0
+        complete = reached.all(axis=1, keepdims=True)
+        return reached & complete if complete.any() else reached
+
+    def over_folds(self) -> _Scores:
+        """Return the same with the arrays masked where they do not count."""
+        mask = np.ma.nomask if self.counted.all() else ~self.counted
+        return _Scores(*(np.ma.array(numbers, mask=mask) for numbers in self))
 
 
 class _Trial(NamedTuple):
@@ -452,22 +544,26 @@ class _Trial(NamedTuple):
     score_error: str = ""
 
 
+_NOT_REACHED = _Trial(_Scores(np.nan, reached=0.0))
+
+
 class _Fold(NamedTuple):
     """Rows to learn from, how to score on others, and what failures count as."""
 
     rows: tuple[Any, Array, Array | None]
     score: Callable[[MGCEClassifier], Any]
     error_score: Any
+    deadline: float
 
     def fits(
         self, classifier: MGCEClassifier, lams: Array
     ) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
-        """Yield positions in ``lams``, each with the fit or with its error.
+        """Yield positions in ``lams``, each with the fit or with its error, until the deadline.
 
         A path begins anew after an error.
         """
-        left = leapfrog(lams)
-        while len(left):
+        left, watch = leapfrog(lams), Watch(self.deadline)
+        while len(left) and watch.seconds_left > 0.0:
             try:
                 problem = Problem.from_labels(
                     *self.rows,
@@ -475,7 +571,11 @@ class _Fold(NamedTuple):
                     classifier.fit_intercept,
                     center=classifier.center,
                 )
-                for point in follow(problem, classifier.q, lams[left], Settings.of(classifier)):
+                settings = Settings.of(classifier)
+                points = follow(problem, classifier.q, lams[left], settings, watch=watch)
+                for point in points:
+                    if point.result.status is Status.STOPPED:
+                        return
                     fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
                     yield int(left[0]), (fitted, point)
                     left = left[1:]
@@ -519,24 +619,43 @@ def _score_path(
     scorer: Any,
     score_params: Params,
     error_score: Any,
+    deadline: float,
 ) -> list[_Trial]:
-    """Fit a fold's training rows for every lam, and score on its test rows."""
+    """Fit a fold's training rows for every lam until the deadline, and score on its test rows."""
     weights = None if sample_weight is None else sample_weight[train]
     X_test, y_test, params = X[test], y[test], _rows_of(score_params, test, len(y))
     fold = _Fold(
         (X[train], y[train], weights),
         lambda fitted: scorer(fitted, X_test, y_test, **params),
         error_score,
+        deadline,
     )
     trials = {
         j: fold.failed(fit) if isinstance(fit, Exception) else fold.scored(*fit)
         for j, fit in fold.fits(classifier, lams)
     }
-    return [trials[j] for j in range(len(lams))]
+    return [trials.get(j, _NOT_REACHED) for j in range(len(lams))]
+
+
+def _one_by_one(n_jobs: int | None, verbose: int) -> Parallel:
+    """Return what runs jobs and gives their results as they come, in order, if it can.
+
+    An older joblib, or one of the backends that others add to it, may give them at the end alone.
+    """
+    try:
+        return Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")
+    except (TypeError, ValueError):
+        return Parallel(n_jobs=n_jobs, verbose=verbose)
 
 
 def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
-    """Warn of fits and scores that failed; raise ValueError if all fits did."""
+    """Warn of fits and scores that failed; raise ValueError if all fits did, or none was made."""
+    trials = [trial for trial in trials if trial.scores.reached]
+    if not trials:
+        raise ValueError(
+            "max_time must suffice for a score; it ended, or a callback stopped the search, before "
+            "the first. Allow more time, or give fewer rows."
+        )
     for what, category, errors in (
         ("fits", FitFailedWarning, [trial.fit_error for trial in trials if trial.fit_error]),
         ("scores", UserWarning, [trial.score_error for trial in trials if trial.score_error]),
@@ -548,8 +667,26 @@ def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
                 f"{len(errors)} of {len(trials)} {what} failed and count as {error_score}; "
                 f"error_score='raise' shows where. The first with {errors[0]}",
                 category,
-                stacklevel=5,
+                stacklevel=5 + WRAPPERS,
             )
+
+
+def _warn_of_the_rest(candidates: list[dict[str, float]], scores: _Scores) -> None:
+    """Say what was not scored before the search was stopped, if it was."""
+    if scores.reached.all():
+        return
+    counted = scores.counted
+    n_folds, n_complete = len(counted), int(counted.all(axis=1).sum())
+    rest = [candidates[i] for i in np.flatnonzero(~counted.any(axis=0))]
+    without = named([(pair["q"], pair["lam"]) for pair in rest])
+    warnings.warn(
+        f"The search was stopped before every fold was scored. Pairs are compared on "
+        f"{max(n_complete, 1)} of {n_folds} folds"
+        + (f", and have no score (NaN) at {without}" if without else "")
+        + ". Allow more time (max_time), or try fewer pairs.",
+        ConvergenceWarning,
+        stacklevel=4 + WRAPPERS,
+    )
 
 
 def _warn_of_no_score(means: Array) -> None:
@@ -558,7 +695,7 @@ def _warn_of_no_score(means: Array) -> None:
             f"Mean test scores are not finite: {means}. NaN ranks last; if there is nothing else, "
             "the first pair is chosen. Often a fold lacks a class: take fewer or stratified folds.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=4 + WRAPPERS,
         )
 
 
@@ -572,14 +709,15 @@ def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
 
 def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, Any]:
     """Arrange scores as ``GridSearchCV`` does, one entry for each of its candidates."""
-    mean = scores.test_score.mean(axis=0)
+    counted = scores.over_folds()
+    mean = _mean(counted.test_score)
     with np.errstate(invalid="ignore"):  # an infinite mean has no deviations
-        deviation = scores.test_score.std(axis=0)
+        deviation = _deviation(counted.test_score)
     return {
-        "mean_fit_time": scores.fit_time.mean(axis=0),
-        "std_fit_time": scores.fit_time.std(axis=0),
-        "mean_score_time": scores.score_time.mean(axis=0),
-        "std_score_time": scores.score_time.std(axis=0),
+        "mean_fit_time": _mean(counted.fit_time),
+        "std_fit_time": _deviation(counted.fit_time),
+        "mean_score_time": _mean(counted.score_time),
+        "std_score_time": _deviation(counted.score_time),
         **{f"param_{k}": np.ma.array([pair[k] for pair in candidates]) for k in ("lam", "q")},
         "params": candidates,
         **{f"split{i}_test_score": fold for i, fold in enumerate(scores.test_score)},
@@ -587,9 +725,18 @@ def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, A
         "std_test_score": deviation,
         # A score that is not a number ranks last.
         "rank_test_score": rankdata(-np.nan_to_num(mean, nan=-np.inf), "min").astype(np.int32),
-        "mean_minimax_risk": scores.minimax_risk.mean(axis=0),
+        "mean_minimax_risk": _mean(counted.minimax_risk),
         "converged": (scores.converged == 1.0).all(axis=0),
     }
+
+
+def _mean(over_folds: Any) -> Array:
+    """Return the means of masked numbers, NaN where there are none."""
+    return over_folds.mean(axis=0).filled(np.nan)
+
+
+def _deviation(over_folds: Any) -> Array:
+    return over_folds.std(axis=0).filled(np.nan)
 
 
 def _widest_within_one_standard_error(results: Mapping, best: int, n_folds: int) -> int:

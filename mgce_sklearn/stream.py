@@ -16,6 +16,7 @@ of g g_1 are kept too.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,7 @@ class Stream:
     sketch: RowSketch = field(default=RowSketch.none(), init=False)
     centered: Array | None = field(default=None, init=False)
     n_steps: int = field(default=0, init=False)
+    n_skipped: int = field(default=0, init=False)  # rows of the last portion, for want of time
 
     def __post_init__(self) -> None:
         self.moments = Moments.none(self.n_classes, self.n_features)
@@ -77,9 +79,18 @@ class Stream:
 
     @one_blas_thread()
     def read(
-        self, design: Design, codes: Array, q: float, lam: float, width: Width = STANDARD_ERROR
+        self,
+        design: Design,
+        codes: Array,
+        q: float,
+        lam: float,
+        width: Width = STANDARD_ERROR,
+        deadline: float = np.inf,
     ) -> Array:
-        """Learn from a portion of rows, and return the coefficients (C, d) of x - c."""
+        """Learn from a portion of rows, and return the coefficients (C, d) of x - c.
+
+        After the ``deadline``, on the clock of `time.monotonic`, and one step no more are made.
+        """
         self.sketch = self.sketch.joined(RowSketch.of(design.X))
         portion = Moments.of(design, codes, self.n_classes)
         if self.centered is None:
@@ -106,6 +117,9 @@ class Stream:
             self._weight += batch.total_weight
             self.n_steps += 1
             coef = self._coef(half_width)
+            self.n_skipped = design.n_rows - (start + len(rows))
+            if time.monotonic() >= deadline:
+                break
         return coef
 
     def _move(self, way: Array) -> None:

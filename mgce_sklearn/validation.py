@@ -66,6 +66,11 @@ ITERATIONS = Rule(
     lambda value: value is None or value >= 1,
     "a positive integer, or None for the solver's own limit",
 )
+TIME_LIMIT = Rule(
+    (Real, type(None)),
+    lambda value: value is None or _finite_positive(value),
+    "a positive, finite number of seconds, or None for no limit",
+)
 COUNT = Rule((Integral,), lambda value: value >= 1, "a positive integer")
 VERBOSITY = Rule((Integral, bool), lambda value: value >= 0, "a non-negative integer")
 PROBABILITY = Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (try 0.05)")

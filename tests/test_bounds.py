@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from copy import copy, deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -292,7 +293,7 @@ def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
     model = MGCEClassifier(lam=0.3).fit(X, y)
     tight = model.error_bounds(X)
     monkeypatch.setattr(bounds, "choose_solver", lambda objective: "lbfgs")
-    monkeypatch.setattr(bounds, "SOLVERS", {"lbfgs": lambda tol: LBFGS(tol=tol, max_iter=3)})
+    monkeypatch.setattr(bounds, "SOLVERS", {"lbfgs": partial(LBFGS, max_iter=3)})
     with pytest.warns(ConvergenceWarning, match="'max_iter'.*valid all the same"):
         found = model.error_bounds(X)
     assert found.status == "max_iter" and found.gap > 1e-3
@@ -303,10 +304,10 @@ def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
 class Useless:
     """A solver that finds nothing."""
 
-    def __init__(self, tol):
+    def __init__(self, **settings):
         pass
 
-    def solve(self, objective, start=None):
+    def solve(self, objective, start=None, watch=None):
         return SolverResult(np.zeros(objective.shape), 9.0, -np.inf, Status.STALLED, 0, ())
 
 
@@ -330,7 +331,7 @@ def test_the_status_is_that_of_the_side_that_fails(monkeypatch, fails):
     model = MGCEClassifier(lam=0.3).fit(X, y)
     solvers = [Useless, bounds.SOLVERS["interior_point"]]
     order = iter(solvers if fails == "the first" else solvers[::-1])
-    monkeypatch.setattr(bounds, "SOLVERS", {"interior_point": lambda tol: next(order)(tol)})
+    monkeypatch.setattr(bounds, "SOLVERS", {"interior_point": lambda **how: next(order)(**how)})
     with pytest.warns(ConvergenceWarning, match="'stalled'"):
         assert model.error_bounds(X).status == "stalled"
 

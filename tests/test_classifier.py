@@ -350,9 +350,9 @@ def test_margins_without_probabilities(wine):
             clf.margins_to_proba(margins)
 
 
-def test_verbose_prints_one_line_per_iteration(wine, capsys):
+def test_verbose_prints_the_size_and_one_line_per_iteration(wine, capsys):
     clf = MGCEClassifier(verbose=1).fit(*wine)
-    assert len(capsys.readouterr().out.splitlines()) == clf.n_iter_ + 1
+    assert len(capsys.readouterr().out.splitlines()) == 1 + clf.n_iter_ + 1
 
 
 BAD_PARAMETERS = [
@@ -371,6 +371,9 @@ BAD_PARAMETERS = [
     ({"tol": 0.0}, ValueError, "tol must be"),
     ({"max_iter": 0}, ValueError, "max_iter must be"),
     ({"max_iter": 2.5}, TypeError, "max_iter must be"),
+    ({"max_time": 0}, ValueError, "max_time must be a positive, finite number of seconds, or None"),
+    ({"max_time": float("inf")}, ValueError, "max_time must be"),
+    ({"max_time": "1 h"}, TypeError, "max_time must be"),
     ({"fit_intercept": "yes"}, TypeError, "fit_intercept must be True or False"),
     ({"verbose": -1}, ValueError, "verbose must be"),
     ({"class_weight": {0: 0.0}}, ValueError, "class_weight must be positive"),

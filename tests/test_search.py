@@ -314,8 +314,8 @@ def test_a_fit_that_fails_leaves_its_neighbours(wine, monkeypatch):
     plain = MGCEClassifierCV([0.3], lams, cv=3, scoring="neg_brier_score", tol=1e-7).fit(*wine)
     follow = search_module.follow
 
-    def stumble(problem, q, lams, settings):
-        for point in follow(problem, q, lams, settings):
+    def stumble(*problem, **how):
+        for point in follow(*problem, **how):
             if point.lam == 1.0:
                 raise MemoryError("no room")
             yield point

@@ -11,11 +11,16 @@ from typing import Any
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
+    UNWATCHED,
+    Interrupted,
+    Progress,
     Solver,
     SolverResult,
     Start,
     Status,
     TracePoint,
+    Watch,
+    deadline_in,
     missing,
 )
 from mgce_sklearn.solvers.cvxpy import ConicProgram
@@ -64,13 +69,18 @@ __all__ = [
     "LBFGS",
     "SGD",
     "SOLVERS",
+    "UNWATCHED",
     "ConicProgram",
     "InteriorPoint",
+    "Interrupted",
+    "Progress",
     "Solver",
     "SolverResult",
     "Start",
     "Status",
     "TracePoint",
+    "Watch",
     "certificate",
     "choose_solver",
+    "deadline_in",
 ]

@@ -1,16 +1,17 @@
-"""What all solvers share: what they ask for, the stopping rule, and one result."""
+"""What all solvers share: what they ask for, the stopping rule, who watches, and one result."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from mgce_sklearn.arrays import Array, is_tensor
+from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.objective import Columns, DualPoint, Objective
 from mgce_sklearn.parallel import RowTeam
 
@@ -34,14 +35,35 @@ class Status(Enum):
         "Progress stopped before the gap was closed. Accept a larger tol, or raise lam; "
         "solver='interior_point' closes the smallest gaps."
     )
+    STOPPED = "It was stopped before the gap was closed. Allow more time, or accept a larger tol."
+    NOT_FINITE = (
+        "Numbers became infinite or NaN on the way. Look for such, or ones beyond 1e100, among "
+        "features, weights and half-widths."
+    )
 
 
 class TracePoint(NamedTuple):
-    """One line of a solver's history."""
+    """One line of a solver's history.
+
+    Attributes
+    ----------
+    seconds : float
+        Since the solver began.
+    value, dual_value : float
+        The best so far.
+    n_nonzero : int
+        Coefficients that are not 0, or that "interior_point" would not set to 0 if it ended here.
+    steps : tuple of float
+        How far the last step went along its direction, 1 being all of it: for "interior_point" the
+        primal and the dual length, for "lbfgs" one. For "sgd" the length of its steps, in
+        units of 1/(largest curvature). Empty if no step was made.
+    """
 
     seconds: float
     value: float
     dual_value: float
+    n_nonzero: int
+    steps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,8 @@ class SolverResult:
         Best values so far against seconds, a point whenever the gap was checked.
     restart : object or None
         What the same solver can start a neighbouring problem from, if it was asked to keep it.
+    stopped_by : str
+        Who stopped it, if the status is STOPPED.
     """
 
     coef: Array
@@ -70,6 +94,13 @@ class SolverResult:
     n_iter: int
     trace: tuple[TracePoint, ...]
     restart: Any = None
+    stopped_by: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in a sentence that says who stopped it, if anybody did."""
+        by = f"stopped by {self.stopped_by}" if self.stopped_by else "stopped"
+        return self.status.value.replace("stopped", by)
 
     @property
     def gap(self) -> float:
@@ -94,6 +125,46 @@ class Start(NamedTuple):
 
     coef: Array
     proba: Array
+
+
+class Interrupted(KeyboardInterrupt):
+    """A KeyboardInterrupt, its cause, that brings along what was reached until then."""
+
+    def __init__(self, result: SolverResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Watch(NamedTuple):
+    """Who looks on while a solver is at work, and may stop it.
+
+    Attributes
+    ----------
+    deadline : float
+        When to stop, on the clock of `time.monotonic`, which all processes of a machine share.
+    listener : callable or None
+        Called with the `Progress` whenever the gap is checked; returns whether to stop.
+    keeps : bool
+        Whether a KeyboardInterrupt shall come as `Interrupted` once there is an iterate.
+        Who asks for that raises its cause when the result is in safety.
+    """
+
+    deadline: float = np.inf
+    listener: Callable[[Progress], bool] | None = None
+    keeps: bool = False
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+UNWATCHED = Watch()
+
+
+def deadline_in(seconds: float | None) -> float:
+    """Return when so many seconds have passed from now on; never for None."""
+    return np.inf if seconds is None else time.monotonic() + seconds
 
 
 def coef_of(start: Array | Start | SolverResult | None) -> Array | None:
@@ -127,7 +198,7 @@ class Solver(Protocol):
 
     @property
     def verbose(self) -> int:
-        """Whether to print a line whenever the gap is checked."""
+        """Whether to print the problem's size, and a line whenever the gap is checked."""
 
     @staticmethod
     def suits(objective: Objective) -> bool:
@@ -138,6 +209,7 @@ class Solver(Protocol):
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise an objective.
 
@@ -149,11 +221,15 @@ class Solver(Protocol):
             neighbouring problem: the same rows and potential, other half-widths.
         restartable : bool, default=False
             Whether to keep in the result what a neighbouring problem can start from.
+        watch : Watch
+            Who may stop it. It ends after its present step, and with one iterate at least.
 
         Raises
         ------
         ValueError
             If the problem lacks what the solver asks for.
+        Interrupted
+            A KeyboardInterrupt, if ``watch`` keeps what was reached.
         """
 
 
@@ -195,56 +271,113 @@ class Progress:
 
     solver: Solver
     objective: Objective
+    watch: Watch = UNWATCHED
+    working: Objective = field(init=False)
     coef: Array = field(init=False)
     value: float = field(default=np.inf, init=False)
     dual_value: float = field(init=False)
     anchor: DualPoint | None = field(default=None, init=False)
     trace: list[TracePoint] = field(default_factory=list, init=False)
+    n_iter: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         lacking = missing(self.solver, self.objective)
         if lacking:
             raise ValueError(f"{lacking}; solver='auto' chooses among those that can do without.")
         self.coef = self.objective.design.zeros(*self.objective.shape)
-        # Labels are a feasible point. Rows without may have none.
-        labelled = self.objective.codes is not None
-        self.dual_value = self.objective.least_value if labelled else -np.inf
+        self.working = self.objective
+        self.forget()
         self._begin = time.perf_counter()
+        self._latest = self.coef
+        self._stopped_by = ""
+        self._finite = True
+        if self.solver.verbose:
+            print(f"{self.solver.name}: {_size(self.objective)}", flush=True)
 
     @property
     def tol(self) -> float:
         """The relative gap at which to stop."""
         return self.solver.tol
 
+    @property
+    def rounded(self) -> bool:
+        """Whether candidates are evaluated on rows in single precision."""
+        return self.working.design is not self.objective.design
+
     def forget(self) -> None:
-        """Begin the values anew: those so far were rounded."""
+        """Begin anew with the best values: those so far were rounded.
+
+        Labels are a feasible point. Rows without may have none.
+        """
         self.value = np.inf
         labelled = self.objective.codes is not None
         self.dual_value = self.objective.least_value if labelled else -np.inf
 
+    @property
+    def well_posed(self) -> bool:
+        """Whether means, half-widths and the size of the features are finite.
+
+        Where they are not a solver need not begin: its status is NOT_FINITE.
+        """
+        uncertainty = self.objective.uncertainty
+        numbers = (uncertainty.tau, uncertainty.half_width, self.objective.design.column_scale)
+        return all(bool(namespace(part).isfinite(part).all()) for part in numbers)
+
+    def reached(self, n_iter: int, coef: Array) -> None:
+        """Note the coefficients after so many iterations: an interrupt after one certifies them."""
+        self.n_iter, self._latest = n_iter, coef
+
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
+        self._finite &= bool(np.isfinite(value))
         if value < self.value:
             self.coef, self.value = coef, value
 
     def offer_proba(self, proba: Columns, team: RowTeam | None = None) -> DualPoint:
         """Keep the value of a dual point (K, n) if it is the best so far; return the point."""
-        point = self.objective.dual_point(proba, team, self.anchor)
+        point = self.working.dual_point(proba, team, self.anchor)
         self.dual_value = max(self.dual_value, point.value)
         if self.objective.codes is None and np.isfinite(point.value):
             self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
 
-    def record(self) -> bool:
-        """Add a point to the trace; tell whether the gap is within tol, or the set empty."""
+    def record(self, steps: tuple[float, ...] = (), n_nonzero: int | None = None) -> Status | None:
+        """Add a point to the trace, tell whoever watches, and return why to end; None to go on.
+
+        Parameters
+        ----------
+        steps : tuple of float
+            Lengths of the last step; see `TracePoint`.
+        n_nonzero : int or None
+            None: of the best coefficients.
+        """
         seconds = time.perf_counter() - self._begin
-        self.trace.append(TracePoint(seconds, self.value, self.dual_value))
+        count = int((self.coef != 0.0).sum()) if n_nonzero is None else n_nonzero
+        self.trace.append(TracePoint(seconds, self.value, self.dual_value, count, steps))
         if self.solver.verbose:
             print(
-                f"{self.solver.name} {len(self.trace) - 1:4d}  value {self.value:.9f}  "
-                f"gap {self.gap:.2e}  {seconds:.3f} s"
+                f"{self.solver.name} {self.n_iter:4d} {seconds:9.3f} s  "
+                f"value {self.value:.9f}  gap {self.gap:.2e}  {count} non-zero",
+                flush=True,
             )
-        return bool(self.gap <= self.tol * self.value) or self._empty
+        self._ask_to_stop()
+        if self._empty:
+            return Status.EMPTY
+        if self.gap <= self.tol * self.value < np.inf:
+            return Status.CONVERGED
+        if not self._finite:
+            return Status.NOT_FINITE
+        return Status.STOPPED if self._stopped_by else None
+
+    def _ask_to_stop(self) -> None:
+        if self.watch.listener is not None and self.watch.listener(self):
+            self._stopped_by = "a callback"
+        elif self.out_of_time():
+            self._stopped_by = "max_time"
+
+    def out_of_time(self) -> bool:
+        """Tell whether the deadline has passed, at the cost of a look at the clock."""
+        return self.watch.seconds_left <= 0.0
 
     @property
     def _empty(self) -> bool:
@@ -267,6 +400,53 @@ class Progress:
     def result(self, status: Status, n_iter: int, restart: Any = None) -> SolverResult:
         """Bundle what is known now."""
         status = Status.EMPTY if self._empty else status
+        by = self._stopped_by if status is Status.STOPPED else ""
         return SolverResult(
-            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), restart
+            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), restart, by
         )
+
+    @contextmanager
+    def kept_on_interrupt(self) -> Iterator[None]:
+        """Turn a KeyboardInterrupt into `Interrupted` if ``watch`` asks for it.
+
+        Threads must have ended when it comes here. A second one ends the pass that certifies the
+        latest coefficients; what had been certified before stays.
+
+        Raises
+        ------
+        Interrupted
+            With the best coefficients so far.
+        KeyboardInterrupt
+            The same as it came, if there are none or nobody would keep them.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            if not self.watch.keeps or self.n_iter == 0:
+                raise
+            with suppress(KeyboardInterrupt):
+                self._certify(self._latest)
+            if not np.isfinite(self.value):
+                raise
+            self._stopped_by = "an interrupt"
+            raise Interrupted(self.result(Status.STOPPED, self.n_iter)) from interrupt
+
+    def _certify(self, coef: Array) -> None:
+        """Offer coefficients and the worst case at them, in one pass over the rows."""
+        if self.rounded:
+            self.working = self.objective
+            self.forget()
+        with self.objective.team() as team:
+            value, _, proba = self.objective.value_and_gradient(coef, team)
+            self.offer_coef(coef, value)
+            self.offer_proba(proba, team)
+
+
+def _size(objective: Objective) -> str:
+    """Return in words how large a problem is."""
+    (n_rows, n_features), n_classes = objective.design.X.shape, objective.n_classes
+    q = getattr(objective.potential, "q", None)
+    return (
+        f"{n_rows} rows, {n_features} features, {n_classes} classes, "
+        f"{int(np.prod(objective.shape))} coefficients" + ("" if q is None else f", q = {q:g}")
+    )

@@ -19,11 +19,13 @@ import numpy as np
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import (
+    UNWATCHED,
     Need,
     Progress,
     SolverResult,
     Start,
     Status,
+    Watch,
     host_arrays,
     offers,
 )
@@ -61,23 +63,29 @@ class ConicProgram:
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Clarabel has no use for a start.
+
+        Nor can it be interrupted, or tell of its steps.
 
         Raises
         ------
         ImportError
             If cvxpy is not installed.
         """
-        progress = Progress(self, objective)
+        progress = Progress(self, objective, watch)
+        if not progress.well_posed:
+            return progress.result(Status.NOT_FINITE, 0)
         cp = _import_cvxpy()
         program = _Program(cp, objective)
-        n_iter, limited = program.run(self.max_iter)
+        n_iter, limited = program.run(self.max_iter, watch.seconds_left)
         coef, proba = program.solution()
+        progress.reached(n_iter, coef)
         progress.offer_coef(coef, objective.value(coef))
         progress.offer_proba(proba)
         status = Status.MAX_ITER if limited else Status.STALLED
-        return progress.result(Status.CONVERGED if progress.record() else status, n_iter)
+        return progress.result(progress.record() or status, n_iter)
 
 
 def _import_cvxpy() -> Any:
@@ -118,13 +126,15 @@ class _Program:
             cp.Minimize(design.weights @ psi - fit + penalty), self.constraints
         )
 
-    def run(self, max_iter: int) -> tuple[int, bool]:
-        """Run Clarabel; return its iterations, and whether their limit ended it."""
+    def run(self, max_iter: int, seconds: float) -> tuple[int, bool]:
+        """Run Clarabel; return its iterations, and whether a limit ended it."""
         with warnings.catch_warnings():
             # How accurate the solution is, the duality gap tells.
             warnings.filterwarnings("ignore", "Solution may be inaccurate")
             try:
-                self.problem.solve(solver=self.cp.CLARABEL, max_iter=max_iter)
+                self.problem.solve(
+                    solver=self.cp.CLARABEL, max_iter=max_iter, time_limit=max(seconds, 0.0)
+                )
             except self.cp.SolverError:
                 return 0, False
         return self.problem.solver_stats.num_iters, self.problem.status == self.cp.USER_LIMIT

@@ -6,61 +6,71 @@ Eliminating the rows leaves one symmetric positive definite system per iteration
 
     [mean C_i ⊗ x_i x_iᵀ + D] dW = rhs,      D = (W⁺/u + W⁻/v)^{-1},
 
-solved for a predictor, Mehrotra's corrector, and centrality correctors of Gondzio.
+solved for a predictor, Mehrotra's corrector, and centrality correctors of Gondzio (`newton`), by
+a factor or by conjugate gradients (`systems`). It starts from coefficients that first-order steps
+find on a smoothed objective, with every row put on the central path at one nu.
+
 Every iterate's p is a candidate for the dual, every W for the primal, so the gap that stops
-the method is that of the problem itself and owes nothing to the method's own accuracy.
+the method is that of the problem itself and owes nothing to the method's own accuracy. As long as
+it is wide, rows are read in single precision; what is certified is read in double.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import Array, inner, is_tensor, namespace
-from mgce_sklearn.design import Block
+from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.interior_rows import Rows, Side
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
+    UNWATCHED,
     Need,
     Progress,
     SolverResult,
     Start,
     Status,
+    Watch,
     coef_of,
     offers,
 )
-from mgce_sklearn.solvers.repair import repair
+from mgce_sklearn.solvers.newton import Aim, Coefficients, RowSums, advance
+from mgce_sklearn.solvers.repair import MOST_COEFFICIENTS, repair
 from mgce_sklearn.solvers.smooth_start import smooth_start
-from mgce_sklearn.solvers.systems import Conjugate, Factored, System
+from mgce_sklearn.solvers.systems import choose_form, has_products
 
-# Fraction of the longest step that keeps every variable positive.
-TO_THE_BOUNDARY = 0.99
-
-# W⁺ and W⁻ at the start, in units of 1/(root mean square of the feature).
+# W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
 START_SIZE = 0.3
+
+# First-order steps of the start: rare columns and many rows take more of them.
+FEW_STEPS, MANY_STEPS = 40, 80
+MANY_ROWS = 30_000
+
+# At the start all products of the rows are so many times R/(2 K + 1).
+FIRST_TARGET = 2.0
+
+# Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
+LEAST_VALUE = 1e-3
+
+# At the start multipliers are at least this share of the half-width or of g, and W⁺u at most so
+# many times its target.
+LEAST_MULTIPLIER = 0.1
+LARGEST_PRODUCT = 10.0
+
+# Rows in single precision serve down to this relative gap, and as long as they bring a better one.
+SINGLE_GAP = 3e-3
+SINGLE_PATIENCE = 2
 
 # The target is not taken further below the gap allowed than this: it would gain nothing,
 # and the system's condition worsens with it.
 LOWEST_TARGET = 0.02
-
-# How far beyond the step before it a centrality corrector looks.
-REACH = 0.3
-
-# Steps of first order that the start takes, the factor of its nu, which all products of a value R
-# would have at R/(2 K + 1), and the accuracy of solutions in units of what they are used for.
-FORM = "cg"
-SINGLE_GAP = 3e-3
-SINGLE_PATIENCE = 2
-SMOOTH_STEPS = 40
-START = 2.0
-ACCURACY = 0.4
 
 # The relative gap at which a point is kept for neighbouring problems.
 RESTART_GAP = 0.4
@@ -86,44 +96,12 @@ STRONG_PENALTY = 1.0
 MANY_COEFFICIENTS = 400
 
 
-class _Coefficients(NamedTuple):
-    """The positive variables of the penalty, each (C, d)."""
-
-    plus: Array
-    minus: Array
-    upper: Array  # multiplier u of plus
-    lower: Array  # multiplier v of minus
-
-    def step_rates(self, step: _Coefficients) -> Array:
-        """Return 1/(longest primal, dual step) that keeps the variables positive."""
-        rates = [-float((change / now).min()) for now, change in zip(self, step, strict=True)]
-        return np.array([max(rates[0], rates[1]), max(rates[2], rates[3])])
-
-    def complementarity(self, step: _Coefficients) -> Array:
-        """Return the sum of products as coefficients of 1, primal, dual step and both."""
-        return np.array(
-            [
-                inner(self.plus, self.upper) + inner(self.minus, self.lower),
-                inner(step.plus, self.upper) + inner(step.minus, self.lower),
-                inner(self.plus, step.upper) + inner(self.minus, step.lower),
-                inner(step.plus, step.upper) + inner(step.minus, step.lower),
-            ]
-        )
-
-    def advanced(self, step: _Coefficients, primal: float, dual: float) -> _Coefficients:
-        """Return the point after a step."""
-        lengths = (primal, primal, dual, dual)
-        return _Coefficients(
-            *(now + a * change for now, change, a in zip(self, step, lengths, strict=True))
-        )
-
-
 class _Restart(NamedTuple):
     """An interior point of middling accuracy: central enough to serve neighbouring problems."""
 
     potential: Potential
     rows: Rows
-    point: _Coefficients
+    point: Coefficients
     half_width: Array
 
     def fits(self, objective: Objective) -> bool:
@@ -149,13 +127,13 @@ class _Restart(NamedTuple):
         mixed = new_rows(objective)
         for rows in objective.design.blocks(width=objective.n_classes):
             mixed.mix(rows, share, self._side(objective, rows), other._side(objective, rows))
-        point = _Coefficients(*map(mix, self.point, other.point))
+        point = Coefficients(*map(mix, self.point, other.point))
         return _Restart(self.potential, mixed, point, mix(self.half_width, other.half_width))
 
     def _side(self, objective: Objective, rows: slice) -> Side:
         return Side(self.rows, objective.margins(self.point.plus - self.point.minus, rows))
 
-    def at(self, objective: Objective, half_width: Array) -> tuple[Rows, _Coefficients]:
+    def at(self, objective: Objective, half_width: Array) -> tuple[Rows, Coefficients]:
         """Return a copy for other half-widths.
 
         Where they are smaller, u and v shrink with them, and W stays: the products shrink
@@ -171,157 +149,6 @@ class _Restart(NamedTuple):
         rest = half_width - shrink * self.half_width
         upper, lower = shrink * self.point.upper + rest, shrink * self.point.lower + rest
         return rows, self.point._replace(upper=upper, lower=lower)
-
-
-class _Probe(NamedTuple):
-    """What lies along a direction."""
-
-    step: _Coefficients
-    rates: Array  # 1/(longest primal and dual step)
-    sums: Array  # complementarity, as a bilinear form of the two lengths
-    correction: Array  # of the next stage's corrector, mean kappa ⊗ x (C, d)
-
-    def lengths(self, fraction: float) -> Array:
-        """Return the primal and dual step, at most 1 and that fraction of the longest."""
-        return np.minimum(1.0, fraction / np.maximum(self.rates, np.finfo(float).tiny))
-
-
-class _RowSums:
-    """The rows' part of the method: sums over rows of what `Rows` computes of blocks."""
-
-    def __init__(self, objective: Objective, team: RowTeam, rows: Rows, form: Any) -> None:
-        self.objective, self.team, self.rows, self.form = objective, team, rows, form
-        self.stages = 0
-        # The coefficients of the point, and their steps of each stage.
-        self.coefs = objective.design.zeros(3 + rows.correctors, *objective.shape)
-        self.nu = 0.0
-        self.reach = np.ones((1 + rows.correctors, 2))
-
-    def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Block]]:
-        design = self.objective.design
-        # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
-        buffer = design.empty(design.n_features, min(size, stop - start))
-        for begin in range(start, stop, size):
-            end = min(begin + size, stop)
-            whole = end - begin == buffer.shape[1]
-            yield begin, end, design.block(begin, end, buffer if whole else None)
-
-    def assemble(self) -> tuple[list[Any], Array, Array, Array]:
-        """Return the parts of H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        objective, design = self.objective, self.objective.design
-        first, n_classes = objective.first_class, objective.n_classes
-        n_pairs = objective.shape[0] * (objective.shape[0] + 1) // 2
-
-        def share(start: int, stop: int) -> tuple[Any, Array]:
-            part = self.form.part()
-            sums = design.zeros(3, *objective.shape)
-            for begin, end, block in self._blocks(start, stop, part.rows_per_block):
-                curvature = design.empty(n_pairs, end - begin)
-                kappas = design.empty(2, n_classes, end - begin)
-                margins = self._margins(block, begin, end, stages=0)[0]
-                self.rows.eliminate(begin, end, margins, first, curvature, *kappas)
-                weights = design.weights[begin:end]
-                curvature *= weights
-                part.add(curvature, block, begin, end)
-                sums[0] += block.adjoint(self.rows.proba[first:, begin:end] * weights)
-                sums[1] += block.adjoint(kappas[0, first:] * weights)
-                sums[2] += block.adjoint(kappas[1, first:] * weights)
-            return part, sums
-
-        parts = self.team.run(share)
-        excess, kappa, kappa_center = sum(sums for _, sums in parts)
-        excess = excess - objective.uncertainty.tau
-        return [part for part, _ in parts], excess, kappa, kappa_center
-
-    def _margins(self, block: Block, start: int, stop: int, stages: int) -> Array:
-        """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
-        margins = self.objective.with_reference(block.margins(self.coefs[: 1 + stages]))
-        if self.objective.offsets is not None:
-            margins[0] += self.objective.offsets[:, start:stop]
-        return margins
-
-    def look(self) -> tuple[Array, Array, Array]:
-        """Look along the last direction of ``coefs``: rates, sums, next correction."""
-        rates, sums, corrections = zip(*self._follow(np.zeros(2)), strict=True)
-        return np.max(rates, axis=0), sum(sums), sum(corrections)
-
-    def advance(self, lengths: Array) -> None:
-        """Take the primal and the dual step."""
-        self._follow(lengths)
-
-    def _follow(self, lengths: Array) -> list[tuple[Array, Array, Array]]:
-        objective, design = self.objective, self.objective.design
-        first, weights = objective.first_class, design.weights
-
-        def share(start: int, stop: int) -> tuple[Array, Array, Array]:
-            rates, sums = np.zeros(2), np.zeros(4)
-            correction = design.zeros(*objective.shape)
-            for begin, end, block in self._blocks(start, stop, design.rows_in_cache):
-                kappa = design.empty(objective.n_classes, end - begin)
-                self.rows.follow(
-                    begin, end, weights, self.stages,
-                    self._margins(block, begin, end, self.stages),
-                    self.nu, self.reach, lengths, kappa, rates, sums,
-                )  # fmt: skip
-                if not lengths.any():
-                    correction += block.adjoint(kappa[first:] * weights[begin:end])
-            return rates, sums, correction
-
-        return self.team.run(share)
-
-
-class _Newton:
-    """The equations of the coefficients and of their multipliers at one point."""
-
-    def __init__(
-        self, point: _Coefficients, excess: Array, kappa: Array, half_width: Array
-    ) -> None:
-        self.point = point
-        self.residual_upper = half_width + excess - point.upper
-        self.residual_lower = half_width - excess - point.lower
-        self.kappa = kappa
-        self.barrier = 1.0 / (point.plus / point.upper + point.minus / point.lower)
-        self.target_plus = -point.plus * point.upper
-        self.target_minus = -point.minus * point.lower
-
-    def correct(self, predictor: _Coefficients, target: float, kappa: Array) -> None:
-        """Add Mehrotra's correction and centre on ``target``."""
-        self.target_plus += target - predictor.plus * predictor.upper
-        self.target_minus += target - predictor.minus * predictor.lower
-        self.kappa = self.kappa + kappa
-
-    def pull(
-        self, step: _Coefficients, target: float, primal: float, dual: float, kappa: Array
-    ) -> None:
-        """Add Gondzio's correction at the given step lengths."""
-        ahead = self.point.advanced(step, primal, dual)
-        for target_of, product in (
-            (self.target_plus, ahead.plus * ahead.upper),
-            (self.target_minus, ahead.minus * ahead.lower),
-        ):
-            pulled = product.clip(0.1 * target, 10.0 * target) - product
-            target_of += pulled.clip(min=-10.0 * target)
-        self.kappa = self.kappa + kappa
-
-    def solve(self, system: System, accuracy: Array, guess: Array | None) -> _Coefficients:
-        """Return the step of the coefficients and of their multipliers.
-
-        What the solution of the system leaves is a residual of g, as the steps of u and v follow
-        that of W exactly.
-        """
-        plus, minus, upper, lower = self.point
-        aim = (self.target_plus - plus * self.residual_upper) / upper
-        aim -= (self.target_minus - minus * self.residual_lower) / lower
-        step = system.solve(self.barrier * aim - self.kappa, accuracy, guess)
-        excess_step = self.barrier * (aim - step)
-        upper_step = self.residual_upper + excess_step
-        lower_step = self.residual_lower - excess_step
-        return _Coefficients(
-            plus=(self.target_plus - plus * upper_step) / upper,
-            minus=(self.target_minus - minus * lower_step) / lower,
-            upper=upper_step,
-            lower=lower_step,
-        )
 
 
 def _penalty(objective: Objective) -> float:
@@ -355,17 +182,22 @@ class InteriorPoint:
         if is_tensor(X):
             return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(X.device.type, LARGEST_SYSTEM)
         many = objective.potential.smooth and n_coef >= MANY_COEFFICIENTS
-        return n_coef <= LARGEST_SYSTEM and not (many and _penalty(objective) >= STRONG_PENALTY)
+        if many and _penalty(objective) >= STRONG_PENALTY:
+            return False
+        return n_coef <= LARGEST_SYSTEM or has_products(objective)
 
     def solve(
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
-        progress = Progress(self, objective)
-        with objective.design.team(objective.n_classes) as team:
+        progress = Progress(self, objective, watch)
+        if not progress.well_posed:
+            return progress.result(Status.NOT_FINITE, 0)
+        with progress.kept_on_interrupt(), objective.design.team(objective.n_classes) as team:
             return self._solve(objective, start, restartable, team, progress)
 
     def _solve(
@@ -379,26 +211,26 @@ class InteriorPoint:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
-        compact = replace(objective, design=objective.design.compact())
-        rows, point = _start(compact, half_width, start, team)
-        share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
+        if objective.codes is not None:  # an anchor must not be rounded
+            progress.working = replace(objective, design=objective.design.compact())
+        rows, point = _start(progress.working, half_width, start, team, progress.out_of_time)
+        share = _share(rows, objective)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
-        form = Factored(compact) if FORM == "chol" else Conjugate(compact, team, FORM)
-        sums = _RowSums(compact, team, rows, form)
+        form = choose_form(progress.working, team)
+        sums = RowSums(progress.working, team, rows, form)
         restart, status = None, Status.MAX_ITER
+        lengths: tuple[float, ...] = ()
         for iteration in range(self.max_iter + 1):
-            self._evaluate(sums, point, progress)
-            if sums.objective is compact and (
-                progress.gap <= SINGLE_GAP * progress.value
-                or progress.gap <= self.tol * progress.value
-                or progress.iterations_since_better() >= SINGLE_PATIENCE
-                or iteration == self.max_iter
-            ):
-                sums.objective = objective
+            progress.reached(iteration, point.plus - point.minus)
+            _offer(progress, point, rows, team)
+            if progress.rounded and _rounding_matters(progress):
+                sums.objective = progress.working = objective
                 progress.forget()
-                self._evaluate(sums, point, progress)
-            if progress.record():
-                status = Status.CONVERGED
+                _offer(progress, point, rows, team)
+            small = _small(point, half_width, objective)
+            ended = progress.record(lengths, n_nonzero=int((~small).sum()))
+            if ended is not None:
+                status = ended
                 break
             if iteration == self.max_iter:
                 break
@@ -407,30 +239,44 @@ class InteriorPoint:
                 break
             if restartable and restart is None and progress.gap <= RESTART_GAP * progress.value:
                 restart = _Restart(objective.potential, rows.copy(), point, half_width)
+            lowest = LOWEST_TARGET * self.tol * progress.value / n_products
+            aim = Aim(share, n_products, lowest, progress.gap / progress.value)
             try:
-                lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-                relative = progress.gap / progress.value
-                point = _iterate(sums, point, half_width, share, n_products, lowest, relative)
+                point, lengths = advance(sums, point, half_width, aim)
             except LinAlgError:
                 status = Status.STALLED
                 break
+        if progress.rounded:
+            progress.working = objective
+            progress.forget()
+            _offer(progress, point, rows, team)
         _drop_small(point, half_width, progress, team)
         if restartable and restart is None:
             restart = _Restart(objective.potential, rows, point, half_width)
         return progress.result(status, iteration, restart)
 
-    def _evaluate(self, sums: _RowSums, point: _Coefficients, progress: Progress) -> None:
-        """Offer the coefficients and the distributions of a point."""
-        objective, team = sums.objective, sums.team
-        progress.objective = objective
-        coef = point.plus - point.minus
-        progress.offer_coef(coef, objective.value(coef, team))
-        _offer_proba(progress, sums.rows.proba, team)
+
+def _rounding_matters(progress: Progress) -> bool:
+    """Tell whether the gap is so small, or closes so slowly, that rows are wanted in double."""
+    small = max(SINGLE_GAP, progress.tol) * progress.value
+    return progress.gap <= small or progress.iterations_since_better() >= SINGLE_PATIENCE
+
+
+def _share(rows: Rows, objective: Objective) -> float:
+    """Return what the products W⁺u and W⁻v aim at, in units of the rows' target."""
+    return max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
+
+
+def _offer(progress: Progress, point: Coefficients, rows: Rows, team: RowTeam) -> None:
+    """Offer the coefficients and the distributions of a point."""
+    coef = point.plus - point.minus
+    progress.offer_coef(coef, progress.working.value(coef, team))
+    _offer_proba(progress, rows.proba, team)
 
 
 def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
     """Offer a dual point, and repair it if small violations are all that keeps the gap open."""
-    objective = progress.objective
+    objective = progress.working
     shrink = progress.offer_proba(proba, team).shrink
     violation = 1.0 / shrink - 1.0
     if objective.codes is None and progress.anchor is None and violation <= ANCHORED:
@@ -441,61 +287,10 @@ def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
         return
-    if np.prod(objective.shape) > LARGEST_SYSTEM:
+    if progress.rounded or np.prod(objective.shape) > MOST_COEFFICIENTS:
         return
     if progress.value - objective.mean_entropy(proba, team) <= allowed:
         progress.offer_proba(repair(objective, proba, team), team)
-
-
-def _iterate(
-    sums: _RowSums,
-    point: _Coefficients,
-    half_width: Array,
-    share: float,
-    n_products: float,
-    lowest_nu: float,
-    relative_gap: float,
-) -> _Coefficients:
-    sums.coefs[0] = point.plus - point.minus
-    parts, excess, kappa, kappa_center = sums.assemble()
-    newton = _Newton(point, excess, kappa, half_width)
-    system = sums.form.at(parts, newton.barrier)
-    arrays = namespace(half_width)
-    smaller = arrays.minimum(point.upper, point.lower)
-    accuracy = ACCURACY * arrays.maximum(min(1.0, relative_gap) * half_width, smaller)
-
-    def look(stage: int) -> _Probe:
-        predicts = stage == 1
-        guess = None if predicts else sums.coefs[stage - 1]
-        step = newton.solve(system, 3.0 * accuracy if predicts else accuracy, guess)
-        if not arrays.isfinite(step.plus + step.minus).all():
-            raise LinAlgError("the interior point step is not finite")
-        sums.stages = stage
-        sums.coefs[stage] = step.plus - step.minus
-        rates, products, correction = sums.look()
-        rates = np.maximum(rates, point.step_rates(step))
-        return _Probe(step, rates, products + point.complementarity(step), correction)
-
-    predictor = look(1)
-    primal, dual = predictor.lengths(1.0)
-    now = predictor.sums[0]
-    ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
-    sums.nu = max((ahead / now) ** sums.rows.ambition * now / n_products, lowest_nu)
-    sums.reach[0] = np.minimum(1.0, predictor.lengths(1.0) + REACH)
-    newton.correct(predictor.step, share * sums.nu, predictor.correction + sums.nu * kappa_center)
-    best = look(2)
-    for stage in range(3, 3 + sums.rows.correctors):
-        primal, dual = sums.reach[stage - 3]
-        newton.pull(best.step, share * sums.nu, primal, dual, best.correction)
-        sums.reach[stage - 2] = np.minimum(1.0, best.lengths(1.0) + REACH)
-        probe = look(stage)
-        if probe.lengths(1.0).sum() < best.lengths(1.0).sum():
-            sums.stages = stage - 1
-            break
-        best = probe
-    lengths = best.lengths(TO_THE_BOUNDARY)
-    sums.advance(lengths)
-    return point.advanced(best.step, *lengths)
 
 
 def _start(
@@ -503,73 +298,78 @@ def _start(
     half_width: Array,
     start: Array | Start | SolverResult | None,
     team: RowTeam,
-) -> tuple[Rows, _Coefficients]:
+    stop: Callable[[], bool],
+) -> tuple[Rows, Coefficients]:
     """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
     restart = start.restart if isinstance(start, SolverResult) else None
     if isinstance(restart, _Restart) and restart.fits(objective):
         return restart.at(objective, half_width)
-    coef = coef_of(start)
-    rows = new_rows(objective)
-    if not hasattr(rows, "center"):
-        return _cold(objective, rows, half_width, start, team)
-    if coef is None:
-        coef = smooth_start(_startable(objective), SMOOTH_STEPS, team)
-    value = objective.value(coef, team)
-    nu = START * value / (2 * objective.n_classes + 1)
+    rows, coef = new_rows(objective), coef_of(start)
+    if hasattr(objective.potential, "descended"):
+        if coef is None:
+            coef = _descended(objective, team, stop)
+        return _central(objective, half_width, rows, coef, team)
+    proba = start.proba if isinstance(start, Start) else None
+    return _cold(objective, half_width, rows, coef, proba, team)
 
-    def center(first: int, last: int) -> None:
-        for block in objective.design.blocks(slice(first, last), objective.n_classes):
-            rows.center(block, objective.margins(coef, block), nu)
 
-    team.run(center)
+def _descended(objective: Objective, team: RowTeam, stop: Callable[[], bool]) -> Array:
+    """Return the coefficients of a few first-order steps."""
+    many = objective.design.n_rows >= MANY_ROWS
+    potential: Any = objective.potential  # it has `descended`
+    smoother = replace(objective, potential=potential.descended())
+    return smooth_start(smoother, MANY_STEPS if many else FEW_STEPS, team, stop)
+
+
+def _central(
+    objective: Objective, half_width: Array, rows: Rows, coef: Array, team: RowTeam
+) -> tuple[Rows, Coefficients]:
+    """Return a point near the central path, of given coefficients."""
+    at_zero = float(objective.potential.value(objective.design.zeros(objective.n_classes, 1))[0])
+    value = max(objective.value(coef, team), LEAST_VALUE * at_zero)
+    nu = FIRST_TARGET * value / (2 * objective.n_classes + 1)
+    _enter(objective, rows, coef, None, nu, team)
     excess = objective.excess(rows.proba, team)
-    share = max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
-    return rows, _central(coef, excess, half_width, share * nu)
+    return rows, _coefficients_at(coef, excess, half_width, _share(rows, objective) * nu)
 
 
-def _startable(objective: Objective) -> Objective:
-    """Return an objective for the start: near q = 1 first-order steps get on less well."""
-    return replace(objective, potential=objective.potential.startable())
+def _coefficients_at(coef: Array, excess: Array, half_width: Array, target: float) -> Coefficients:
+    """Return given coefficients with multipliers, products near ``target`` where g allows it.
 
-
-def _central(coef: Array, excess: Array, half_width: Array, mu: float) -> _Coefficients:
-    """Return a point of given coefficients with products near ``mu``."""
+    A coefficient that is not 0 has a small multiplier, and the other sign one of at least the
+    half-width, whatever g says.
+    """
     arrays = namespace(coef)
-    least = 0.1 * arrays.maximum(half_width, abs(excess))
-    upper = arrays.maximum(half_width + excess, least)
-    lower = arrays.maximum(half_width - excess, least)
-    plus, minus = coef.clip(min=0.0), (-coef).clip(min=0.0)
-    # A coefficient that is not zero needs a small multiplier, and the other sign a whole one.
-    active_plus, active_minus = plus > mu / upper, minus > mu / lower
-    upper_most = 10.0 * mu / arrays.maximum(plus, mu / upper)
-    lower_most = 10.0 * mu / arrays.maximum(minus, mu / lower)
-    wide_upper, wide_lower = arrays.maximum(upper, half_width), arrays.maximum(lower, half_width)
-    upper = arrays.where(active_plus, arrays.minimum(upper, upper_most), upper)
-    lower = arrays.where(active_minus, arrays.minimum(lower, lower_most), lower)
-    lower = arrays.where(active_plus, wide_lower, lower)
-    upper = arrays.where(active_minus, wide_upper, upper)
-    inside = arrays.minimum(mu / upper, mu / lower)
-    return _Coefficients(plus + inside, minus + inside, upper, lower)
+    least = LEAST_MULTIPLIER * arrays.maximum(half_width, abs(excess))
+    signs = coef.clip(min=0.0), (-coef).clip(min=0.0)
+    free = [arrays.maximum(half_width + g, least) for g in (excess, -excess)]
+    active = [size > target / multiplier for size, multiplier in zip(signs, free, strict=True)]
+    multipliers = []
+    for own, size, multiplier, other in zip(active, signs, free, reversed(active), strict=True):
+        most = LARGEST_PRODUCT * target / arrays.maximum(size, target / multiplier)
+        held = arrays.where(own, arrays.minimum(multiplier, most), multiplier)
+        multipliers.append(arrays.where(other, arrays.maximum(held, half_width), held))
+    inside = arrays.minimum(*(target / multiplier for multiplier in multipliers))
+    return Coefficients(signs[0] + inside, signs[1] + inside, *multipliers)
 
 
 def _cold(
     objective: Objective,
-    rows: Rows,
     half_width: Array,
-    start: Array | Start | SolverResult | None,
+    rows: Rows,
+    coef: Array | None,
+    proba: Array | None,
     team: RowTeam,
-) -> tuple[Rows, _Coefficients]:
-    proba = start.proba if isinstance(start, Start) else None
-    coef = coef_of(start)
-    _enter(rows, objective, coef, proba, team)
-    design = objective.design
-    size = design.zeros(*objective.shape) + START_SIZE / design.column_scale
+) -> tuple[Rows, Coefficients]:
+    """Return a point well inside all constraints, near coefficients or distributions if given."""
+    _enter(objective, rows, coef, proba, None, team)
+    size = objective.design.zeros(*objective.shape) + START_SIZE / objective.design.column_scale
     excess = abs(objective.excess(rows.proba, team))
     multiplier = namespace(excess).maximum(half_width, excess)
     plus = minus = size
     if coef is not None:
         plus, minus = coef.clip(min=0.0) + 0.1 * size, (-coef).clip(min=0.0) + 0.1 * size
-    return rows, _Coefficients(plus, minus, multiplier, multiplier)
+    return rows, Coefficients(plus, minus, multiplier, multiplier)
 
 
 def new_rows(objective: Objective) -> Rows:
@@ -579,33 +379,41 @@ def new_rows(objective: Objective) -> Rows:
 
 
 def _enter(
-    rows: Rows, objective: Objective, coef: Array | None, proba: Array | None, team: RowTeam
+    objective: Objective,
+    rows: Rows,
+    coef: Array | None,
+    proba: Array | None,
+    nu: float | None,
+    team: RowTeam,
 ) -> None:
-    """Put the rows inside their constraints, near a point if one is given."""
-    design, n_classes = objective.design, objective.n_classes
-    first = design.zeros(*objective.shape) if coef is None else coef
+    """Put the rows inside their constraints."""
+    first = objective.design.zeros(*objective.shape) if coef is None else coef
 
-    def enter(block: slice) -> float:
-        known = None if proba is None else proba[:, block]
-        return rows.enter(block, objective.margins(first, block), known, coef is not None)
+    def enter(start: int, stop: int) -> None:
+        for block in objective.design.blocks(slice(start, stop), objective.n_classes):
+            known = None if proba is None else proba[:, block]
+            rows.enter(block, objective.margins(first, block), known, coef is not None, nu)
 
-    nu = objective.sum_over_rows(enter, team) / (n_classes * design.n_rows)
-    for block in design.blocks(width=n_classes):
-        rows.balance(block, nu)
+    team.run(enter)
 
 
-def _drop_small(point: _Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:
+def _drop_small(point: Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:
     """Set to zero the coefficients that the optimum has at zero.
 
-    There both W⁺ and W⁻ vanish while u and v do not. The result is kept if it costs nothing,
-    or little: no more than a tenth of the gap allowed, and the gap stays within tol.
+    The result is kept if it costs nothing, or little: no more than a tenth of the gap allowed, and
+    the gap stays within tol.
     """
     objective = progress.objective
-    unit = half_width * objective.design.column_scale
-    zero = (point.plus * unit < point.upper) & (point.minus * unit < point.lower)
-    coef = namespace(zero).where(zero, 0.0, progress.coef)
+    small = _small(point, half_width, objective)
+    coef = namespace(small).where(small, 0.0, progress.coef)
     value = objective.value(coef, team)
     costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
     certified = value - progress.dual_value <= progress.tol * value
     if value <= progress.value or (costs_little and certified):
         progress.coef, progress.value = coef, value
+
+
+def _small(point: Coefficients, half_width: Array, objective: Objective) -> Array:
+    """Tell where (C, d) the optimum seems to be 0: W⁺ and W⁻ vanish while u and v do not."""
+    unit = half_width * objective.design.column_scale
+    return (point.plus * unit < point.upper) & (point.minus * unit < point.lower)

@@ -26,11 +26,13 @@ from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
+    UNWATCHED,
     Need,
     Progress,
     SolverResult,
     Start,
     Status,
+    Watch,
     coef_of,
     offers,
 )
@@ -97,6 +99,7 @@ class _Iterate:
     value: float
     gradient: Array
     proba: Array
+    length: float  # of the step that led here, along its direction
 
     def pseudo_gradient(self, half_width: Array) -> Array:
         """Return the element of least size of the subdifferential."""
@@ -142,10 +145,16 @@ class LBFGS:
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
-        progress = Progress(self, objective)
-        start = coef_of(start)
+        progress = Progress(self, objective, watch)
+        if not progress.well_posed:
+            return progress.result(Status.NOT_FINITE, 0)
+        with progress.kept_on_interrupt():
+            return self._solve(objective, coef_of(start), progress)
+
+    def _solve(self, objective: Objective, start: Array | None, progress: Progress) -> SolverResult:
         coef = objective.design.zeros(*objective.shape) if start is None else start
         # Near the solution, strong smoothing would only lead away.
         nearer = 0 if start is None else 2
@@ -169,9 +178,9 @@ class LBFGS:
         scale = stage.design.column_scale
         half_width = stage.uncertainty.half_width / scale
 
-        def evaluate(scaled: Array) -> _Iterate:
+        def evaluate(scaled: Array, length: float = 0.0) -> _Iterate:
             value, gradient, proba = stage.value_and_gradient(scaled / scale, team)
-            return _Iterate(scaled, value, gradient / scale, proba)
+            return _Iterate(scaled, value, gradient / scale, proba, length)
 
         now, memory = evaluate(coef * scale), _Memory()
         checked_value = now.value
@@ -183,21 +192,24 @@ class LBFGS:
                 memory.add(after.coef - now.coef, after.gradient - now.gradient)
                 now = after
                 average.add(now.proba)
-            if stalled or count % ITERATIONS_PER_CHECK == 0:
+            coef = now.coef / scale
+            progress.reached(iteration + count, coef)
+            late = progress.out_of_time()
+            if stalled or late or count % ITERATIONS_PER_CHECK == 0:
                 if stage is progress.objective:
                     stalled |= progress.iterations_since_better() >= PATIENCE
                 else:
                     gained = checked_value - now.value
                     stalled |= gained < STALLED_PROGRESS * self.tol * now.value
-                coef = now.coef / scale
-                if _check(progress, coef, now, average, stalled):
-                    return coef, iteration + count, Status.CONVERGED
+                ended = _check(progress, coef, now, average, last=stalled and not late)
+                if ended is not None:
+                    return coef, iteration + count, ended
                 if stalled:
                     return coef, iteration + count, Status.STALLED
                 checked_value, average = now.value, _Average(now.proba)
         coef = now.coef / scale
-        done = _check(progress, coef, now, average, last=True)
-        return coef, self.max_iter, Status.CONVERGED if done else Status.MAX_ITER
+        ended = _check(progress, coef, now, average, last=True)
+        return coef, self.max_iter, ended or Status.MAX_ITER
 
 
 def _stages(objective: Objective, smoothing: float, tol: float) -> Iterator[Objective]:
@@ -228,14 +240,16 @@ class _Average:
         return self._sum / self._count
 
 
-def _check(progress: Progress, coef: Array, now: _Iterate, average: _Average, last: bool) -> bool:
+def _check(
+    progress: Progress, coef: Array, now: _Iterate, average: _Average, last: bool
+) -> Status | None:
     """Offer what was found; if it is the ``last`` of its stage, at the price of a repair."""
     progress.offer_coef(coef, progress.objective.value(coef))
     progress.offer_proba(now.proba)
     progress.offer_proba(average.mean())
     if last and progress.gap > progress.tol * progress.value:
         progress.offer_proba(repaired(progress.objective, average.mean()))
-    return progress.record()
+    return progress.record((now.length,))
 
 
 def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Iterate | None:
@@ -249,7 +263,7 @@ def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Itera
     while length > SHORTEST_STEP:
         coef = now.coef + length * direction
         coef[coef * orthant < 0.0] = 0.0
-        after = evaluate(coef)
+        after = evaluate(coef, length)
         way = coef - now.coef
         predicted = inner(descent, way)
         if predicted <= 0.0:

@@ -1,17 +1,21 @@
-"""Preconditioners of the conjugate gradient method.
+"""Preconditioners of the conjugate gradient method, in units where features have size 1.
 
-C_i of a row is nearly diag(v) - v vᵀ / sum v, as in multinomial regression. With A_k = mean v_k
-x xᵀ and B_k = A_k + D_k the system is then nearly
+Up to middling q the curvature C_i of a row is nearly diag(v) - v vᵀ / sum v, as in multinomial
+regression. With A_k = mean v_k x xᵀ and B_k = A_k + D_k the system is then nearly
 
     P = blockdiag(B_k) - [A_k] (sum A)^{-1} [A_l]ᵀ,
 
-which is solved class by class: P^{-1} r = z + B^{-1} A S^{-1} sum_k A_k z_k with z = B^{-1} r and
-S = sum_k (A_k - A_k B_k^{-1} A_k).
+which is solved class by class: P^{-1} r = z + B^{-1} A S^{-1} sum_k A_k z_k, with z = B^{-1} r and
+S = sum_k (A_k - A_k B_k^{-1} A_k). Near q = 1 classes depend on each other in other ways, but the
+barrier leaves few coefficients free: those are coupled over all classes, the others taken alone.
+
+Where rows are many, sums are over a sample of high leverage, and scaled to the diagonal of all.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
@@ -20,160 +24,157 @@ from mgce_sklearn.kernels import blocks
 
 Array = np.ndarray[Any, Any]
 
-# Rows that a class' A_k is summed over, chosen by leverage where there are more.
+# Rows that are summed over, and the share of them that is chosen by chance alone.
 SAMPLED_ROWS = 16_000
-# The share of the rows chosen by chance alone.
 UNIFORM_SHARE = 0.05
 
-# Features from which on A and the factors are in single precision.
+# Rounds in which the chances of rows are raised until so many can be expected.
+ROUNDS = 4
+
+# Features from which on sums and factors are in single precision.
 MANY_FEATURES = 300
 
-MOST_ACTIVE = 5000
-ACTIVE_RATIO = 5.0
-
-# Added to unit diagonals, until they can be factored.
+# Ridges on unit diagonals, of which the first that lets them be factored is taken.
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 SHARED_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
-# Most that the diagonal of an A kept from an earlier step is scaled by.
+# The most that the diagonal of a sum over a sample, or of an earlier step, is scaled by.
 LARGEST_SCALE = 4.0
 
-# Products of one solution at which a kept A is too old.
+# Products of one solution at which an earlier sum is too old.
 TOO_MANY_PRODUCTS = 25
 
-# Operations per second: of sums of squares in single precision, of products.
+# Coefficients are free where D is at most so many times the diagonal of H, and at most so many.
+FREE = 5.0
+MOST_FREE = 5000
+
+# Operations a second: of sums of squares in single precision, of products.
 GRAM_RATE = 175e9
 PRODUCT_RATE = 30e9
 
+TINY = np.finfo(np.float32).tiny
+
+
+class RowSource(Protocol):
+    """Where a preconditioner finds the rows."""
+
+    shape: tuple[int, int]
+    design: Any
+
+    def curvature(self, rows: slice) -> Array:
+        """Return C_kl (pairs, rows) for k <= l."""
+
+    def sum_over_blocks(self, term: Callable[[slice, Array], Array]) -> Any:
+        """Add what ``term`` returns of blocks of rows and their features (d, rows)."""
+
 
 class ClassBlocks:
-    """P of this module's first lines.
+    """P of the first lines.
 
     Parameters
     ----------
-    shape : tuple of int
-        (C, d).
-    n_rows : int
+    source : RowSource
     """
 
-    def __init__(self, shape: tuple[int, int], n_rows: int) -> None:
-        self.n_classes, self.n_features = shape
-        self.n_rows = n_rows
+    def __init__(self, source: RowSource) -> None:
+        self.source = source
+        self.n_classes, self.n_features = source.shape
         self.dtype = np.float32 if self.n_features > MANY_FEATURES else np.float64
         self.random = np.random.default_rng(0)
-        self.sums: Array | None = None  # A_k (C, d, d) as they were summed
-        self.n_refreshes = 0
+        self._sums: Array | None = None  # A_k (C, d, d) of the step that summed them
         self._counts: list[int] = []
-        self._first: int | None = None
-        self._excess = 0
-        self._tired = False
+        self._usual: int | None = None
+        self._beyond = 0
 
     def count(self, n_products: int) -> None:
         """Take note of the products that a solution took."""
         self._counts.append(n_products)
 
-    def renew(self, system: Any, barrier: Array) -> None:
+    def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
-        weights = np.empty((self.n_classes, self.n_rows), np.float32)
+        weights = np.empty((self.n_classes, self.source.design.n_rows), np.float32)
 
-        def share(start: int, stop: int) -> None:
-            blocks.diagonal_part(system.curvature[:, start:stop], weights[:, start:stop])
+        def squares(rows: slice, features: Array) -> Array:
+            blocks.diagonal_part(self.source.curvature(rows), weights[:, rows])
+            return (weights[:, rows] @ np.square(features).T).astype(np.float64)
 
-        system.team.run(share)
-        diagonal = system.sum_over_blocks(lambda rows, x: weights[:, rows] @ np.square(x).T)
-        if self._wants_refresh():
-            self.sums = self._sum(system, weights, diagonal + barrier)
-            self.n_refreshes += 1
-            self._first, self._excess, self._tired = None, 0, False
+        diagonal = self.source.sum_over_blocks(squares)
+        if self._is_too_old():
+            self._sums = self._sum(weights, diagonal + barrier)
+            self._usual, self._beyond = None, 0
         self._factor(diagonal, barrier)
 
-    def _wants_refresh(self) -> bool:
+    def _is_too_old(self) -> bool:
+        """Tell whether the products that a new sum would have saved took longer than it would."""
         n_products, most = sum(self._counts), max(self._counts, default=0)
         self._counts = []
-        if self.sums is None:
+        if self._sums is None:
             return True
-        fresh = self._first is None
-        if self._first is None:
-            self._first = n_products
-        else:
-            self._excess += max(0, n_products - self._first)
-        if most >= TOO_MANY_PRODUCTS and not fresh:
-            return True
-        size = self.n_rows * self.n_classes * self.n_features
-        product = 4 * size / PRODUCT_RATE + self.n_rows * self.n_classes**2 / 2 * 1e-9
-        gram = min(self.n_rows, SAMPLED_ROWS) * self.n_classes * self.n_features**2 / GRAM_RATE
-        return self._excess * product > gram
+        if self._usual is None:  # of the step with the sum itself
+            self._usual = n_products
+            return False
+        self._beyond += max(0, n_products - self._usual)
+        n_rows, (n_classes, d) = self.source.design.n_rows, self.source.shape
+        product = 4 * n_rows * n_classes * d / PRODUCT_RATE
+        gram = min(n_rows, SAMPLED_ROWS) * n_classes * d**2 / GRAM_RATE
+        return most >= TOO_MANY_PRODUCTS or self._beyond * product > gram
 
-    def _sum(self, system: Any, weights: Array, diagonal: Array) -> Array:
+    def _sum(self, weights: Array, diagonal: Array) -> Array:
         """Return the A_k over all rows or, where these are many, over rows of high leverage."""
+        chances = None
+        if self.source.design.n_rows > SAMPLED_ROWS:
+            leverages = _leverages(self.source, weights, diagonal)
+            chances = [_chances(leverage) for leverage in leverages]
         out = np.empty((self.n_classes, self.n_features, self.n_features), self.dtype)
-        sampled = self.n_rows > SAMPLED_ROWS
-        leverage = self._leverages(system, weights, diagonal) if sampled else None
-        for k in range(self.n_classes):
-            out[k] = self._one_sum(system, weights[k], None if leverage is None else leverage[k])
+        for k, weight in enumerate(weights):
+            out[k] = self._sum_of(weight if chances is None else self._sampled(weight, chances[k]))
         return out
 
-    def _leverages(self, system: Any, weights: Array, diagonal: Array) -> Array:
-        inverse = (1.0 / diagonal).astype(np.float32)
-        out = np.empty_like(weights)
+    def _sampled(self, weight: Array, chance: Array) -> Array:
+        chosen = self.random.random(len(chance)) < chance
+        return np.where(chosen, weight / chance, 0.0)
 
-        def term(rows: slice, features: Array) -> Array:
-            out[:, rows] = weights[:, rows] * (inverse @ np.square(features))
-            return np.zeros(())
+    def _sum_of(self, weight: Array) -> Array:
+        """Return the sum of v x xᵀ (d, d)."""
+        root = np.sqrt(weight).astype(np.float32)
 
-        system.sum_over_blocks(term)
-        return out
+        def squares(rows: slice, features: Array) -> Array:
+            kept = np.flatnonzero(root[rows])
+            scaled = features.T[kept] * root[rows][kept][:, None]
+            return (scaled.T @ scaled).astype(self.dtype)
 
-    def _one_sum(self, system: Any, weight: Array, leverage: Array | None) -> Array:
-        if leverage is None:
-            root = np.sqrt(weight)
-            return system.sum_over_blocks(lambda rows, x: _square(x * root[rows]))
-        chance = _chances(leverage.astype(np.float64))
-        chosen = self.random.random(self.n_rows) < chance
-        root = np.sqrt(weight / chance).astype(np.float32)
-
-        def term(rows: slice, features: Array) -> Array:
-            kept = np.flatnonzero(chosen[rows])
-            chosen_rows = features.T[kept] * root[rows][kept][:, None]
-            return _square(chosen_rows.T)
-
-        return system.sum_over_blocks(term)
+        return self.source.sum_over_blocks(squares)
 
     def _factor(self, diagonal: Array, barrier: Array) -> None:
-        n_classes, d = self.n_classes, self.n_features
+        d = self.n_features
         self.barrier = barrier
-        self.inverse_roots = np.empty((n_classes, d, d), self.dtype)
+        self.inverse_roots = np.empty((self.n_classes, d, d), self.dtype)
         shared = np.zeros((d, d))
-        for k in range(n_classes):
-            block, extra = self._block(k, diagonal[k], barrier[k])
-            root = _inverse_root(block + np.diag(extra.astype(self.dtype)))
-            self.inverse_roots[k] = root
-            if n_classes > 1:
-                inverse = root.T @ root
-                shared_diagonal = extra * np.einsum("ij,ij->i", block, inverse)
-                inverse *= extra.astype(self.dtype)
-                inverse *= extra.astype(self.dtype)[:, None]
-                shared -= inverse
-                shared[np.diag_indices(d)] += inverse.diagonal() + shared_diagonal
-        if n_classes > 1:
+        for k in range(self.n_classes):
+            block, extra = self._block(k, diagonal[k]), barrier[k].astype(self.dtype)
+            _add_to_diagonal(block, extra)
+            root = self.inverse_roots[k] = _inverse_root(block, RIDGES)
+            if self.n_classes > 1:
+                shared += _parallel(block, root.T @ root, extra)
+        if self.n_classes > 1:
             self.shared_root = _inverse_root(shared, SHARED_RIDGES)
 
-    def _block(self, k: int, diagonal: Array, barrier: Array) -> tuple[Array, Array]:
-        """Return A_k as it may be now, and D."""
-        sums = self.sums[k]
-        before = np.maximum(sums.diagonal(), np.finfo(np.float32).tiny)
+    def _block(self, k: int, diagonal: Array) -> Array:
+        """Return A_k as it is now, of one that was: its rows and columns scaled, its diagonal."""
+        sums: Any = self._sums
+        before = np.maximum(sums[k].diagonal(), TINY)
         scale = np.sqrt(np.clip(diagonal / before, 0.0, LARGEST_SCALE)).astype(self.dtype)
-        block = sums * scale
+        block = sums[k] * scale
         block *= scale[:, None]
         block[np.diag_indices(len(scale))] = np.maximum(diagonal, block.diagonal())
-        return block, barrier
+        return block
 
     def apply(self, residual: Array) -> Array:
         """Return P^{-1} of a residual (C, d)."""
         direct = self._solve_blocks(residual)
         if self.n_classes == 1:
             return direct
-        pooled = (residual - self.barrier * direct).sum(axis=0)
+        pooled = (residual - self.barrier * direct).sum(axis=0)  # sum A z, as B z is the residual
         shared = self.shared_root.T @ (self.shared_root @ pooled)
         return direct + shared - self._solve_blocks(self.barrier * shared)
 
@@ -186,111 +187,101 @@ class ClassBlocks:
 class ActiveBlock:
     """Coefficients that the barrier leaves free, coupled over all classes; the others alone.
 
-    Near q = 1 the classes of a row depend on each other in ways that `ClassBlocks` leaves out.
-
     Parameters
     ----------
-    shape : tuple of int
-        (C, d).
-    n_rows : int
+    source : RowSource
     """
 
-    def __init__(self, shape: tuple[int, int], n_rows: int) -> None:
-        self.shape, self.n_rows = shape, n_rows
+    def __init__(self, source: RowSource) -> None:
+        self.source = source
         self.random = np.random.default_rng(0)
 
     def count(self, n_products: int) -> None:
-        """Take note of the products that a solution took."""
+        """Do nothing: the block is summed anew at every step."""
 
-    def renew(self, system: Any, barrier: Array) -> None:
+    def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
-        n_classes, n_features = self.shape
-        first = np.cumsum([0, *range(n_classes, 1, -1)])  # of C_kk among the pairs
-        own = system.curvature[first].clip(min=0.0)
-        diagonal = system.sum_over_blocks(lambda rows, x: own[:, rows] @ np.square(x).T)
+        n_classes = self.source.shape[0]
+        own = np.empty((n_classes, self.source.design.n_rows), np.float32)
+        same = np.cumsum([0, *range(n_classes, 1, -1)])  # C_kk among the pairs
+
+        def squares(rows: slice, features: Array) -> Array:
+            own[:, rows] = self.source.curvature(rows)[same].clip(min=0.0)
+            return (own[:, rows] @ np.square(features).T).astype(np.float64)
+
+        diagonal = self.source.sum_over_blocks(squares)
         self.total = diagonal + barrier
-        ratio = barrier / np.maximum(diagonal, np.finfo(float).tiny)
-        bound = np.partition(ratio.ravel(), min(ratio.size, MOST_ACTIVE) - 1)[min(ratio.size, MOST_ACTIVE) - 1]
-        self.active = ratio <= min(ACTIVE_RATIO, bound)
-        self.columns = [np.flatnonzero(one) for one in self.active]
-        weight = self._row_weights(system, own)
-        gram = self._gram(system, weight)
-        size = diagonal[self.active]
-        scale = np.sqrt(np.clip(size / np.maximum(gram.diagonal(), np.finfo(np.float32).tiny), 0.0, LARGEST_SCALE)).astype(np.float32)
-        gram *= scale
-        gram *= scale[:, None]
-        gram[np.diag_indices(len(gram))] = np.maximum(size, gram.diagonal()) + barrier[self.active]
-        self.solve_active = _factored(gram)
+        self.free = _free(barrier / np.maximum(diagonal, TINY))
+        block = self._sum([np.flatnonzero(one) for one in self.free], self._sampled(own))
+        size = diagonal[self.free]
+        before = np.maximum(block.diagonal(), TINY)
+        scale = np.sqrt(np.clip(size / before, 0.0, LARGEST_SCALE)).astype(np.float32)
+        block *= scale
+        block *= scale[:, None]
+        block[np.diag_indices(len(block))] = np.maximum(size, block.diagonal()) + barrier[self.free]
+        self.solve_block = _factored(block)
 
-    def _row_weights(self, system: Any, own: Array) -> Array | None:
+    def _sampled(self, own: Array) -> Array | None:
         """Return the weights of rows that stand for all, 0 of others; None: all rows."""
-        if self.n_rows <= SAMPLED_ROWS:
+        if own.shape[1] <= SAMPLED_ROWS:
             return None
-        inverse = (1.0 / self.total).astype(np.float32)
-        leverage = np.empty(self.n_rows)
+        chance = _chances(_leverages(self.source, own, self.total).sum(axis=0))
+        chosen = self.random.random(len(chance)) < chance
+        return np.where(chosen, 1.0 / chance, 0.0).astype(np.float32)
 
-        def term(rows: slice, features: Array) -> Array:
-            leverage[rows] = (own[:, rows] * (inverse @ np.square(features))).sum(axis=0)
-            return np.zeros(())
+    def _sum(self, columns: list[Array], weight: Array | None) -> Array:
+        """Return H of the free coefficients, class by class."""
+        ends = np.cumsum([0, *map(len, columns)])
+        places = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
 
-        system.sum_over_blocks(term)
-        chance = _chances(leverage)
-        return np.where(self.random.random(self.n_rows) < chance, 1.0 / chance, 0.0)
-
-    def _gram(self, system: Any, weight: Array | None) -> Array:
-        ends = np.cumsum([0, *map(len, self.columns)])
-
-        def term(rows: slice, features: Array) -> Array:
-            curvature, x = system.curvature[:, rows], features
+        def products(rows: slice, features: Array) -> Array:
+            curvature = self.source.curvature(rows)
             if weight is not None:
                 kept = np.flatnonzero(weight[rows])
-                curvature = curvature[:, kept] * weight[rows][kept].astype(np.float32)
-                x = features[:, kept]
-            parts = [np.ascontiguousarray(x[columns]) for columns in self.columns]
-            out = np.empty((ends[-1], ends[-1]), np.float32)
-            pair = 0
-            for k, one in enumerate(parts):
-                for other in range(k, len(parts)):
-                    out[ends[k]:ends[k + 1], ends[other]:ends[other + 1]] = (one * curvature[pair]) @ parts[other].T
-                    pair += 1
+                curvature, features = curvature[:, kept] * weight[rows][kept], features[:, kept]
+            parts = [np.ascontiguousarray(features[free]) for free in columns]
+            out = np.zeros((ends[-1], ends[-1]), np.float32)
+            pairs = zip(*np.triu_indices(len(parts)), curvature, strict=True)
+            for k, other, curved in pairs:
+                out[places[k], places[other]] = (parts[k] * curved) @ parts[other].T
             return out
 
-        gram = system.sum_over_blocks(term).astype(np.float32)
-        return np.triu(gram) + np.triu(gram, 1).T
+        block = self.source.sum_over_blocks(products)
+        return np.triu(block) + np.triu(block, 1).T
 
     def apply(self, residual: Array) -> Array:
         """Return the approximate solution for a residual (C, d)."""
         out = residual / self.total
-        out[self.active] = self.solve_active(residual[self.active])
+        out[self.free] = self.solve_block(residual[self.free])
         return out
 
 
-def _factored(matrix):
-    scale = (1.0 / np.sqrt(matrix.diagonal())).astype(matrix.dtype)
-    matrix *= scale
-    matrix *= scale[:, None]
-    for ridge in RIDGES:
-        matrix[np.diag_indices(len(matrix))] = 1.0 + ridge
-        try:
-            factor = cho_factor(matrix, lower=True, check_finite=False)
-        except LinAlgError:
-            continue
-        return lambda right: scale * cho_solve(factor, (scale * right).astype(np.float32), check_finite=False)
-    raise LinAlgError("the active block of the preconditioner is not positive definite")
+def _free(ratio: Array) -> Array:
+    """Tell which coefficients (C, d) the barrier leaves free, of ratios D_j / H_jj."""
+    if ratio.size <= MOST_FREE:
+        return ratio <= FREE
+    return ratio <= min(FREE, np.partition(ratio.ravel(), MOST_FREE)[MOST_FREE])
 
 
-def _square(rows: Array) -> Array:
-    return rows @ rows.T
+def _leverages(source: RowSource, weights: Array, total: Array) -> Array:
+    """Return v_ik sum_j x_ij² / (H + D)_kj (C, n)."""
+    inverse = (1.0 / total).astype(np.float32)
+    out = np.empty(weights.shape)
+
+    def share(rows: slice, features: Array) -> Array:
+        out[:, rows] = weights[:, rows] * (inverse @ np.square(features))
+        return np.zeros(())
+
+    source.sum_over_blocks(share)
+    return out
 
 
 def _chances(leverage: Array) -> Array:
-    """Return with which chance each row is chosen, for `SAMPLED_ROWS` of them to be expected."""
-    n_rows = len(leverage)
-    total = leverage.sum()
+    """Return with which chance each row is chosen, so that `SAMPLED_ROWS` can be expected."""
+    n_rows, total = len(leverage), leverage.sum()
     share = leverage / total if total > 0.0 else np.full(n_rows, 1.0 / n_rows)
-    chance = (1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows
-    chance *= SAMPLED_ROWS
-    for _ in range(4):
+    chance = SAMPLED_ROWS * ((1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows)
+    for _ in range(ROUNDS):
         certain = chance >= 1.0
         rest = SAMPLED_ROWS - certain.sum()
         if rest <= 0 or certain.all():
@@ -299,23 +290,55 @@ def _chances(leverage: Array) -> Array:
     return np.minimum(chance, 1.0)
 
 
-def _inverse_root(matrix: Array, ridges: tuple[float, ...] = RIDGES) -> Array:
+def _add_to_diagonal(matrix: Array, extra: Array) -> None:
+    matrix[np.diag_indices(len(matrix))] += extra
+
+
+def _parallel(total: Array, inverse: Array, extra: Array) -> Array:
+    """Return A - A B^{-1} A of B = A + diag D and its inverse, without large differences.
+
+    Beside the diagonal it is -D B^{-1} D, and on it D times the diagonal of A B^{-1}.
+    """
+    rows = np.einsum("ij,ij->i", total, inverse)
+    own = inverse.diagonal()
+    with_diagonal = extra * (rows - extra * own)
+    out = inverse * -extra
+    out *= extra[:, None]
+    out[np.diag_indices(len(out))] = with_diagonal
+    return out
+
+
+def _inverse_root(matrix: Array, ridges: tuple[float, ...]) -> Array:
     """Return M with MᵀM the inverse of a positive definite matrix, nearly.
 
-    With a unit diagonal, so that a ridge means the same whatever the units. As a product it stays
-    positive where rounding would spoil an inverse.
+    It stays positive as a product, where rounding would spoil an inverse.
     """
-    size = np.maximum(matrix.diagonal(), np.finfo(matrix.dtype).tiny)
-    scale = (1.0 / np.sqrt(size)).astype(matrix.dtype)
+    scale = (1.0 / np.sqrt(np.maximum(matrix.diagonal(), TINY))).astype(matrix.dtype)
     unit = matrix * scale
     unit *= scale[:, None]
     potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (unit,))
     for ridge in ridges:
         unit[np.diag_indices(len(unit))] = 1.0 + ridge
         lower, failed = potrf(unit, lower=1, clean=1)
-        if failed:
-            continue
-        inverse, failed = trtri(lower, lower=1)
+        if not failed:
+            inverse, failed = trtri(lower, lower=1)
         if not failed:
             return inverse * scale
     raise LinAlgError("a block of the preconditioner is not positive definite")
+
+
+def _factored(matrix: Array) -> Callable[[Array], Array]:
+    """Factor a positive definite matrix, nearly; return the function that solves."""
+    scale = (1.0 / np.sqrt(np.maximum(matrix.diagonal(), TINY))).astype(matrix.dtype)
+    matrix *= scale
+    matrix *= scale[:, None]
+    for ridge in RIDGES:
+        matrix[np.diag_indices(len(matrix))] = 1.0 + ridge
+        try:
+            factor = cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            continue
+        return lambda right: (
+            scale * cho_solve(factor, (scale * right).astype(matrix.dtype), check_finite=False)
+        )
+    raise LinAlgError("the active block of the preconditioner is not positive definite")

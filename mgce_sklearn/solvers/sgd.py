@@ -18,6 +18,7 @@ it short; they are in more batches instead, with smaller changes each time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,11 +29,13 @@ from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.solvers.base import (
+    UNWATCHED,
     Need,
     Progress,
     SolverResult,
     Start,
     Status,
+    Watch,
     coef_of,
     host_arrays,
 )
@@ -122,10 +125,12 @@ class _Iteration:
             size = float(np.linalg.norm(direction))
         return size
 
-    def read_all(self) -> None:
-        """Make one pass: a step for every batch, in random order."""
+    def read_all(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """Make one pass, or a part if it is ``enough``: a step for every batch, in random order."""
         for batch in self.rng.permutation(self.batches.count):
             self._read(self.batches.rows(batch))
+            if enough():
+                break
         self._sum += self.table
         self._n_summed += 1
 
@@ -196,10 +201,13 @@ class SGD:
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
         restartable: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
-        progress = Progress(self, objective)
-        with one_blas_thread():
+        progress = Progress(self, objective, watch)
+        if not progress.well_posed:
+            return progress.result(Status.NOT_FINITE, 0)
+        with progress.kept_on_interrupt(), one_blas_thread():
             return self._solve(progress, _Iteration(objective, coef_of(start), self.seed))
 
     def _solve(self, progress: Progress, iteration: _Iteration) -> SolverResult:
@@ -208,8 +216,10 @@ class SGD:
         n_coef = iteration.scaled.size
         repair_cost = n_coef * (1.0 + n_coef / objective.design.n_rows) / COEFFICIENTS_PER_PASS
         for n_passes in range(1, self.max_iter + 1):
-            iteration.read_all()
-            if n_passes < min(check, self.max_iter):
+            iteration.read_all(enough=progress.out_of_time)
+            progress.reached(n_passes, iteration.coef)
+            late = progress.out_of_time()
+            if n_passes < min(check, self.max_iter) and not late:
                 continue
             check = n_passes + max(PASSES_PER_CHECK, int(CHECK_SHARE * n_passes))
             progress.offer_coef(iteration.coef, iteration.look())
@@ -218,11 +228,12 @@ class SGD:
             progress.offer_proba(average)
             done = iteration.step < SHORTEST_STEP * iteration.unit_step
             due = done or n_passes == self.max_iter or n_passes - last_repair >= repair_cost
-            if due and progress.gap > self.tol * progress.value:
+            if due and not late and progress.gap > self.tol * progress.value:
                 progress.offer_proba(repaired(objective, average))
                 last_repair = n_passes
-            if progress.record():
-                return progress.result(Status.CONVERGED, n_passes)
+            ended = progress.record((iteration.step / iteration.unit_step,))
+            if ended is not None:
+                return progress.result(ended, n_passes)
             if done:
                 return progress.result(Status.STALLED, n_passes)
         return progress.result(Status.MAX_ITER, self.max_iter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,12 @@ SMOOTHING = 0.03
 MEMORY = 10
 
 
-def smooth_start(objective: Objective, n_iter: int, team: RowTeam | None = None) -> Any:
+def smooth_start(
+    objective: Objective,
+    n_iter: int,
+    team: RowTeam | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Any:
     """Minimise mean psi - <tau, W> + <half_width, sqrt(W² + eps²)>, from W = 0, roughly.
 
     Parameters
@@ -29,6 +35,8 @@ def smooth_start(objective: Objective, n_iter: int, team: RowTeam | None = None)
         Steps of L-BFGS.
     team : RowTeam, default=None
         Threads to share the rows.
+    stop : callable, default=never
+        Asked after every step whether to end.
 
     Returns
     -------
@@ -46,11 +54,16 @@ def smooth_start(objective: Objective, n_iter: int, team: RowTeam | None = None)
         gradient = (gradient + half_width * coef / size) / scale
         return value, design.fetch(gradient).ravel()
 
+    def look_up(_: Array) -> None:
+        if stop():
+            raise StopIteration
+
     found = minimize(
         value_and_gradient,
         np.zeros(int(np.prod(objective.shape))),
         jac=True,
         method="L-BFGS-B",
+        callback=look_up,
         options={"maxiter": n_iter, "maxcor": MEMORY},
     )
     return design.put(found.x.reshape(objective.shape)) / scale

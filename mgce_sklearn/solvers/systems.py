@@ -12,13 +12,21 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import LinAlgError
+from sklearn import get_config
 
-from mgce_sklearn.arrays import Array, cholesky, inner, namespace, set_diagonal
+from mgce_sklearn.arrays import Array, cholesky, inner, is_tensor, namespace, set_diagonal
 from mgce_sklearn.design import Block
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.solvers.preconditioner import ActiveBlock, ClassBlocks
+from mgce_sklearn.solvers.base import LARGEST_SYSTEM
+from mgce_sklearn.solvers.preconditioner import (
+    GRAM_RATE,
+    MANY_FEATURES,
+    SAMPLED_ROWS,
+    ActiveBlock,
+    ClassBlocks,
+)
 
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
 JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
@@ -28,6 +36,28 @@ MOST_PRODUCTS = 50
 
 # Numbers of a block of rows in a product.
 NUMBERS_AT_A_TIME = 2**18
+
+
+# Seconds of an operation, for the choice between the two forms: measured, give or take 30%.
+FACTOR_RATE = 28e9
+PRODUCT_RATE = 30e9
+SINGLE_RATE = 70e9
+DOUBLE_RATE = 15e9
+SECONDS_A_PAIR = 1e-9
+SECONDS_A_PRODUCT = 5e-5
+
+# Near q = 1 an active block costs less than the whole matrix from this size on.
+ACTIVE_FROM = 1500
+
+# Products that a step takes, by q, and up to which q class blocks serve.
+PRODUCTS = 14
+MORE_PRODUCTS, MANY_PRODUCTS_FROM = 40, 0.7
+LARGEST_Q_OF_CLASS_BLOCKS = 0.8
+
+# Numbers of the class blocks, and of their factors each.
+MOST_BLOCK_NUMBERS = 10**8
+
+Curvatures = Callable[[int, int], Array]
 
 
 class Part(Protocol):
@@ -44,6 +74,68 @@ class System(Protocol):
 
     def solve(self, right: Array, accuracy: Array, guess: Array | None) -> Array:
         """Return dW (C, d), with a residual of no more than ``accuracy`` (C, d)."""
+
+
+class Form(Protocol):
+    """How the equations are solved at every point."""
+
+    def part(self) -> Part:
+        """Return what gathers a share of the rows."""
+
+    def at(self, parts: list[Any], barrier: Array, curvatures: Curvatures) -> System:
+        """Return the equations of the parts and D (C, d).
+
+        ``curvatures`` computes those (pairs, rows) of given rows again.
+        """
+
+
+def choose_form(objective: Objective, team: RowTeam) -> Form:
+    """Return the form whose steps take less time.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of rows in single precision, where there are such.
+    team : RowTeam
+    """
+    if not has_products(objective) or _factoring_seconds(objective) < _product_seconds(objective):
+        return Factored(objective)
+    return Conjugate(objective, team)
+
+
+def has_products(objective: Objective) -> bool:
+    """Tell whether there is room for the second form, and rows that it reads."""
+    n_classes, n_features = objective.shape
+    small = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS
+    return small and not is_tensor(objective.design.X) and not objective.design.sparse
+
+
+def loss_parameter(objective: Objective) -> float:
+    """Return q; for other potentials 1, where classes of a row depend on each other most."""
+    return float(getattr(objective.potential, "q", 1.0))
+
+
+def _factoring_seconds(objective: Objective) -> float:
+    n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
+    gram = n_rows * n_classes * (n_classes + 1) * d * (d + 1) / 2
+    if n_classes * d > LARGEST_SYSTEM:
+        return np.inf
+    return (gram + (n_classes * d) ** 3 / 3) / FACTOR_RATE
+
+
+def _product_seconds(objective: Objective) -> float:
+    n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
+    q = loss_parameter(objective)
+    if n_classes > 1 and q > LARGEST_Q_OF_CLASS_BLOCKS:
+        # The active block is as large as the whole matrix while many coefficients are free.
+        return 0.0 if n_classes * d > ACTIVE_FROM else np.inf
+    pairs = n_rows * n_classes * (n_classes + 1) / 2
+    product = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
+    product += 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT
+    n_products = MORE_PRODUCTS if q > MANY_PRODUCTS_FROM and n_classes > 1 else PRODUCTS
+    gram = min(n_rows, SAMPLED_ROWS) * n_classes * d**2 / GRAM_RATE
+    rate = SINGLE_RATE if d > MANY_FEATURES else DOUBLE_RATE
+    return n_products * product + gram + 3.3 * n_classes * d**3 / rate
 
 
 class _GramPart:
@@ -72,7 +164,7 @@ class Factored:
         """Return what gathers a share of the rows."""
         return _GramPart(self.objective.design.gram(self.objective.shape[0]))
 
-    def at(self, parts: list[Any], barrier: Array) -> System:
+    def at(self, parts: list[Any], barrier: Array, curvatures: Curvatures) -> System:
         """Return the equations of the parts and D (C, d)."""
         gram = parts[0].gram
         for other in parts[1:]:
@@ -109,15 +201,21 @@ def _factor(matrix: Array) -> Callable[[Array], Array]:
 
 
 class _CurvaturePart:
-    def __init__(self, curvature: Array, rows_per_block: int) -> None:
+    """Keeps curvatures, or drops them if nothing is given to keep them in."""
+
+    def __init__(self, curvature: Array | None, rows_per_block: int) -> None:
         self.curvature, self.rows_per_block = curvature, rows_per_block
 
     def add(self, curvature: Array, block: Block, start: int, stop: int) -> None:
-        self.curvature[:, start:stop] = curvature
+        if self.curvature is not None:
+            self.curvature[:, start:stop] = curvature
 
 
 class Conjugate:
     """H by its products alone: preconditioned conjugate gradients.
+
+    The curvatures of all rows are kept in single precision within scikit-learn's
+    ``working_memory``; else they are computed again for every product.
 
     Parameters
     ----------
@@ -126,25 +224,35 @@ class Conjugate:
     team : RowTeam
     """
 
-    def __init__(self, objective: Objective, team: RowTeam, kind="cg") -> None:
-        self.design, self.team = objective.design, team
+    def __init__(self, objective: Objective, team: RowTeam) -> None:
+        self.design, self.team, self.shape = objective.design, team, objective.shape
         n_classes, n_features = objective.shape
-        n_pairs = n_classes * (n_classes + 1) // 2
-        self.curvature = np.empty((n_pairs, self.design.n_rows), np.float32)
+        n_rows, n_pairs = self.design.n_rows, n_classes * (n_classes + 1) // 2
+        fits = 4 * n_pairs * n_rows <= get_config()["working_memory"] * 2**20
+        self._kept = np.empty((n_pairs, n_rows), np.float32) if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
-        self.preconditioner = (ActiveBlock if kind == "act" else ClassBlocks)(objective.shape, self.design.n_rows)
-        self.unit = self.design.column_scale
+        unit = self.design.block(0, 1).scale
+        self.unit = np.ones(n_features) if unit is None else unit
+        active = n_classes > 1 and loss_parameter(objective) > LARGEST_Q_OF_CLASS_BLOCKS
+        self.preconditioner = ActiveBlock(self) if active else ClassBlocks(self)
         self.n_products = 0
 
     def part(self) -> Part:
         """Return what gathers a share of the rows."""
-        return _CurvaturePart(self.curvature, self.rows_per_block)
+        return _CurvaturePart(self._kept, self.rows_per_block)
 
-    def at(self, parts: list[Any], barrier: Array) -> System:
+    def at(self, parts: list[Any], barrier: Array, curvatures: Curvatures) -> System:
         """Return the equations at one point: these, with another D."""
+        self._curvatures = curvatures
         self.barrier = barrier / self.unit**2
-        self.preconditioner.renew(self, self.barrier)
+        self.preconditioner.renew(self.barrier)
         return self
+
+    def curvature(self, rows: slice) -> Array:
+        """Return C_kl (pairs, rows) for k <= l, in single precision."""
+        if self._kept is not None:
+            return self._kept[:, rows]
+        return self._curvatures(rows.start, rows.stop).astype(np.float32)
 
     def sum_over_blocks(self, term: Callable[[slice, Array], Array]) -> Any:
         """Add in float64 what ``term`` returns of blocks of rows and their features (d, rows)."""
@@ -154,7 +262,7 @@ class Conjugate:
             for begin in range(start, stop, self.rows_per_block):
                 end = min(begin + self.rows_per_block, stop)
                 features = self.design.block(begin, end).features
-                total = total + term(slice(begin, end), features).astype(np.float64)
+                total = total + term(slice(begin, end), features)
             return total
 
         return sum(self.team.run(share))
@@ -166,34 +274,29 @@ class Conjugate:
         def term(rows: slice, features: Array) -> Array:
             margins = single @ features
             out = np.empty_like(margins)
-            blocks.multiply(self.curvature[:, rows], margins, out)
-            return out @ features.T
+            blocks.multiply(self.curvature(rows), margins, out)
+            return (out @ features.T).astype(np.float64)
 
         self.n_products += 1
         return self.sum_over_blocks(term)
 
     def solve(self, right: Array, accuracy: Array, guess: Array | None) -> Array:
         """Return dW (C, d), with a residual of no more than ``accuracy`` (C, d)."""
-        right, accuracy = right / self.unit, accuracy / self.unit
         before = self.n_products
-        step = np.zeros_like(right) if guess is None else guess * self.unit
-        residual = right
+        residual, accuracy = right / self.unit, accuracy / self.unit
+        step, direction, slope = np.zeros_like(residual), np.zeros_like(residual), np.inf
         if guess is not None:
-            residual = right - self.product(step) - self.barrier * step
-        direction, slope = None, 0.0
+            step = guess * self.unit
+            residual = residual - self.product(step) - self.barrier * step
         while self.n_products - before < MOST_PRODUCTS and (abs(residual) > accuracy).any():
             preconditioned = self.preconditioner.apply(residual)
             last, slope = slope, inner(residual, preconditioned)
-            if direction is None:
-                direction = preconditioned
-            else:
-                direction = preconditioned + (slope / last) * direction
+            direction = preconditioned + (slope / last) * direction
             image = self.product(direction) + self.barrier * direction
             curvature = inner(direction, image)
             if not (slope > 0.0 and curvature > 0.0):
                 break  # rounding has won
-            length = slope / curvature
-            step = step + length * direction
-            residual = residual - length * image
+            step = step + (slope / curvature) * direction
+            residual = residual - (slope / curvature) * image
         self.preconditioner.count(self.n_products - before)
         return step / self.unit

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgce_sklearn.kernels.barrier import LEAST_Q_OF_LOGARITHMS, RowState
+from mgce_sklearn.kernels.barrier import (
+    CENTERED,
+    LEAST_Q_OF_LOGARITHMS,
+    MOST_CENTERINGS,
+    TINY,
+    TO_THE_BOUNDARY,
+    RowState,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -167,8 +174,8 @@ class Elimination:
             _pull(spare, nu) / point.multiplier,
         )
 
-    def rates(self, step: Direction) -> tuple[float, float]:
-        """Return 1/(longest primal, dual step that keeps every factor positive).
+    def row_rates(self, step: Direction) -> Tensor:
+        """Return 1/(longest primal, dual step that keeps every factor positive) (2, n).
 
         The primal rate also keeps h below e: Newton on an exponential (q near 0) overshoots.
         """
@@ -179,11 +186,13 @@ class Elimination:
         dual = [-step.proba / point.proba]
         if self.q > 0.0:
             dual.append(-step.edge / point.edge)
-        primal_rate = torch.stack([rate.amax() for rate in primal]).amax()
-        dual_rate = torch.stack([rate.amax() for rate in dual]).amax()
-        primal_rate = torch.maximum(primal_rate, torch.amax(-step.spare / point.spare))
-        dual_rate = torch.maximum(dual_rate, torch.amax(-step.multiplier / point.multiplier))
-        largest = torch.stack([primal_rate, dual_rate]).tolist()
+        primal_rate = torch.cat([*primal, -(step.spare / point.spare)[None]]).amax(dim=0)
+        dual_rate = torch.cat([*dual, -(step.multiplier / point.multiplier)[None]]).amax(dim=0)
+        return torch.stack([primal_rate, dual_rate])
+
+    def rates(self, step: Direction) -> tuple[float, float]:
+        """Return the largest of `row_rates`."""
+        largest = self.row_rates(step).amax(dim=1).tolist()
         return largest[0], largest[1]
 
     def complementarity(self, step: Direction, weights: Tensor) -> Tensor:
@@ -230,6 +239,21 @@ class TensorBarrier:
         return RowState(
             *(torch.empty(shape, dtype=torch.float64, device=self.device) for shape in shapes)
         )
+
+    def center(
+        self, state: RowState, start: int, stop: int, q: float, margins: Tensor, nu: float
+    ) -> None:
+        """Put some rows on the central path: every product at ``nu``, the margins as they are."""
+        part, still = slice(start, stop), torch.zeros_like(margins)
+        for _ in range(MOST_CENTERINGS):
+            rows = Elimination(_point(state, part, margins, q), q)
+            step = rows.direction(rows.affine.plus(rows.unit_targets().times(nu)), still)
+            rates = rows.row_rates(step)
+            lengths = (TO_THE_BOUNDARY / rates.clip(min=TINY)).clip(max=1.0)
+            _move(state, part, rows.point, step, q, *lengths)
+            dropped = abs(step.proba * step.slack).amax()
+            if bool((rates.amax() <= TO_THE_BOUNDARY) & (dropped <= CENTERED * nu)):
+                break
 
     def eliminate(
         self,
@@ -316,10 +340,10 @@ def _move(
     point: Point,
     step: Direction,
     q: float,
-    primal: float,
-    dual: float,
+    primal: float | Tensor,
+    dual: float | Tensor,
 ) -> None:
-    """Take the step."""
+    """Take the step, of one length or of one a row."""
     slack = point.slack + primal * step.slack
     if q > 0.0:
         above_edge = point.c / q + primal * step.t

@@ -171,6 +171,14 @@ class TensorDesign(Design):
             end[: self.X.shape[1]] = self.fetch(value)
         return ends[0], ends[1]
 
+    def compact(self) -> Design:
+        """Return itself: a device computes in float64 from whatever X is."""
+        return self
+
+    def buffer(self, n_rows: int) -> Tensor | None:
+        """Return None: blocks are tensors of their own."""
+        return None
+
     def features(self, start: int, stop: int, out: Any = None) -> Tensor:
         """Return rows ``start`` to ``stop`` as float64 (d, stop - start)."""
         block = self._block(slice(start, stop)).T
