@@ -456,10 +456,9 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
         """Return the features and the labels of rows, checked; with ``reset`` to learn from."""
+        y, _ = validation.check_label_array("y", y, warn=True)
         if self.feature_map is None and not is_tensor(X):
-            return validate_data(
-                self, X, on_host(y), accept_sparse="csr", dtype=NUMBERS, reset=reset
-            )
+            return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
         y = validation.check_tensor_labels(y, len_of(X))
         if self.feature_map is not None and reset:
             self.feature_map_ = fit_feature_map(self.feature_map, X, y)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import is_tensor
@@ -62,6 +61,7 @@ class Problem:
         ----------
         X : ndarray, CSR matrix or Tensor of shape (n_samples, n_features), float64 or float32
         y : ndarray of shape (n_samples,)
+            Labels, checked.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. Rows of weight 0 are left out.
         class_weight : dict, "balanced" or None, default=None
@@ -73,9 +73,8 @@ class Problem:
         Raises
         ------
         ValueError
-            If y has no classes or one only, or weights are invalid.
+            If y has one class only, or weights are invalid.
         """
-        check_classification_targets(y)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():

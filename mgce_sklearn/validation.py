@@ -383,9 +383,10 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
     try:
         array = column_or_1d(np.asarray(on_host(labels)), warn=warn)
         assert_all_finite(array, input_name=name)
+        classes = np.unique(array)
         # Of labels that each occur once scikit-learn would ask whether they are numbers.
-        check_classification_targets(np.repeat(array, 3))
-        return array, np.unique(array)
+        check_classification_targets(np.repeat(classes, 3))
+        return array, classes
     except (TypeError, ValueError) as error:
         raise _no_labels(name, labels, error) from None
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mgce_sklearn import MGCEClassifier
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, lam_max, mgce_path
 from mgce_sklearn.kernels import reference
 
 TIGHT = {"tol": 1e-7}
@@ -423,6 +423,25 @@ def test_bad_data_raises_and_loses_nothing(wine, spoil, message):
     with pytest.raises(ValueError, match=message):
         fitted.fit(bad_X, bad_y, sample_weight=weights)
     np.testing.assert_array_equal(fitted.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_labels_that_are_missing_are_named_by_their_row(wine, missing):
+    X, y = wine
+    names = np.array(["a", "b", "c"], dtype=object)[y]
+    fitted = MGCEClassifier().fit(X, names)
+    names[3] = missing
+    for method in (
+        MGCEClassifier().fit,
+        MGCEClassifier(feature_map=StandardScaler()).fit,
+        lambda X, y: MGCEClassifier().partial_fit(X, y, classes=["a", "b", "c"]),
+        fitted.certificate,
+        MGCEClassifierCV().fit,
+        lambda X, y: mgce_path(X, y, [0.5], [0.1]),
+        lam_max,
+    ):
+        with pytest.raises(ValueError, match=f"Row 3 has {missing}: drop such rows, or name a"):
+            method(X, names)
 
 
 @pytest.mark.parametrize(
