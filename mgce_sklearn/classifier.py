@@ -17,7 +17,7 @@ from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertific
 from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
-from mgce_sklearn.problem import Problem, class_factors
+from mgce_sklearn.problem import Problem, weighted_by_class
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import Start, certificate
 from mgce_sklearn.stream import Stream
@@ -189,7 +189,8 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
 
     A parameter that is set after a fit takes effect at the next. Until then predictions and
     bounds are those of the fit's ``q``. The exceptions are what `certificate` and `certify` take
-    for the sets that they make: ``lam``, ``width``, ``delta``, ``feature_range`` as they are now.
+    for the sets that they make: ``lam``, ``width``, ``delta``, ``feature_range``, ``center`` and
+    ``class_weight`` as they are now.
 
     X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
     same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64; margins
@@ -386,9 +387,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
         codes = validation.check_labels(y, classes)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
-        sample_weight = (
-            sample_weight * class_factors(self.class_weight, classes, codes, sample_weight)[codes]
-        )
+        sample_weight = weighted_by_class(self.class_weight, classes, codes, sample_weight)
         used = sample_weight > 0.0
         design = Design(X[used], sample_weight[used], self.fit_intercept)
         if stream is None:

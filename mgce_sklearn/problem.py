@@ -85,8 +85,7 @@ class Problem:
         # Seldom more than a byte a row.
         codes = codes.astype(np.min_scalar_type(len(classes) - 1))
         if class_weight is not None:
-            factors = class_factors(class_weight, classes, codes, sample_weight)
-            sample_weight = sample_weight * factors[codes]
+            sample_weight = weighted_by_class(class_weight, classes, codes, sample_weight)
         design = _design(X, sample_weight, fit_intercept)
         codes = design.put_codes(codes)
         moments = Moments.of(design, codes, len(classes))
@@ -156,6 +155,16 @@ def _potential(q: float, design: Design) -> MGCEPotential:
     from mgce_sklearn.tensors.potentials import TensorMGCEPotential
 
     return TensorMGCEPotential(q)
+
+
+def weighted_by_class(
+    class_weight: Any, classes: Array, codes: Array, sample_weight: Array
+) -> Array:
+    """Return the weights of rows (n,), each times the factor of its class."""
+    factors = class_factors(class_weight, classes, codes, sample_weight)
+    with np.errstate(over="ignore"):
+        weights = sample_weight * factors[codes]
+    return validation.check_sample_weight(weights, len(codes), "sample_weight times class_weight")
 
 
 def class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:

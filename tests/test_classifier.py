@@ -401,7 +401,7 @@ BAD_DATA = [
     (lambda X, y: (X[:, 0], y, None), "2D array"),
     (lambda X, y: (np.full(X.shape, "a"), y, None), "could not convert"),
     (lambda X, y: (X, y + 0.5 * np.arange(len(y)), None), "continuous"),
-    (lambda X, y: (X, np.where(y == 0, np.nan, y), None), "NaN"),
+    (lambda X, y: (X, np.where(y == 0, np.nan, y), None), "has nan: drop such rows"),
     (lambda X, y: (X, y, -np.ones(len(y))), "non-negative; row 0 has -1.0"),
     (lambda X, y: (X, y, np.zeros(len(y))), "zero for every row"),
     (lambda X, y: (X, y, np.full(len(y), np.nan)), "finite and non-negative"),
