@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mgce_sklearn import bounds, kernels, validation
 from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
 from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
-from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
+from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, weighted_by_class
 from mgce_sklearn.sketch import RowSketch
@@ -565,8 +566,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
     def _margins_of(self, X: Any) -> Array:
         if is_tensor(X):
             return self._tensor_margins_of(X)
-        # ndarray on the left keeps sparse products dense and of shape (C, n).
-        scores = (X @ self.coef_.T).T + self.intercept_[:, np.newaxis]
+        scores = products(X, self.coef_).T + self.intercept_[:, np.newaxis]
         if len(self.classes_) == 2:
             scores = np.vstack([np.zeros_like(scores), scores])
         return scores.T
@@ -916,6 +916,7 @@ class MGCEClassifier(ClassifierMixin, BaseEstimator):
             self._moments, feature_range, held_out, costs, rule, float(delta), self.center
         )
 
+    @one_blas_thread()
     def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))

@@ -13,6 +13,7 @@ from mgce_sklearn import validation
 from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.uncertainty import STANDARD_ERROR, Moments, UncertaintySet, Width
@@ -121,6 +122,7 @@ class Problem:
         size = np.maximum(np.abs(self.moments.low), np.abs(self.moments.high))
         return np.where(size > 0.0, size, 1.0)
 
+    @one_blas_thread()
     def lam_max(self) -> float:
         """Return the smallest lam at which all coefficients are zero, whatever q.
 
