@@ -218,7 +218,7 @@ def test_lbfgs_counts_iterations_over_all_stages_of_the_smoothing():
     ("rise", "slope", "expected"), [(2e-15, -0.8, 0.0), (2e-15, -0.95, 0.5), (1e-12, 0.0, None)]
 )
 def test_lbfgs_goes_by_slopes_where_values_differ_by_rounding(rise, slope, expected):
-    """A slope at the start, and at 0 a share of it; the step from 1 leads to 0, then half as far."""
+    """The slope at 0 is a share of that at 1; steps from 1 lead to 0, then half as far."""
 
     def evaluate(coef):
         value = 1.0 if coef == 1.0 else 1.0 + rise

@@ -355,7 +355,7 @@ X_SMALL, Y_SMALL = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), [0, 1, 0, 1]
         (X_SMALL[:, :0], Y_SMALL, ValueError, "at least one row and one column"),
         (X_SMALL, Y_SMALL[:3], ValueError, "inconsistent numbers of samples"),
         (X_SMALL, [0, 0, 0, 0], ValueError, "at least 2 classes"),
-        (X_SMALL, [0.0, 1.0, np.nan, 1.0], ValueError, "NaN"),
+        (X_SMALL, [0.0, 1.0, np.nan, 1.0], ValueError, "Row 2 has nan"),
     ],
 )
 def test_bad_tensors(X, y, error, words):
