@@ -434,6 +434,7 @@ def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
         progress.offer_proba(repair(objective, proba, team), team)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a system that is not finite ends it all
 def _iterate(
     sums: _RowSums,
     point: _Coefficients,
