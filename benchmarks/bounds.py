@@ -74,8 +74,10 @@ def linear_programs(model: MGCEClassifier, X: Array, rule: str) -> tuple[float, 
     else:
         costs = (model.classes_[:, None] != model.predict(X)).astype(float)
     n_classes, n = costs.shape
-    means = sp.block_diag([np.column_stack([X, np.ones(n)]).T / n] * n_classes).tocsr()
-    tau, width = (array.ravel() for array in vars(model.uncertainty_set_).values())
+    about = model.uncertainty_set_
+    features = np.column_stack([X, np.ones(n)]) - about.center
+    means = sp.block_diag([features.T / n] * n_classes).tocsr()
+    tau, width = about.tau.ravel(), about.half_width.ravel()
     both = sp.vstack([means, -means])
     limits = np.concatenate([tau + width, width - tau])
     simplex = sp.hstack([sp.eye(n)] * n_classes).tocsr()

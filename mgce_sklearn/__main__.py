@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 after a mistake that one sentence on stderr explains.
+        Exit status: 0; 1 if nobody reads any further, as in ``| head``; or 2 after a mistake that
+        one sentence on stderr explains.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -32,9 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # One thread for everybody: the times compare, and small fits gain nothing from more.
         with threadpool_limits(limits=1), study.warnings_as_notes():
             _run(arguments)
+        sys.stdout.flush()
     except UserMistake as mistake:
         print(f"mgce_sklearn: {mistake}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Python would try once more, at its end, to write what it still has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

@@ -30,6 +30,7 @@ from mgce_sklearn import kernels
 from mgce_sklearn.arrays import inner
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MaximumPotential
 from mgce_sklearn.solvers import (
     SOLVERS,
@@ -303,6 +304,7 @@ class Sample(NamedTuple):
         return False, growth * (1.0 + (1.0 - result.value) / float(penalty))
 
 
+@one_blas_thread()
 def error_bounds(
     design: Design,
     uncertainty: UncertaintySet,
@@ -469,6 +471,7 @@ class Game(NamedTuple):
             return float(np.log1p(self.bet * (depths / room - 1.0)).sum())
 
 
+@one_blas_thread()
 def certify(
     moments: Moments,
     feature_range: tuple[Array, Array] | None,

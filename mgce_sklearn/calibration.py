@@ -490,9 +490,10 @@ def _temperature_of_least_loss(
     if loss == "auto":
         loss = "brier" if _has_zeros(link, margins.shape[1]) else "log_loss"
     loss_of = {"log_loss": _log_losses, "brier": _brier_scores}[loss]
+    shares = weights / weights.sum()
 
     def mean_loss(temperature: float) -> float:
-        return float(weights @ loss_of(link(margins / temperature), codes))
+        return float(shares @ loss_of(link(margins / temperature), codes))
 
     # The log loss of the softmax is convex in 1/T. Other losses may have several minima, above all
     # where the link has exact zeros: a grid finds the lowest valley before it is searched.

@@ -22,10 +22,11 @@ from mgce_sklearn.callbacks import (
     Task,
     with_callbacks,
 )
-from mgce_sklearn.design import Design, centered_coefficients, raw_coefficients
+from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
-from mgce_sklearn.problem import Problem, class_factors
+from mgce_sklearn.problem import Problem, weighted_by_class
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import (
     Interrupted,
@@ -217,7 +218,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     A parameter that is set after a fit takes effect at the next. Until then predictions and
     bounds are those of the fit's ``q``. The exceptions are what `certificate` and `certify` take
-    for the sets that they make: ``lam``, ``width``, ``delta``, ``feature_range`` as they are now.
+    for the sets that they make: ``lam``, ``width``, ``delta``, ``feature_range``, ``center`` and
+    ``class_weight`` as they are now.
 
     X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
     same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64; margins
@@ -456,9 +458,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         codes = validation.check_labels(y, classes)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
-        sample_weight = (
-            sample_weight * class_factors(self.class_weight, classes, codes, sample_weight)[codes]
-        )
+        sample_weight = weighted_by_class(self.class_weight, classes, codes, sample_weight)
         used = sample_weight > 0.0
         design = Design(X[used], sample_weight[used], self.fit_intercept)
         if stream is None:
@@ -534,10 +534,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
         """Return the features and the labels of rows, checked; with ``reset`` to learn from."""
+        y, _ = validation.check_label_array("y", y, warn=True)
         if self.feature_map is None and not is_tensor(X):
-            return validate_data(
-                self, X, on_host(y), accept_sparse="csr", dtype=NUMBERS, reset=reset
-            )
+            return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
         y = validation.check_tensor_labels(y, len_of(X))
         if self.feature_map is not None and reset:
             self.feature_map_ = fit_feature_map(self.feature_map, X, y)
@@ -645,8 +644,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _margins_of(self, X: Any) -> Array:
         if is_tensor(X):
             return self._tensor_margins_of(X)
-        # ndarray on the left keeps sparse products dense and of shape (C, n).
-        scores = (X @ self.coef_.T).T + self.intercept_[:, np.newaxis]
+        scores = products(X, self.coef_).T + self.intercept_[:, np.newaxis]
         if len(self.classes_) == 2:
             scores = np.vstack([np.zeros_like(scores), scores])
         return scores.T
@@ -1005,6 +1003,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._moments, feature_range, held_out, costs, rule, float(delta), self.center
         )
 
+    @one_blas_thread()
     def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))

@@ -144,9 +144,9 @@ def equal_mass_bins(values: Array, weights: Array, n_bins: int) -> Array:
     """
     _, block = np.unique(values, return_inverse=True)
     mass = np.bincount(block, weights)
-    middle = np.cumsum(mass) - mass / 2.0
+    middle = (np.cumsum(mass) - mass / 2.0) / mass.sum()
     # A middle on the border of two bins goes up, and rounding of the sums has no say in it.
-    bins = np.floor(n_bins * middle / mass.sum() + 1e-9).astype(int)
+    bins = np.floor(n_bins * middle + 1e-9).astype(int)
     return np.minimum(bins, n_bins - 1)[block]
 
 

@@ -19,16 +19,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from mgce_sklearn.arrays import Array, inner, namespace
-from mgce_sklearn.design import ALL_ROWS, Design
+from mgce_sklearn.design import ALL_ROWS, FEATURES_PER_MARGIN, Design
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Sum = TypeVar("Sum", float, Array)
-
-# Numbers of X that cost as much as one margin, two products against the potential: between 2
-# with 26 classes and 17 with two.
-FEATURES_PER_MARGIN = 8
 
 # One column a row, whole (K, n) or as a function of the rows wanted.
 Columns = Array | Callable[[slice], Array]

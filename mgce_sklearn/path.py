@@ -334,7 +334,7 @@ def mgce_path(
     watch = Watch(deadline_in(max_time))
     all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
-    X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+    X, y = _labelled_rows(X, y)
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
     path = _collect(problem, all_q, all_lam, settings, watch)
     begun = ~np.isnan(path.seconds)
@@ -398,10 +398,16 @@ def lam_max(
     >>> print(f"{lam_max(*load_iris(return_X_y=True)):.1f}")
     8.6
     """
-    X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+    X, y = _labelled_rows(X, y)
     validation.CENTER.check("center", center)
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
     return problem.lam_max()
+
+
+def _labelled_rows(X: Any, y: Any) -> tuple[Any, Array]:
+    """Return features and labels, checked."""
+    y, _ = validation.check_label_array("y", y, warn=True)
+    return check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
 
 
 def _collect(

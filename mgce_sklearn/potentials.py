@@ -161,7 +161,7 @@ class SmoothedMGCEPotential:
 
     def value_and_gradient(self, margins: Array) -> tuple[Array, Array]:
         """Return psi (n,) and p (K, n)."""
-        psi, proba, _ = kernels.smoothed_curvature(margins.T, self.sharp.q, self.eps)
+        psi, proba = kernels.smoothed_threshold_and_gradient(margins.T, self.sharp.q, self.eps)
         return psi, proba.T
 
     def entropy(self, proba: Array) -> Array:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import is_tensor
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.uncertainty import STANDARD_ERROR, Moments, UncertaintySet, Width
@@ -62,6 +62,7 @@ class Problem:
         ----------
         X : ndarray, CSR matrix or Tensor of shape (n_samples, n_features), float64 or float32
         y : ndarray of shape (n_samples,)
+            Labels, checked.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. Rows of weight 0 are left out.
         class_weight : dict, "balanced" or None, default=None
@@ -73,9 +74,8 @@ class Problem:
         Raises
         ------
         ValueError
-            If y has no classes or one only, or weights are invalid.
+            If y has one class only, or weights are invalid.
         """
-        check_classification_targets(y)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():
@@ -86,8 +86,7 @@ class Problem:
         # Seldom more than a byte a row.
         codes = codes.astype(np.min_scalar_type(len(classes) - 1))
         if class_weight is not None:
-            factors = class_factors(class_weight, classes, codes, sample_weight)
-            sample_weight = sample_weight * factors[codes]
+            sample_weight = weighted_by_class(class_weight, classes, codes, sample_weight)
         design = _design(X, sample_weight, fit_intercept)
         codes = design.put_codes(codes)
         moments = Moments.of(design, codes, len(classes))
@@ -123,6 +122,7 @@ class Problem:
         size = np.maximum(np.abs(self.moments.low), np.abs(self.moments.high))
         return np.where(size > 0.0, size, 1.0)
 
+    @one_blas_thread()
     def lam_max(self) -> float:
         """Return the smallest lam at which all coefficients are zero, whatever q.
 
@@ -157,6 +157,16 @@ def _potential(q: float, design: Design) -> MGCEPotential:
     from mgce_sklearn.tensors.potentials import TensorMGCEPotential
 
     return TensorMGCEPotential(q)
+
+
+def weighted_by_class(
+    class_weight: Any, classes: Array, codes: Array, sample_weight: Array
+) -> Array:
+    """Return the weights of rows (n,), each times the factor of its class."""
+    factors = class_factors(class_weight, classes, codes, sample_weight)
+    with np.errstate(over="ignore"):
+        weights = sample_weight * factors[codes]
+    return validation.check_sample_weight(weights, len(codes), "sample_weight times class_weight")
 
 
 def class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:

@@ -6,7 +6,8 @@ Dual averaging with adaptive rates (Duchi, Hazan and Singer 2011) gives
 
     W = -rate / r * soft_threshold(S, T half_width) / sqrt(G),
 
-with T the sum of the weights of all steps and r the root mean square of the features. A
+with T the sum of the weights of all steps and r the root mean square of the features. Weights are
+in units of the first portion's sum, so that floats hold the squares whatever the weights. A
 coefficient is exactly 0 while the mean gradient S / T is within its half-width.
 
 Features are those of x - c, and c, the mean of the rows, moves with every portion. The gradient g
@@ -71,7 +72,7 @@ class Stream:
         self.moments = Moments.none(self.n_classes, self.n_features)
         shape = (n_coefficient_rows(self.n_classes), self.n_features)
         self._gradients, self._squares, self._products = np.zeros((3, *shape))
-        self._weight = 0.0
+        self._weight, self._unit = 0.0, 1.0
 
     def uncertainty(self, lam: float, width: Width = STANDARD_ERROR) -> UncertaintySet:
         """Return the uncertainty set of all rows so far, all classes in it."""
@@ -95,6 +96,7 @@ class Stream:
         portion = Moments.of(design, codes, self.n_classes)
         if self.centered is None:
             self.centered = width.columns_to_center(design, portion, self.center)
+            self._unit = design.total_weight
         before = self.moments.center
         self.moments = width.centered(self.moments.joined(portion), self.centered)
         self._move(self.moments.center - before)
@@ -110,11 +112,12 @@ class Stream:
                 UncertaintySet(mean[-len(coef) :], half_width), self.n_classes,
             )  # fmt: skip
             _, gradient, _ = step.value_and_gradient(coef)
-            gradient *= batch.total_weight
+            weight = batch.total_weight / self._unit
+            gradient *= weight
             self._gradients += gradient
             self._squares += gradient**2
             self._products += gradient * gradient[:, -1:]
-            self._weight += batch.total_weight
+            self._weight += weight
             self.n_steps += 1
             coef = self._coef(half_width)
             self.n_skipped = design.n_rows - (start + len(rows))

@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 # Rows looked through at a time, so that what a search takes is small beside X.
 ROWS_AT_A_TIME = 8192
 
-# Of weights: less would leave nothing to divide by.
-SMALLEST_SUM = 1e-300
+# Of weights: less would leave nothing to divide by, and more no room for another order of adding.
+SMALLEST_SUM, LARGEST_SUM = 1e-300, 1e308
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def check_tensor_labels(y: Any, n_rows: int) -> Array:
     return check_X_y(np.broadcast_to(0.0, (n_rows, 1)), on_host(y))[1]
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
+def check_sample_weight(sample_weight: Any, n_rows: int, name: str = "sample_weight") -> Array:
     """Return weights as a float64 array (n_rows,): finite, non-negative, not all zero.
 
     Raises
@@ -298,28 +298,28 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array:
     """
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
-    weights = check_numbers("sample_weight", sample_weight, copy=False)
+    weights = check_numbers(name, sample_weight, copy=False)
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
     if weights.shape != (n_rows,):
         raise ValueError(
-            f"sample_weight must have one weight per row of X, shape ({n_rows},); "
+            f"{name} must have one weight per row of X, shape ({n_rows},); "
             f"got shape {weights.shape}."
         )
     invalid = ~(np.isfinite(weights) & (weights >= 0.0))
     if invalid.any():
         row = int(np.argmax(invalid))
         raise ValueError(
-            f"sample_weight must be finite and non-negative; row {row} has {weights[row]}. "
+            f"{name} must be finite and non-negative; row {row} has {weights[row]}. "
             "Drop such rows or give them weight 0."
         )
     if not weights.any():
-        raise ValueError("sample_weight is zero for every row; some rows need weight.")
+        raise ValueError(f"{name} is zero for every row; some rows need weight.")
     with np.errstate(over="ignore"):
         total = weights.sum()
-    if not SMALLEST_SUM <= total < np.inf:
+    if not SMALLEST_SUM <= total <= LARGEST_SUM:
         raise ValueError(
-            f"sample_weight must have a sum from {SMALLEST_SUM:g} to 1e308, the number of rows "
+            f"{name} must have a sum from 1e-300 to 1e308, the number of rows "
             f"that it stands for; got {total:g}. Divide or multiply all weights by one number."
         )
     return weights
@@ -388,9 +388,10 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
     try:
         array = column_or_1d(np.asarray(on_host(labels)), warn=warn)
         assert_all_finite(array, input_name=name)
+        classes = np.unique(array)
         # Of labels that each occur once scikit-learn would ask whether they are numbers.
-        check_classification_targets(np.repeat(array, 3))
-        return array, np.unique(array)
+        check_classification_targets(np.repeat(classes, 3))
+        return array, classes
     except (TypeError, ValueError) as error:
         raise _no_labels(name, labels, error) from None
 

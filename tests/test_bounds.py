@@ -706,6 +706,18 @@ def test_rows_beyond_the_range_are_clipped_not_refused(certified, kind):
     assert model.certify(kind(far)) == model.certify(kind(near))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_certificates_do_not_depend_on_offsets(certified, kind):
+    """Rows are clipped as they come, and ranges are of x - c."""
+    model, held_out = certified
+    X, y = mixture(5000, np.random.default_rng(0))
+    held_out = held_out.copy()
+    held_out[:30] *= 2.0  # beyond the range, some of them
+    moved = MGCEClassifier(feature_range=(-104, -96)).fit(kind(X - 100.0), y)
+    found = moved.certify(kind(held_out - 100.0))
+    assert found.upper == pytest.approx(model.certify(held_out).upper, abs=1e-6)
+
+
 def test_rows_of_another_distribution_may_prove_that_they_are(certified):
     model, held_out = certified
     with pytest.raises(ValueError, match="X must be distributed like the rows of the fit"):

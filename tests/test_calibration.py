@@ -327,6 +327,15 @@ def test_weight_two_is_the_row_twice_and_zero_the_row_left_out(scaling, q):
     assert abs(plain.predict_proba(margins) - proba).max() > 1e-3
 
 
+@pytest.mark.parametrize("total", [2e-300, 9e307])
+def test_weights_whose_sum_floats_just_hold(total):
+    margins, y = drawn(600, 3)
+    scaling = TemperatureScaling(FrozenEstimator(Scores(2.0).fit(margins, y)))
+    expected = scaling.fit(margins, y).temperature_
+    found = scaling.fit(margins, y, sample_weight=np.full(600, total / 600)).temperature_
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mgce_sklearn import MGCEClassifier
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, lam_max, mgce_path
 from mgce_sklearn.kernels import reference
 
 TIGHT = {"tol": 1e-7}
@@ -404,7 +404,7 @@ BAD_DATA = [
     (lambda X, y: (X[:, 0], y, None), "2D array"),
     (lambda X, y: (np.full(X.shape, "a"), y, None), "could not convert"),
     (lambda X, y: (X, y + 0.5 * np.arange(len(y)), None), "continuous"),
-    (lambda X, y: (X, np.where(y == 0, np.nan, y), None), "NaN"),
+    (lambda X, y: (X, np.where(y == 0, np.nan, y), None), "has nan: drop such rows"),
     (lambda X, y: (X, y, -np.ones(len(y))), "non-negative; row 0 has -1.0"),
     (lambda X, y: (X, y, np.zeros(len(y))), "zero for every row"),
     (lambda X, y: (X, y, np.full(len(y), np.nan)), "finite and non-negative"),
@@ -426,6 +426,25 @@ def test_bad_data_raises_and_loses_nothing(wine, spoil, message):
     with pytest.raises(ValueError, match=message):
         fitted.fit(bad_X, bad_y, sample_weight=weights)
     np.testing.assert_array_equal(fitted.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_labels_that_are_missing_are_named_by_their_row(wine, missing):
+    X, y = wine
+    names = np.array(["a", "b", "c"], dtype=object)[y]
+    fitted = MGCEClassifier().fit(X, names)
+    names[3] = missing
+    for method in (
+        MGCEClassifier().fit,
+        MGCEClassifier(feature_map=StandardScaler()).fit,
+        lambda X, y: MGCEClassifier().partial_fit(X, y, classes=["a", "b", "c"]),
+        fitted.certificate,
+        MGCEClassifierCV().fit,
+        lambda X, y: mgce_path(X, y, [0.5], [0.1]),
+        lam_max,
+    ):
+        with pytest.raises(ValueError, match=f"Row 3 has {missing}: drop such rows, or name a"):
+            method(X, names)
 
 
 @pytest.mark.parametrize(

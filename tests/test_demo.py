@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import subprocess
 import sys
@@ -351,6 +352,20 @@ def test_help_in_a_new_process():
     words = " ".join(done.stdout.split())
     assert "An empty cell is missing. In a column of numbers so are ?, -, ., na, n/a" in words
     assert not done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_has_seen_enough(unbuffered, flowers_csv, tmp_path):
+    """As in ``| head -1``: no traceback, wherever the pipe breaks."""
+    command = [sys.executable, "-m", "mgce_sklearn", flowers_csv, "species"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        [*command, "--figure", tmp_path / "figure.png"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
 
 
 @pytest.mark.usefixtures("small_searches")

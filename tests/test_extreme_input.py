@@ -61,12 +61,19 @@ def test_units_whose_squares_floats_do_not_hold(iris, fitted, change, layout):
             method(layout(X), y)
 
 
-@pytest.mark.parametrize("weight", [1e-290, 1e290])
+@pytest.mark.parametrize("weight", [2e-302, 1e-290, 1e290, 6e305])
 def test_weights_that_floats_add(iris, weight):
     X, y = iris
-    clf = MGCEClassifier(width="std", lam=0.02).fit(X, y, np.full(len(y), weight))
+    weights = np.full(len(y), weight)
+    clf = MGCEClassifier(width="std", lam=0.02).fit(X, y, weights)
     one = MGCEClassifier(width="std", lam=0.02).fit(X, y)
     assert clf.minimax_risk_ == pytest.approx(one.minimax_risk_, rel=1e-4)
+    assert clf.error_bounds(X, sample_weight=weights).upper < 0.5
+    clf, one = (MGCEClassifier(width="std", lam=0.02) for _ in range(2))
+    for rows in (slice(0, 150, 2), slice(1, 150, 2)):
+        clf.partial_fit(X[rows], y[rows], [0, 1, 2], weights[rows])
+        one.partial_fit(X[rows], y[rows], [0, 1, 2])
+    assert_allclose(clf.coef_, one.coef_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("weights", [np.full(150, 1e308), np.full(150, 5e-324)])
@@ -76,6 +83,27 @@ def test_weights_whose_sum_floats_do_not_hold(iris, weights):
     for method in (MGCEClassifier().fit, MGCEClassifier().fit(X, y).certificate):
         with pytest.raises(ValueError, match=message):
             method(X, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("weight", [1e50, 1e290])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_more_rows_than_half_widths_can_show(iris, weight, seed):
+    """The solver ends where its numbers do, and what it has is a bound."""
+    X, y = iris[0][::2], iris[1][::2]
+    weights = weight * np.random.default_rng(seed).uniform(0.1, 3.0, len(y))
+    with pytest.warns(ConvergenceWarning, match="ended at a relative duality gap of"):
+        clf = MGCEClassifier(class_weight="balanced").fit(X, y, weights)
+    assert 0.0 <= clf.dual_gap_ <= clf.minimax_risk_ <= (1.0 - 3.0**-0.5) / 0.5
+    assert np.isfinite(clf.coef_).all()
+
+
+@pytest.mark.parametrize(("weight", "factor"), [(1e290, 1e20), (1e300, 1e7), (1e-290, 1e-20)])
+def test_class_weights_beyond_what_floats_hold(iris, weight, factor):
+    X, y = iris
+    clf = MGCEClassifier(class_weight=dict.fromkeys(range(3), factor))
+    for method in (clf.fit, lambda X, y, w: clf.partial_fit(X, y, [0, 1, 2], w)):
+        with pytest.raises(ValueError, match="sample_weight times class_weight must "):
+            method(X, y, np.full(len(y), weight))
 
 
 def test_weights_over_twenty_four_orders_of_magnitude(iris):
@@ -120,7 +148,9 @@ def test_parameters_set_after_a_fit_wait_for_the_next(iris):
     before = clf.predict_proba(X), clf.predict_worst_case_proba(X)
     bounds, risk = clf.error_bounds(X, "randomized"), clf.certificate(X, y).minimax_risk
     margins = clf.decision_function(X)
-    clf.set_params(q=1.0, fit_intercept=False, center=False)
+    clf.set_params(q=1.0, fit_intercept=False)
+    assert clf.certificate(X, y).minimax_risk == pytest.approx(risk, rel=1e-12)
+    clf.set_params(center=False)
     assert_array_equal(clf.predict_proba(X), before[0])
     assert_array_equal(clf.predict_worst_case_proba(X), before[1])
     assert_array_equal(clf.margins_to_proba(margins), before[0])

@@ -32,10 +32,9 @@ def all_kernels(q):
         "rule": lambda m: (kernels.rule(m, q),),
         "worst_case": lambda m: (kernels.worst_case(m, q),),
         "threshold_and_worst_case": lambda m: kernels.threshold_and_worst_case(m, q),
-        "curvature": lambda m: kernels.curvature(m, q),
     }
     if q > 0.01:
-        table["smoothed_curvature"] = lambda m: kernels.smoothed_curvature(m, q, 0.1)
+        table["smoothed"] = lambda m: kernels.smoothed_threshold_and_gradient(m, q, 0.1)
     return table
 
 
@@ -47,20 +46,16 @@ def all_kernels(q):
 @pytest.mark.parametrize("scale", [1e-3, 3.0, 100.0])
 def test_link_is_the_reference(q, n_classes, scale):
     m = normal_margins(n_classes, scale=scale)
-    psi, p, v = kernels.curvature(m, q)
+    psi, p = kernels.threshold_and_worst_case(m, q)
     h = kernels.rule(m, q)
     assert_allclose(psi, reference.threshold(m, q), rtol=1e-12, atol=1e-14)
     assert_allclose(h, reference.rule(m, q), rtol=1e-10, atol=1e-12)
-    # At the edge of the support p has no bound on its slope, and v none on its size, for
-    # q > 1/2: a last digit of psi is worth 1e-16^((1-q)/q) there. So they are compared away
-    # from the edge, by more than which no class of these margins comes.
+    # At the edge of the support p has no bound on its slope for q > 1/2: a last digit of psi is
+    # worth 1e-16^((1-q)/q) there. So it is compared away from the edge, by more than which no
+    # class of these margins comes.
     inside = np.abs(1 + q * (m - psi[:, None])) > 1e-5
     assert inside.mean() > 0.99
-    for computed, expected in [
-        (p, reference.worst_case(m, q)),
-        (v, reference.curvature(m, q)),
-    ]:
-        assert_allclose(computed[inside], expected[inside], rtol=1e-9, atol=1e-11)
+    assert_allclose(p[inside], reference.worst_case(m, q)[inside], rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("n_classes", K)
@@ -77,9 +72,8 @@ def test_margins_on_the_edge_of_the_support(q):
     """Differences of exactly 1/q, where z is zero before and after every step."""
     steps = np.stack(np.meshgrid(*3 * [np.arange(5.0)]), axis=-1).reshape(-1, 3)
     m = steps / max(q, 1e-3)
-    psi, p, v = kernels.curvature(m, q)
+    psi, p = kernels.threshold_and_worst_case(m, q)
     assert_allclose(p.sum(axis=1), 1, atol=1e-14)
-    assert np.all(np.isfinite(v))
     assert_allclose(psi, reference.threshold(m, q), rtol=1e-12, atol=1e-14)
 
 
@@ -96,7 +90,6 @@ def test_sums(q, n_classes):
     assert np.all(psi <= top + highest + 1e-12 * np.abs(top))
     assert_array_equal(psi, kernels.threshold(m, q))
     assert_array_equal(p, kernels.worst_case(m, q))
-    assert_array_equal(p, kernels.curvature(m, q)[1])
 
 
 @pytest.mark.parametrize("q", Q)
@@ -112,16 +105,16 @@ def test_many_classes(q):
 @pytest.mark.parametrize("q", SMOOTH_Q)
 def test_smoothed_is_the_reference(q, n_classes, eps):
     m = normal_margins(n_classes)
-    results = kernels.smoothed_curvature(m, q, eps)
-    for computed, expected in zip(results, reference.smoothed_curvature(m, q, eps), strict=True):
-        assert_allclose(computed, expected, rtol=1e-9, atol=1e-10)
-    assert_allclose(results[1].sum(axis=1), 1, rtol=0, atol=1e-14)
+    psi, p = kernels.smoothed_threshold_and_gradient(m, q, eps)
+    assert_allclose(psi, reference.smoothed_threshold(m, q, eps), rtol=1e-9, atol=1e-10)
+    assert_allclose(p, reference.smoothed_gradient(m, q, eps), rtol=1e-9, atol=1e-10)
+    assert_allclose(p.sum(axis=1), 1, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("q", SMOOTH_Q)
 def test_smoothing_vanishes(q):
     m = normal_margins(10)
-    psi, p, _ = kernels.smoothed_curvature(m, q, 1e-6)
+    psi, p = kernels.smoothed_threshold_and_gradient(m, q, 1e-6)
     exact, exact_p = kernels.threshold_and_worst_case(m, q)
     away = np.all(np.abs(1 + q * (m - exact[:, None])) > 1e-3, axis=1)
     assert np.all(psi >= exact - 1e-14)
@@ -152,9 +145,9 @@ def test_soft_threshold():
 
 def test_q_0_is_softmax():
     m = normal_margins(10)
-    psi, p, v = kernels.curvature(m, 0.0)
+    psi, p = kernels.threshold_and_worst_case(m, 0.0)
     assert_allclose(psi, logsumexp(m, axis=1), rtol=1e-14)
-    for computed in (p, v, kernels.rule(m, 0.0)):
+    for computed in (p, kernels.rule(m, 0.0)):
         assert_allclose(computed, softmax(m, axis=1), rtol=1e-13)
 
 
@@ -212,24 +205,29 @@ def differences(function, m, step=1e-5):
     return np.stack(columns, axis=-1)
 
 
-def derivatives(q, eps):
-    if eps is None:
-        return lambda m: kernels.curvature(m, q)
-    return lambda m: kernels.smoothed_curvature(m, q, eps)
-
-
-@pytest.mark.parametrize("eps", [None, 1.0, 0.1])
 @pytest.mark.parametrize("q", [0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
-def test_gradient_and_hessian(q, eps):
+def test_gradient_and_hessian(q):
+    """The Hessian is the reference's, which answers for those that solvers and tensors have."""
     m = normal_margins(5, n_rows=200)
-    function = derivatives(q, eps)
-    psi, p, v = function(m)
-    # The exact kernels have kinks at the edge of the support: rows close to one are left out.
-    smooth = np.all(np.abs(1 + q * (m - psi[:, None])) > 0.05, axis=1) | (eps is not None)
-    assert smooth.sum() > 100
-    m, p, v = m[smooth], p[smooth], v[smooth]
-    assert_allclose(p, differences(lambda x: function(x)[0], m), atol=1e-8)
-    assert_allclose(reference.hessian(p, v), differences(lambda x: function(x)[1], m), atol=1e-6)
+    # There are kinks at the edge of the support: rows close to one are left out.
+    m = m[np.all(np.abs(1 + q * (m - kernels.threshold(m, q)[:, None])) > 0.05, axis=1)]
+    assert len(m) > 100
+    p = kernels.worst_case(m, q)
+    assert_allclose(p, differences(lambda x: kernels.threshold(x, q), m), atol=1e-8)
+    hessian = reference.hessian(p, reference.curvature(m, q))
+    assert_allclose(hessian, differences(lambda x: kernels.worst_case(x, q), m), atol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [1.0, 0.1])
+@pytest.mark.parametrize("q", [0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
+def test_gradient_of_the_smoothed(q, eps):
+    m = normal_margins(5, n_rows=200)
+
+    def psi(margins):
+        return kernels.smoothed_threshold_and_gradient(margins, q, eps)[0]
+
+    _, p = kernels.smoothed_threshold_and_gradient(m, q, eps)
+    assert_allclose(p, differences(psi, m), atol=1e-8)
 
 
 @pytest.mark.parametrize("n_classes", K)
@@ -245,10 +243,13 @@ def test_fenchel(q, n_classes):
 
 @pytest.mark.parametrize("q", SMOOTH_Q)
 @pytest.mark.parametrize("eps", EPS)
-def test_smoothed_curvature_is_bounded(q, eps):
-    _, p, v = kernels.smoothed_curvature(normal_margins(20), q, eps)
-    assert np.all(v >= 0)
-    assert np.all(v <= p / eps * (1 + 1e-12))
+def test_the_smoothed_gradient_has_slopes_of_at_most_one_over_eps(q, eps):
+    """As its Hessian is (I - p 1ᵀ) diag(v) (I - 1 pᵀ) with 0 <= v <= p / eps."""
+    first = (1 + eps * np.linspace(-20, 20, 4001)) / q  # where the second class leaves
+    _, p = kernels.smoothed_threshold_and_gradient(np.column_stack([first, 0 * first]), q, eps)
+    slope = np.diff(p[:, 0]) / np.diff(first)
+    assert np.all(slope >= -1e-9 / eps)
+    assert np.all(slope <= p[:-1].prod(axis=1) / eps * (1 + 1e-2) + 1e-9 / eps)
 
 
 # --- inputs of every kind --------------------------------------------------------------
@@ -269,11 +270,10 @@ def test_shift(q):
 def test_equal_margins(q):
     m = np.full((5, 4), 7.0)
     highest = np.log(4) if q == 0 else -np.expm1(-q * np.log(4)) / q
-    psi, p, v = kernels.curvature(m, q)
+    psi, p = kernels.threshold_and_worst_case(m, q)
     assert_allclose(psi, 7 + highest, rtol=1e-14)
     assert_allclose(p, 0.25, rtol=1e-14)
     assert_allclose(kernels.rule(m, q), 0.25, rtol=1e-13)
-    assert_allclose(v, (1 - q) * 4.0 ** (q - 1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("q", Q)
@@ -296,7 +296,7 @@ def test_minus_infinity_is_an_absent_class(q):
             if without.ndim == 2:
                 assert_array_equal(with_it[:, 2], 0, err_msg=name)
                 with_it = np.delete(with_it, 2, axis=1)
-            if name != "smoothed_curvature":  # the bracket depends on the number of classes
+            if name != "smoothed":  # the bracket depends on the number of classes
                 assert_allclose(with_it, without, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
@@ -395,13 +395,13 @@ def test_q_out_of_range(q):
         with pytest.raises(ValueError, match=r"q must be in \[0, 1\]"):
             call(normal_margins(3), q)
     with pytest.raises(ValueError, match=r"q must be in \(0, 1\]"):
-        kernels.smoothed_curvature(normal_margins(3), q, 0.1)
+        kernels.smoothed_threshold_and_gradient(normal_margins(3), q, 0.1)
 
 
 @pytest.mark.parametrize("eps", [0.0, -1.0, np.nan, np.inf])
 def test_eps_out_of_range(eps):
     with pytest.raises(ValueError, match="eps must be positive"):
-        kernels.smoothed_curvature(normal_margins(3), 0.5, eps)
+        kernels.smoothed_threshold_and_gradient(normal_margins(3), 0.5, eps)
 
 
 # --- any margins -----------------------------------------------------------------------
@@ -415,11 +415,10 @@ def test_eps_out_of_range(eps):
 )
 def test_properties(row, scale, q):
     m = scale * np.array([row])
-    psi, p, v = kernels.curvature(m, q)
+    psi, p = kernels.threshold_and_worst_case(m, q)
     h = kernels.rule(m, q)
     assert_allclose(h.sum(), 1, atol=1e-11)
     assert_allclose(p.sum(), 1, atol=1e-14)
-    assert np.all(v >= 0)
     assert np.all(h >= 0)
     assert psi[0] >= m.max()
     assert np.all(np.diff(p[0, np.argsort(m[0], kind="stable")]) >= -1e-14)
@@ -436,8 +435,7 @@ def test_properties(row, scale, q):
 )
 def test_smoothed_properties(row, q, eps):
     m = np.array([row])
-    psi, p, v = kernels.smoothed_curvature(m, q, eps)
-    assert np.all(np.isfinite(v))
+    psi, p = kernels.smoothed_threshold_and_gradient(m, q, eps)
     assert_allclose(p.sum(), 1, atol=1e-13)
     exact = kernels.threshold(m, q)[0]
     assert psi[0] >= exact - 1e-12 * abs(exact) - 1e-9

@@ -216,6 +216,17 @@ def test_as_a_scorer(metric, load):
     assert search.best_params_ == {"C": 1.0}
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("total", [2e-300, 9e307])
+def test_weights_whose_sum_floats_just_hold(metric, strategy, total):
+    codes, proba, _ = random_rows(300, 3, seed=0)
+    options = {"strategy": strategy, "labels": [0, 1, 2]}
+    expected = metric(codes, proba, **options)
+    weights = np.full(300, total / 300)
+    assert metric(codes, proba, sample_weight=weights, **options) == pytest.approx(expected)
+
+
 def test_the_diagram_and_its_error():
     confidence = np.array([0.55, 0.56, 0.95, 1.0])
     correct = np.array([True, False, True, False])
@@ -264,6 +275,8 @@ BAD = [
     (([0, 1, 2], GOOD), {"sample_weight": [1, 1]}, ValueError, "one weight per row"),
     (([0, 1, 2], GOOD), {"sample_weight": ["x"] * 3}, ValueError, "weight must have numbers"),
     (([0, 1, 2], GOOD), {"sample_weight": [0, 0, 0]}, ValueError, "zero for every row"),
+    (([0, 1, 2], GOOD), {"sample_weight": [1e308] * 3}, ValueError, "a sum from 1e-300 to 1e308"),
+    (([0, 1, 2], GOOD), {"sample_weight": [4e307] * 3}, ValueError, "a sum from 1e-300 to 1e308"),
 ]
 
 

@@ -8,11 +8,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from joblib import Parallel, delayed, parallel_config
+from numpy.testing import assert_allclose
 from sklearn.datasets import load_digits
 from threadpoolctl import ThreadpoolController
 
-from mgce_sklearn import MGCEClassifier, parallel
+from mgce_sklearn import MGCEClassifier, lam_max, parallel
+from mgce_sklearn.bounds import EmptySetError
 from mgce_sklearn.design import Design
 from mgce_sklearn.parallel import SMALLEST_SHARE, one_blas_thread, row_team
 
@@ -56,12 +59,24 @@ def read_and_certify(X, y):
     MGCEClassifier(q=0.5).partial_fit(X, y, classes=np.unique(y)).certificate(X, y)
 
 
+def bound(X, y):
+    clf = MGCEClassifier(q=0.5, max_iter=3).fit(X, y)
+    clf.error_bounds(X, "randomized")
+    with pytest.raises(EmptySetError):
+        clf.error_bounds(X[:50])
+
+
+def bound_on_new_rows(X, y):
+    even = np.arange(len(y)) % 2 == 0
+    MGCEClassifier(q=0.5, max_iter=3).fit(X[even], y[even]).certify(X[~even])
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "learn",
     [partial(fit_by, "interior_point"), partial(fit_by, "lbfgs"), partial(fit_by, "sgd"),
-     read_and_certify],
-    ids=["interior_point", "lbfgs", "sgd", "partial_fit"],
+     read_and_certify, bound, bound_on_new_rows, lam_max],
+    ids=["interior_point", "lbfgs", "sgd", "partial_fit", "error_bounds", "certify", "lam_max"],
 )  # fmt: skip
 def test_no_product_of_a_fit_in_a_thread_has_threads_of_its_own(blas, monkeypatch, learn):
     seen = []
@@ -81,6 +96,26 @@ def test_no_product_of_a_fit_in_a_thread_has_threads_of_its_own(blas, monkeypatc
     in_thread(lambda: learn(X[:200], y[:200]))
     assert seen
     assert seen == [{1}] * len(seen)
+    assert threads(blas) == {2}
+
+
+@pytest.mark.parametrize(("copies", "n_shares"), [(1, 1), (60, 2)])
+def test_predictions_hold_blas_too_and_share_many_rows(blas, monkeypatch, copies, n_shares):
+    X, y = load_digits(return_X_y=True)
+    clf = MGCEClassifier(tol=0.1).fit(X[:200], y[:200])
+    many, seen, multiply = np.tile(X, (copies, 1)), [], np.matmul
+
+    def spied(*args, **options):
+        seen.append(threads(blas))
+        return multiply(*args, **options)
+
+    monkeypatch.setattr(np, "matmul", spied)
+    for method in (clf.predict, clf.predict_proba, clf.decision_function):
+        seen.clear()
+        found = in_thread(lambda method=method: method(many))
+        assert seen == [{1}] * n_shares
+        assert len(found) == len(many)
+        assert_allclose(found[-len(X) :], method(sp.csr_array(X)), atol=1e-9)
     assert threads(blas) == {2}
 
 

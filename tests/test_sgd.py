@@ -68,6 +68,21 @@ def test_the_seed_decides_and_nothing_else():
     assert np.abs(one - other).max() > 1e-6
 
 
+@pytest.mark.parametrize("q", [0.9, 1.0])
+def test_a_start_near_the_solution_does_not_shorten_the_steps(q):
+    near = InteriorPoint(tol=1e-2).solve(make_objective(*load_once("wine"), q, lam=0.12)).coef
+    objective = make_objective(*load_once("wine"), q, lam=0.1)
+    iteration = _Iteration(objective, near, seed=0)
+    first = iteration.step
+    iteration.read_all()
+    assert iteration.look() > objective.value(near)
+    assert iteration.step == first
+    assert iteration.look() > 0.0  # the same once more is no progress
+    assert iteration.step == 0.5 * first
+    result = SGD(max_iter=150).solve(objective, near)  # it stalled after 112, at twice the gap
+    assert result.status is Status.MAX_ITER
+
+
 def test_a_gap_out_of_reach_ends_in_a_named_status(monkeypatch):
     monkeypatch.setattr(sgd, "SHORTEST_STEP", 0.5)
     result = SGD(tol=1e-12).solve(make_objective(*load_once("iris"), 1.0))

@@ -39,7 +39,7 @@ from mgce_sklearn.solvers import (
     lbfgs,
 )
 from mgce_sklearn.solvers.base import missing
-from mgce_sklearn.solvers.lbfgs import _Memory
+from mgce_sklearn.solvers.lbfgs import _Iterate, _Memory, _step
 from mgce_sklearn.solvers.repair import repair
 
 
@@ -212,6 +212,20 @@ def test_lbfgs_counts_iterations_over_all_stages_of_the_smoothing():
     result = LBFGS(max_iter=needed - 1).solve(objective)
     assert result.status is Status.MAX_ITER
     assert result.n_iter == needed - 1
+
+
+@pytest.mark.parametrize(
+    ("rise", "slope", "expected"), [(2e-15, -0.8, 0.0), (2e-15, -0.95, 0.5), (1e-12, 0.0, None)]
+)
+def test_lbfgs_goes_by_slopes_where_values_differ_by_rounding(rise, slope, expected):
+    """The slope at 0 is a share of that at 1; steps from 1 lead to 0, then half as far."""
+
+    def evaluate(coef):
+        value = 1.0 if coef == 1.0 else 1.0 + rise
+        return _Iterate(coef, value, 1e-3 * (slope + (1.0 - slope) * coef), np.ones((2, 1)))
+
+    after = _step(evaluate(np.ones((1, 1))), _Memory(), np.zeros((1, 1)), evaluate)
+    assert (None if after is None else after.coef.item()) == expected
 
 
 def test_lbfgs_that_closes_the_gap_at_the_iteration_limit_has_converged():

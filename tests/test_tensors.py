@@ -229,6 +229,17 @@ def test_predictions_are_where_the_rows_are_and_the_model_is_anywhere():
     )
 
 
+def test_q_set_after_a_fit_waits_for_the_next():
+    X, y = load_wine(return_X_y=True)
+    rows = torch.tensor(X)
+    model = MGCEClassifier(q=0.7).fit(rows, y)
+    methods = (model.predict_proba, model.predict_worst_case_proba)
+    before = [method(rows) for method in methods]
+    model.set_params(q=0.0)
+    for method, expected in zip(methods, before, strict=True):
+        torch.testing.assert_close(method(rows), expected, rtol=0.0, atol=0.0)
+
+
 def test_labels_weights_and_integers_may_be_tensors():
     X, y = data(load_iris)
     X = np.round(X)
@@ -344,7 +355,7 @@ X_SMALL, Y_SMALL = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), [0, 1, 0, 1]
         (X_SMALL[:, :0], Y_SMALL, ValueError, "at least one row and one column"),
         (X_SMALL, Y_SMALL[:3], ValueError, "inconsistent numbers of samples"),
         (X_SMALL, [0, 0, 0, 0], ValueError, "at least 2 classes"),
-        (X_SMALL, [0.0, 1.0, np.nan, 1.0], ValueError, "NaN"),
+        (X_SMALL, [0.0, 1.0, np.nan, 1.0], ValueError, "Row 2 has nan"),
     ],
 )
 def test_bad_tensors(X, y, error, words):

@@ -271,7 +271,7 @@ def test_the_trace_holds_steps_and_non_zeros(solver):
 
 # Where each solver can be made to meet one, and how many calls later.
 STEPS = {
-    "interior_point": (interior_point, "_iterate"),
+    "interior_point": (interior_point, "advance"),
     "lbfgs": (lbfgs, "_step"),
     "sgd": (sgd._Iteration, "read_all"),
 }

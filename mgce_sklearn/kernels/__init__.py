@@ -47,21 +47,19 @@ path, `lanes` its layout in memory, `elementary` its logarithm.
 from mgce_sklearn.kernels.entropy import entropy
 from mgce_sklearn.kernels.lanes import loss_parameter
 from mgce_sklearn.kernels.link import (
-    curvature,
     rule,
     threshold,
     threshold_and_worst_case,
     worst_case,
 )
 from mgce_sklearn.kernels.prox import soft_threshold
-from mgce_sklearn.kernels.smoothed import smoothed_curvature
+from mgce_sklearn.kernels.smoothed import smoothed_threshold_and_gradient
 
 __all__ = [
-    "curvature",
     "entropy",
     "loss_parameter",
     "rule",
-    "smoothed_curvature",
+    "smoothed_threshold_and_gradient",
     "soft_threshold",
     "threshold",
     "threshold_and_worst_case",

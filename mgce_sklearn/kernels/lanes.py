@@ -179,9 +179,8 @@ def call_by_rows(
         used = slice(source.shape[0])
         slab[used] = source
         kernel(_read_only(slab[used]), *parameters, *(result[used] for result in results))
-        with np.errstate(over="ignore"):  # a curvature can exceed the largest float32
-            for target, result in zip(out, results, strict=True):
-                target[start : start + height] = result[used]
+        for target, result in zip(out, results, strict=True):
+            target[start : start + height] = result[used]
     return out
 
 

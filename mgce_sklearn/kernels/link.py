@@ -1,4 +1,4 @@
-"""The threshold psi, the rule h, the worst case p* and the curvature v of rows of margins.
+"""The threshold psi, the rule h and the worst case p* of rows of margins.
 
 For every row, one pass solves
 
@@ -14,7 +14,7 @@ moments S = sum u z, D = sum u, T = sum u/z, the step and its third-order (Cheby
 
 and everything that is wanted is at hand when it ends:
 
-    h = u z,      p* = u / D,      v = (1 - q) (u / z) / D.
+    h = u z,      p* = u / D.
 
 The first steps are taken in single precision, where a vector holds twice as many numbers and
 polynomials are shorter. Rows are taken in blocks and transposed, one row a lane, so that every
@@ -51,7 +51,7 @@ from mgce_sklearn.kernels.lanes import (
 Array = NDArray[Any]
 
 # What a pass computes besides psi.
-NOTHING, WORST_CASE, RULE, CURVATURE = range(4)
+NOTHING, WORST_CASE, RULE = range(3)
 
 # Up to here (1 - q)/q >= 2, and u is smooth enough for `_correct`.
 SMOOTH_Q = 1.0 / 3.0
@@ -241,16 +241,6 @@ def _correct(x, t, step, q, u, D):
 
 
 @jit
-def _curvature(x, t, q, u, D):
-    """Turn x into v."""
-    for k in range(x.shape[0]):
-        for lane in range(x.shape[1]):
-            z = _positive_part(q, x[k, lane] - t[lane])
-            v = (1.0 - q) * (u[k, lane] / z) / D[lane]
-            x[k, lane] = 0.0 if z == 0.0 else v
-
-
-@jit
 def _probabilities(x, t, q, u, D, wants_rule):
     """Turn u into h or p*."""
     for k in range(x.shape[0]):
@@ -263,8 +253,8 @@ def _probabilities(x, t, q, u, D, wants_rule):
 
 
 @jit
-def _pass(margins, q, quantity, psi, first, second):
-    """Fill psi, and first and second with what the quantity says, block by block."""
+def _pass(margins, q, quantity, psi, probabilities):
+    """Fill psi, and the probabilities that the quantity says, block by block."""
     n_rows, n_classes = margins.shape
     n_lanes = n_lanes_for(n_classes)
     high = np.log(n_classes) if q == 0.0 else -np.expm1(-q * np.log(n_classes)) / q
@@ -288,26 +278,18 @@ def _pass(margins, q, quantity, psi, first, second):
         _solve(x, x_single, u, u_single, t, t_single, step, q, high, S, D, T)
         for lane in range(min(n_lanes, n_rows - start)):
             psi[start + lane] = top[lane] + t[lane]
-        if quantity == CURVATURE:
-            _curvature(x, t, q, u, D)
-            unload(x, n_kept > 0, index, count, second, start)
         if quantity != NOTHING:
             _probabilities(x, t, q, u, D, quantity == RULE)
-            unload(u, n_kept > 0, index, count, first, start)
+            unload(u, n_kept > 0, index, count, probabilities, start)
 
 
 NO_MATRIX = np.empty((0, 0))
 
 
 def _fill(
-    margins: Array,
-    q: float,
-    quantity: int,
-    psi: Array,
-    first: Array = NO_MATRIX,
-    second: Array = NO_MATRIX,
+    margins: Array, q: float, quantity: int, psi: Array, probabilities: Array = NO_MATRIX
 ) -> None:
-    _pass(margins, q, quantity, psi, first, second)
+    _pass(margins, q, quantity, psi, probabilities)
 
 
 def _run(
@@ -397,27 +379,6 @@ def threshold_and_worst_case(
     """
     psi, p = _run(margins, q, WORST_CASE, 1, out)
     return psi, p
-
-
-def curvature(margins: ArrayLike, q: float) -> tuple[Array, Array, Array]:
-    """Compute psi, p* and v, from which the Hessian of psi is (I - p 1ᵀ) diag(v) (I - 1 pᵀ).
-
-    v_k = (1 - q) z_k^{(1-2q)/q} / sum_j z_j^{(1-q)/q} on the support, and 0 outside it.
-
-    Parameters
-    ----------
-    margins : array-like of shape (n, K)
-    q : float in [0, 1]
-
-    Returns
-    -------
-    psi : ndarray of shape (n,)
-    p : ndarray of shape (n, K)
-    v : ndarray of shape (n, K)
-        Non-negative. For q > 1/2 without a bound at the edge of the support, for q = 1 zero.
-    """
-    psi, p, v = _run(margins, q, CURVATURE, 2)
-    return psi, p, v
 
 
 @jit

@@ -90,21 +90,13 @@ def smoothed_threshold(margins: Array, q: float, eps: float) -> Array:
     return bisect(total, top - reach, top + reach)
 
 
-def smoothed_curvature(margins: Array, q: float, eps: float) -> tuple[Array, Array, Array]:
-    """Compute psi, p and v of the smoothed threshold, with f(z) = c(z)^{1/q}.
-
-    p = f'(z) / sum f'(z) and v = q f''(z) / sum f'(z); c' = sigma, c'' = sigma (1 - sigma) / eps.
-    """
-    psi = smoothed_threshold(margins, q, eps)
-    z = 1 + q * (margins - psi[:, None])
+def smoothed_gradient(margins: Array, q: float, eps: float) -> Array:
+    """Compute p = f'(z) / sum f'(z) of the smoothed threshold, f(z) = c(z)^{1/q}, c' = sigma."""
+    z = 1 + q * (margins - smoothed_threshold(margins, q, eps)[:, None])
     c = eps * np.logaddexp(0, z / eps)
     sigma = np.exp(-np.logaddexp(0, -z / eps))
-    first = _power(c, 1 / q - 1) * sigma / q
-    slope = sigma / np.where(c > 0, c, 1.0)
-    second = (1 / q - 1) * _power(c, 1 / q) * slope**2 / q
-    second += first * np.exp(-np.logaddexp(0, z / eps)) / eps
-    total = first.sum(axis=1, keepdims=True)
-    return psi, first / total, q * second / total
+    slope = _power(c, 1 / q - 1) * sigma
+    return slope / slope.sum(axis=1, keepdims=True)
 
 
 def entropy(p: Array, q: float) -> Array:

@@ -5,7 +5,7 @@ gradient is again a distribution, and its curvature is at most of the order of 1
 sigma = c'(z), u_k = c_k^{(1-q)/q}, S = sum u c and D = sum u sigma, Newton's step on the norm is
 the one of `link`, and
 
-    p = u sigma / D,      v = p ((1 - q) sigma / c + q (1 - sigma) / eps).
+    p = u sigma / D.
 """
 
 from __future__ import annotations
@@ -62,14 +62,11 @@ def _moments(c, sigma, u, S, D):
 
 
 @jit
-def _finish(q, eps, c, sigma, u, D):
-    """Turn u into p, and c into v. Where c underflows, sigma / c has become 1 / eps."""
-    for k in range(c.shape[0]):
-        for lane in range(c.shape[1]):
+def _normalize(u, D):
+    """Turn u into p."""
+    for k in range(u.shape[0]):
+        for lane in range(u.shape[1]):
             u[k, lane] /= D[lane]
-            slope = 1.0 / eps if c[k, lane] == 0.0 else sigma[k, lane] / c[k, lane]
-            inner = (1.0 - q) * slope + q * (1.0 - sigma[k, lane]) / eps
-            c[k, lane] = u[k, lane] * inner
 
 
 @jit
@@ -79,7 +76,7 @@ def _excess(share, q, eps):
 
 
 @jit
-def _pass(margins, q, eps, psi, p, v):
+def _pass(margins, q, eps, psi, p):
     n_rows, n_classes = margins.shape
     n_lanes = n_lanes_for(n_classes)
     low = _excess(1.0, q, eps)
@@ -102,17 +99,16 @@ def _pass(margins, q, eps, psi, p, v):
             newton_step(q, S, D, step)
             if not move(t, step, low, high) > 1e-13 * max(1.0, abs(low)):
                 break
-        _finish(q, eps, c, sigma, u, D)
+        _normalize(u, D)
         for lane in range(min(n_lanes, n_rows - start)):
             psi[start + lane] = top[lane] + t[lane]
         unload(u, False, index, count, p, start)
-        unload(c, False, index, count, v, start)
 
 
-def smoothed_curvature(margins: ArrayLike, q: float, eps: float) -> tuple[Array, Array, Array]:
-    """Compute the smoothed threshold, its gradient p, and v of its Hessian.
-
-    The Hessian is (I - p 1ᵀ) diag(v) (I - 1 pᵀ), as without smoothing.
+def smoothed_threshold_and_gradient(
+    margins: ArrayLike, q: float, eps: float
+) -> tuple[Array, Array]:
+    """Compute the smoothed threshold and its gradient p.
 
     Parameters
     ----------
@@ -127,12 +123,10 @@ def smoothed_curvature(margins: ArrayLike, q: float, eps: float) -> tuple[Array,
     psi : ndarray of shape (n,)
     p : ndarray of shape (n, K)
         Probabilities; each row sums to 1.
-    v : ndarray of shape (n, K)
-        Non-negative, and at most p / eps.
     """
     if not 0 < q <= 1:
         raise ValueError(f"q must be in (0, 1], got {q!r}: at q = 0 there is no edge to smooth.")
     if not 0 < eps < np.inf:
         raise ValueError(f"eps must be positive and finite, got {eps!r}.")
-    psi, p, v = call_by_rows(_pass, margins, (float(q), float(eps)), 2)
-    return psi, p, v
+    psi, p = call_by_rows(_pass, margins, (float(q), float(eps)), 1)
+    return psi, p

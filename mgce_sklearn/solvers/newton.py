@@ -252,6 +252,7 @@ class Aim(NamedTuple):
     relative_gap: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a system that is not finite ends it all
 def advance(
     sums: RowSums, point: Coefficients, half_width: Array, aim: Aim
 ) -> tuple[Coefficients, tuple[float, float]]:

@@ -101,7 +101,9 @@ class _Iteration:
             self._largest_curvature() + self.batches.largest_size / self.batches.rows_per_batch
         )
         self.step = FIRST_STEP * self.unit_step
-        self.value, _, proba = objective.value_and_gradient(self.coef)
+        # The start's value is no measure of the step: from near the optimum any step leads up.
+        self.value = np.inf
+        _, _, proba = objective.value_and_gradient(self.coef)
         # Row by row in memory, as batches read it.
         self.table = np.ascontiguousarray(proba[objective.first_class :].T)
         self.gradient = self._excess()

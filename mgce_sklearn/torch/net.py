@@ -19,9 +19,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils import assert_all_finite, check_array, check_random_state, column_or_1d
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch import NeuralNet
 from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring, PrintLog
@@ -976,10 +975,7 @@ def _check_target(X: Any, y: Any) -> Array:
                 ) from None
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    y = column_or_1d(on_host(y), warn=True)
-    assert_all_finite(y, input_name="y")
-    check_classification_targets(y)
-    return y
+    return validation.check_label_array("y", y, warn=True)[0]
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:
