@@ -8,8 +8,7 @@ start. A potential makes its own (`potentials.Eliminable`).
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -75,27 +74,6 @@ class Rows(Protocol):
     def follow(self, start: int, stop: int, *direction: Any) -> None:
         """Look along a direction, or take a step; see `kernels.barrier.follow`."""
 
-    def copy(self) -> Rows:
-        """Return the same point in arrays of its own."""
-
-    def mix(self, rows: slice, share: float, one: Side, other: Side) -> None:
-        """Fill some rows with a mixture of two points, ``share`` of it the other."""
-
-
-class Side(NamedTuple):
-    """One of two points that are mixed.
-
-    Attributes
-    ----------
-    rows : Rows
-        Of the same potential.
-    margins : ndarray of shape (K, rows)
-        Of its coefficients, in the rows that are mixed.
-    """
-
-    rows: Any
-    margins: Array
-
 
 class ThresholdRows:
     """Rows of `MGCEPotential`.
@@ -150,22 +128,6 @@ class ThresholdRows:
         """Look along a direction, or take a step; see `kernels.barrier.follow`."""
         self.barrier.follow(self.state, start, stop, self.q, *direction)
 
-    def copy(self) -> ThresholdRows:
-        """Return the same point in arrays of its own."""
-        return ThresholdRows(self.potential, deepcopy(self.state), self.barrier)
-
-    def mix(self, rows: slice, share: float, one: Side, other: Side) -> None:
-        """Fill some rows with a mixture; s and c, not the distance, are linear."""
-        _mix(self.state, rows, share, one.rows.state, other.rows.state)
-        bounds = (side.rows.bounds(side.margins, rows) for side in (one, other))
-        slack, c = (_between(share, *pair) for pair in zip(*bounds, strict=True))
-        self.state.distance[:, rows] = barrier.nearer(slack, c, self.q)
-
-    def bounds(self, margins: Array, rows: slice) -> tuple[Array, Array]:
-        """Return s and c (K, rows) of some rows at their margins."""
-        below = margins - self.state.threshold[rows]
-        return barrier.both(self.state.distance[:, rows], below, self.q)
-
 
 def _q_logarithm(rule: Array, q: float) -> Array:
     log_rule = namespace(rule).log(rule)
@@ -209,21 +171,3 @@ class MaximumRows:
     def follow(self, start: int, stop: int, *direction: Any) -> None:
         """Look along a direction, or take a step; see `kernels.barrier.follow`."""
         maximum.follow(self.state, start, stop, *direction)
-
-    def copy(self) -> MaximumRows:
-        """Return the same point in arrays of its own."""
-        return MaximumRows(deepcopy(self.state))
-
-    def mix(self, rows: slice, share: float, one: Side, other: Side) -> None:
-        """Fill some rows with a mixture: slacks are linear in thresholds and margins."""
-        _mix(self.state, rows, share, one.rows.state, other.rows.state)
-
-
-def _mix(state: Any, rows: slice, share: float, one: Any, other: Any) -> None:
-    """Fill some rows of every array, the last axis of each, with a mixture of two states."""
-    for mixed, *pair in zip(state, one, other, strict=True):
-        mixed[..., rows] = _between(share, *(array[..., rows] for array in pair))
-
-
-def _between(share: float, one: Array, other: Array) -> Array:
-    return (1.0 - share) * one + share * other

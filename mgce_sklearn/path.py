@@ -1,9 +1,8 @@
 r"""Paths: solutions over a grid of q and lam, each started from its neighbour.
 
 Neighbouring widths have neighbouring solutions, so a solution is a good start for the next
-smaller lam. Between two a mixture of both is a far better one: the optimum is concave in lam,
-p mixed is feasible for the widths mixed alike, and its entropy is at least the chord. The rows
-are read once for the whole grid: the uncertainty sets of all lam are multiples of one.
+smaller lam. The rows are read once for the whole grid: the uncertainty sets of all lam are
+multiples of one.
 """
 
 from __future__ import annotations
@@ -97,14 +96,14 @@ def follow(
     start: Array | None = None,
     watch: Watch = UNWATCHED,
 ) -> Iterator[PathPoint]:
-    """Solve for every lam in the order given, each from its neighbours among those before.
+    """Solve for every lam in the order given, each from the one before.
 
     Parameters
     ----------
     problem : Problem
     q : float in [0, 1]
     lams : sequence of float
-        In the order of `leapfrog` each start is close to its solution.
+        In the order of `widest_first` each start is close to its solution.
     settings : Settings
     start : ndarray of shape (C, d), default=None
         Coefficients to start the first from.
@@ -121,19 +120,16 @@ def follow(
     Interrupted
         If ``watch`` keeps what was reached: when the next is asked for, after the point itself.
     """
-    solved: dict[float, SolverResult] = {}
-    for position, lam in enumerate(map(float, lams), 1):
+    for lam in map(float, lams):
         begin = time.perf_counter()
         objective = problem.objective(float(q), lam)
         name, solver = settings.solver_for(objective)
-        nearest = _neighbour(solved, objective, lam) if solved else start
-        keep = position < len(lams)
         try:
-            result = solver.solve(objective, nearest, restartable=keep, watch=watch)
-            if nearest is not None and result.status is Status.STALLED:
+            result = solver.solve(objective, start, watch=watch)
+            if start is not None and result.status is Status.STALLED:
                 # On a few rows that features nearly separate a neighbour's point may be too close
                 # to the boundary to move from.
-                afresh = solver.solve(objective, restartable=keep, watch=watch)
+                afresh = solver.solve(objective, watch=watch)
                 result = min(result, afresh, key=lambda result: result.gap)
         except Interrupted as interrupted:
             seconds = time.perf_counter() - begin
@@ -141,39 +137,12 @@ def follow(
             raise
         seconds = time.perf_counter() - begin
         yield PathPoint(lam, objective, name, result, seconds)
-        # What a solver restarts from is as large as the data: only what later lams want is kept.
-        solved[lam] = result
-        wanted = {edge for later in lams[position:] for edge in _edges(solved, later)}
-        solved = {edge: solved[edge] for edge in wanted}
+        start = result.coef
 
 
-def _edges(solved: Iterable[float], lam: float) -> list[float]:
-    """Return the nearest widths on either side of lam, where there are any."""
-    below = max((other for other in solved if other < lam), default=None)
-    above = min((other for other in solved if other >= lam), default=None)
-    return [edge for edge in (below, above) if edge is not None]
-
-
-def _neighbour(solved: dict[float, SolverResult], objective: Objective, lam: float) -> SolverResult:
-    """Return the nearest result or, between two, their mixture for this lam."""
-    low, *rest = _edges(solved, lam)
-    one = solved[low]
-    if not rest or one.restart is None:
-        return one
-    (high,) = rest
-    share = (lam - low) / (high - low)
-    return replace(one, restart=one.restart.between(solved[high].restart, share, objective))
-
-
-def leapfrog(lams: Array) -> Array:
-    """Return the positions of the widths in the order in which a path takes them.
-
-    From the largest down, two at a time, each time followed by the one skipped.
-    """
-    order = [0]
-    for far in range(2, len(lams) + 1, 2):
-        order += [far, far - 1]
-    return np.argsort(-lams, kind="stable")[[i for i in order if i < len(lams)]]
+def widest_first(lams: Array) -> Array:
+    """Return the positions of the widths in the order in which a path takes them."""
+    return np.argsort(-lams, kind="stable")
 
 
 def named(points: Iterable[tuple[float, float]]) -> str:
@@ -260,8 +229,8 @@ def mgce_path(
         \min_W \; \operatorname{mean}_i \psi_q(W x_i) - \langle \tau, W \rangle
         + \text{lam} \, \langle \sigma / \sqrt n, |W| \rangle
 
-    For each q the widths are taken from the largest down, two at a time, each solution being
-    the start of the next; those skipped start from both of their neighbours.
+    For each q the widths are taken from the largest down, each solution being the start of the
+    next.
 
     Parameters
     ----------
@@ -436,7 +405,7 @@ def _points(
     problem: Problem, qs: Array, lams: Array, settings: Settings, watch: Watch
 ) -> Iterator[tuple[int, int, PathPoint]]:
     """Yield positions in the grid and the solutions there, until one was stopped."""
-    order = leapfrog(lams)
+    order = widest_first(lams)
     for i, q in enumerate(qs):
         points = follow(problem, q, lams[order], settings, watch=watch)
         for j, point in zip(order, points, strict=True):

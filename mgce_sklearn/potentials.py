@@ -21,7 +21,6 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.interior_rows import MaximumRows, Rows, ThresholdRows
 from mgce_sklearn.kernels import maximum
 
-
 # Beyond this q first-order steps find nearer coefficients on the potential of this q.
 LARGEST_Q_OF_DESCENT = 0.8
 

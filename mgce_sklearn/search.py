@@ -31,9 +31,9 @@ from mgce_sklearn.path import (
     PathPoint,
     Settings,
     follow,
-    leapfrog,
     named,
     warn_of_gaps,
+    widest_first,
 )
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import Status, Watch, deadline_in
@@ -562,7 +562,7 @@ class _Fold(NamedTuple):
 
         A path begins anew after an error.
         """
-        left, watch = leapfrog(lams), Watch(self.deadline)
+        left, watch = widest_first(lams), Watch(self.deadline)
         while len(left) and watch.seconds_left > 0.0:
             try:
                 problem = Problem.from_labels(

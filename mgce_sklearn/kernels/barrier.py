@@ -629,7 +629,7 @@ def _move(w, state, start, lanes, q, primal, dual):
 
 @jit
 def _dropped(w, lanes):
-    """Return the largest product of steps, by which p s differs from its target after a whole one."""
+    """Return the largest product of steps: what p s misses its target by after whole ones."""
     w_ds, w_dp = w.wide[DS], w.wide[DP]
     largest = 0.0
     for k in range(w.wide.shape[1]):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -81,8 +81,6 @@ class SolverResult:
     n_iter : int
     trace : tuple of TracePoint
         Best values so far against seconds, a point whenever the gap was checked.
-    restart : object or None
-        What the same solver can start a neighbouring problem from, if it was asked to keep it.
     stopped_by : str
         Who stopped it, if the status is STOPPED.
     """
@@ -93,7 +91,6 @@ class SolverResult:
     status: Status
     n_iter: int
     trace: tuple[TracePoint, ...]
-    restart: Any = None
     stopped_by: str = ""
 
     @property
@@ -208,7 +205,6 @@ class Solver(Protocol):
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
-        restartable: bool = False,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise an objective.
@@ -219,8 +215,6 @@ class Solver(Protocol):
         start : ndarray of shape (C, d), Start, SolverResult or None
             Coefficients to start from, with distributions or without, or the result of a
             neighbouring problem: the same rows and potential, other half-widths.
-        restartable : bool, default=False
-            Whether to keep in the result what a neighbouring problem can start from.
         watch : Watch
             Who may stop it. It ends after its present step, and with one iterate at least.
 
@@ -397,12 +391,12 @@ class Progress:
         """Return the best value less the best dual value."""
         return self.value - self.dual_value
 
-    def result(self, status: Status, n_iter: int, restart: Any = None) -> SolverResult:
+    def result(self, status: Status, n_iter: int) -> SolverResult:
         """Bundle what is known now."""
         status = Status.EMPTY if self._empty else status
         by = self._stopped_by if status is Status.STOPPED else ""
         return SolverResult(
-            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), restart, by
+            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), by
         )
 
     @contextmanager

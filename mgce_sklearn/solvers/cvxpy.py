@@ -62,7 +62,6 @@ class ConicProgram:
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
-        restartable: bool = False,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`. Clarabel has no use for a start.

@@ -19,16 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import Array, is_tensor, namespace
-from mgce_sklearn.interior_rows import Rows, Side
+from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
+from mgce_sklearn.interior_rows import Rows
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.potentials import Potential
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
     UNWATCHED,
@@ -44,17 +43,20 @@ from mgce_sklearn.solvers.base import (
 from mgce_sklearn.solvers.newton import Aim, Coefficients, RowSums, advance
 from mgce_sklearn.solvers.repair import MOST_COEFFICIENTS, repair
 from mgce_sklearn.solvers.smooth_start import smooth_start
-from mgce_sklearn.solvers.systems import choose_form, has_products
+from mgce_sklearn.solvers.systems import Factored, choose_form, has_products
 
 # W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
 START_SIZE = 0.3
 
-# First-order steps of the start: rare columns and many rows take more of them.
-FEW_STEPS, MANY_STEPS = 40, 80
+TINY = np.finfo(np.float64).tiny
+
+# First-order steps of the start, fewer from given coefficients: many rows, and the rare columns
+# that they have, take more of them.
+FEW_STEPS, MANY_STEPS, WARM_STEPS = 40, 80, 20
 MANY_ROWS = 30_000
 
 # At the start all products of the rows are so many times R/(2 K + 1).
-FIRST_TARGET = 2.0
+FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
 LEAST_VALUE = 1e-3
@@ -64,19 +66,19 @@ LEAST_VALUE = 1e-3
 LEAST_MULTIPLIER = 0.1
 LARGEST_PRODUCT = 10.0
 
-# Rows in single precision serve down to this relative gap, and as long as they bring a better one.
+# Rows in single precision serve down to this relative gap, and as long as they bring a better one,
+# if the median half-width is no less than this, in units of the features' size.
 SINGLE_GAP = 3e-3
+SINGLE_WIDTH = 5e-5
 SINGLE_PATIENCE = 2
 
 # The target is not taken further below the gap allowed than this: it would gain nothing,
 # and the system's condition worsens with it.
 LOWEST_TARGET = 0.02
 
-# The relative gap at which a point is kept for neighbouring problems.
-RESTART_GAP = 0.4
-
-# Iterations without a better gap after which rounding has won.
-PATIENCE = 15
+# Iterations without a better gap after which rounding has won, and after which products in single
+# precision give way to a factor, if one can be had.
+PATIENCE, PATIENCE_WITH_PRODUCTS = 15, 4
 
 # A dual point is repaired, at the price of one assembly, if it would otherwise be shrunk by
 # no more than this many times tol. Larger violations the next iterations mend as well.
@@ -96,65 +98,10 @@ STRONG_PENALTY = 1.0
 MANY_COEFFICIENTS = 400
 
 
-class _Restart(NamedTuple):
-    """An interior point of middling accuracy: central enough to serve neighbouring problems."""
-
-    potential: Potential
-    rows: Rows
-    point: Coefficients
-    half_width: Array
-
-    def fits(self, objective: Objective) -> bool:
-        """Tell whether the rows and the potential are those of ``objective``.
-
-        Without labels there is nothing that p could shrink toward.
-        """
-        shapes = (objective.n_classes, objective.design.n_rows), objective.shape
-        ours = tuple(self.rows.proba.shape), tuple(self.point.plus.shape)
-        same = ours == shapes and self.potential == objective.potential
-        return same and objective.codes is not None
-
-    def between(self, other: _Restart, share: float, objective: Objective) -> _Restart:
-        """Mix with ``share`` of the other: a point for the half-widths mixed alike.
-
-        The constraints of W, s, c and of p, u, v are linear, so that what holds for both
-        points holds for their mixture, with a gap of second order in their distance.
-        """
-
-        def mix(one: Array, another: Array) -> Array:
-            return (1.0 - share) * one + share * another
-
-        mixed = new_rows(objective)
-        for rows in objective.design.blocks(width=objective.n_classes):
-            mixed.mix(rows, share, self._side(objective, rows), other._side(objective, rows))
-        point = Coefficients(*map(mix, self.point, other.point))
-        return _Restart(self.potential, mixed, point, mix(self.half_width, other.half_width))
-
-    def _side(self, objective: Objective, rows: slice) -> Side:
-        return Side(self.rows, objective.margins(self.point.plus - self.point.minus, rows))
-
-    def at(self, objective: Objective, half_width: Array) -> tuple[Rows, Coefficients]:
-        """Return a copy for other half-widths.
-
-        Where they are smaller, u and v shrink with them, and W stays: the products shrink
-        alike. p shrunk as much toward the labels would meet every constraint that it met
-        before, but its products with s would grow without bound in rows whose label the
-        rule misses. So it goes half of the way, and the first steps go the other half.
-        """
-        rows = self.rows.copy()
-        shrink = min(1.0, float((half_width / self.half_width).min()))
-        labels = objective.codes, objective.design.positions(objective.design.n_rows)
-        rows.proba[:] *= shrink**0.5
-        rows.proba[labels] += 1.0 - shrink**0.5
-        rest = half_width - shrink * self.half_width
-        upper, lower = shrink * self.point.upper + rest, shrink * self.point.lower + rest
-        return rows, self.point._replace(upper=upper, lower=lower)
-
-
 def _penalty(objective: Objective) -> float:
     """Return the median half-width in standard errors of a class of average frequency."""
     widths = objective.uncertainty.half_width / objective.design.column_scale
-    return float(np.median(widths)) * np.sqrt(objective.design.total_weight * objective.n_classes)
+    return float(np.median(on_host(widths))) * np.sqrt(objective.design.total_weight * objective.n_classes)
 
 
 @dataclass(frozen=True)
@@ -190,7 +137,6 @@ class InteriorPoint:
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
-        restartable: bool = False,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
@@ -198,28 +144,29 @@ class InteriorPoint:
         if not progress.well_posed:
             return progress.result(Status.NOT_FINITE, 0)
         with progress.kept_on_interrupt(), objective.design.team(objective.n_classes) as team:
-            return self._solve(objective, start, restartable, team, progress)
+            return self._solve(objective, start, team, progress)
 
     def _solve(
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None,
-        restartable: bool,
         team: RowTeam,
         progress: Progress,
     ) -> SolverResult:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
-        if objective.codes is not None:  # an anchor must not be rounded
+        if _may_be_rounded(objective):
             progress.working = replace(objective, design=objective.design.compact())
         rows, point = _start(progress.working, half_width, start, team, progress.out_of_time)
         share = _share(rows, objective)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
-        form = choose_form(progress.working, team)
+        form = choose_form(progress.working, self.tol, team)
         sums = RowSums(progress.working, team, rows, form)
-        restart, status = None, Status.MAX_ITER
+        status = Status.MAX_ITER
         lengths: tuple[float, ...] = ()
+        # First-order steps leave no coefficient at 0: where they suffice, one step more does.
+        descended = start is None
         for iteration in range(self.max_iter + 1):
             progress.reached(iteration, point.plus - point.minus)
             _offer(progress, point, rows, team)
@@ -229,18 +176,20 @@ class InteriorPoint:
                 _offer(progress, point, rows, team)
             small = _small(point, half_width, objective)
             ended = progress.record(lengths, n_nonzero=int((~small).sum()))
-            if ended is not None:
+            if ended is not None and not (descended and ended is Status.CONVERGED):
                 status = ended
                 break
+            descended = False
             if iteration == self.max_iter:
                 break
-            if progress.iterations_since_better() >= PATIENCE:
+            idle = progress.iterations_since_better()
+            if idle >= PATIENCE:
                 status = Status.STALLED
                 break
-            if restartable and restart is None and progress.gap <= RESTART_GAP * progress.value:
-                restart = _Restart(objective.potential, rows.copy(), point, half_width)
+            if idle >= PATIENCE_WITH_PRODUCTS and np.prod(objective.shape) <= LARGEST_SYSTEM:
+                sums.form = Factored(objective)
             lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-            aim = Aim(share, n_products, lowest, progress.gap / progress.value)
+            aim = Aim(share, n_products, lowest, progress.gap / max(progress.value, TINY))
             try:
                 point, lengths = advance(sums, point, half_width, aim)
             except LinAlgError:
@@ -251,9 +200,16 @@ class InteriorPoint:
             progress.forget()
             _offer(progress, point, rows, team)
         _drop_small(point, half_width, progress, team)
-        if restartable and restart is None:
-            restart = _Restart(objective.potential, rows, point, half_width)
-        return progress.result(status, iteration, restart)
+        return progress.result(status, iteration)
+
+
+def _may_be_rounded(objective: Objective) -> bool:
+    """Tell whether means of rows in single precision are exact beside the half-widths.
+
+    Without labels the point that others are moved to, once there is one, must not be rounded.
+    """
+    widths = objective.uncertainty.half_width / objective.design.column_scale
+    return objective.codes is not None and float(np.median(on_host(widths))) >= SINGLE_WIDTH
 
 
 def _rounding_matters(progress: Progress) -> bool:
@@ -300,34 +256,33 @@ def _start(
     team: RowTeam,
     stop: Callable[[], bool],
 ) -> tuple[Rows, Coefficients]:
-    """Return the first interior point: kept from a neighbour, near coefficients, or neither."""
-    restart = start.restart if isinstance(start, SolverResult) else None
-    if isinstance(restart, _Restart) and restart.fits(objective):
-        return restart.at(objective, half_width)
+    """Return the first interior point, after first-order steps where the potential allows them."""
     rows, coef = new_rows(objective), coef_of(start)
-    if hasattr(objective.potential, "descended"):
-        if coef is None:
-            coef = _descended(objective, team, stop)
-        return _central(objective, half_width, rows, coef, team)
-    proba = start.proba if isinstance(start, Start) else None
-    return _cold(objective, half_width, rows, coef, proba, team)
-
-
-def _descended(objective: Objective, team: RowTeam, stop: Callable[[], bool]) -> Array:
-    """Return the coefficients of a few first-order steps."""
-    many = objective.design.n_rows >= MANY_ROWS
+    if not hasattr(objective.potential, "descended"):
+        proba = start.proba if isinstance(start, Start) else None
+        return _cold(objective, half_width, rows, coef, proba, team)
+    n_steps, target = WARM_STEPS, WARM_TARGET
+    if coef is None:
+        many = objective.design.n_rows >= MANY_ROWS
+        n_steps, target = MANY_STEPS if many else FEW_STEPS, FIRST_TARGET
     potential: Any = objective.potential  # it has `descended`
     smoother = replace(objective, potential=potential.descended())
-    return smooth_start(smoother, MANY_STEPS if many else FEW_STEPS, team, stop)
+    coef = smooth_start(smoother, n_steps, coef, team, stop)
+    return _central(objective, half_width, rows, coef, target, team)
 
 
 def _central(
-    objective: Objective, half_width: Array, rows: Rows, coef: Array, team: RowTeam
+    objective: Objective,
+    half_width: Array,
+    rows: Rows,
+    coef: Array,
+    target: float,
+    team: RowTeam,
 ) -> tuple[Rows, Coefficients]:
     """Return a point near the central path, of given coefficients."""
     at_zero = float(objective.potential.value(objective.design.zeros(objective.n_classes, 1))[0])
     value = max(objective.value(coef, team), LEAST_VALUE * at_zero)
-    nu = FIRST_TARGET * value / (2 * objective.n_classes + 1)
+    nu = target * value / (2 * objective.n_classes + 1)
     _enter(objective, rows, coef, None, nu, team)
     excess = objective.excess(rows.proba, team)
     return rows, _coefficients_at(coef, excess, half_width, _share(rows, objective) * nu)
@@ -401,16 +356,20 @@ def _drop_small(point: Coefficients, half_width: Array, progress: Progress, team
     """Set to zero the coefficients that the optimum has at zero.
 
     The result is kept if it costs nothing, or little: no more than a tenth of the gap allowed, and
-    the gap stays within tol.
+    the gap stays within tol. Those that could cost no more than the gap are tried with the others:
+    where g is at its bound itself, coefficients and multipliers vanish alike.
     """
-    objective = progress.objective
+    objective, arrays = progress.objective, namespace(half_width)
     small = _small(point, half_width, objective)
-    coef = namespace(small).where(small, 0.0, progress.coef)
-    value = objective.value(coef, team)
-    costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
-    certified = value - progress.dual_value <= progress.tol * value
-    if value <= progress.value or (costs_little and certified):
-        progress.coef, progress.value = coef, value
+    negligible = 2.0 * half_width * abs(progress.coef) <= progress.gap
+    for dropped in (small | negligible, small):
+        coef = arrays.where(dropped, 0.0, progress.coef)
+        value = objective.value(coef, team)
+        costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
+        certified = value - progress.dual_value <= progress.tol * value
+        if value <= progress.value or (costs_little and certified):
+            progress.coef, progress.value = coef, value
+            return
 
 
 def _small(point: Coefficients, half_width: Array, objective: Objective) -> Array:

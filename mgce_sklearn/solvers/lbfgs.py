@@ -144,10 +144,9 @@ class LBFGS:
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None = None,
-        restartable: bool = False,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimise ``objective``; see `Solver.solve`. Coefficients are all it restarts from."""
+        """Minimise ``objective``; see `Solver.solve`."""
         progress = Progress(self, objective, watch)
         if not progress.well_posed:
             return progress.result(Status.NOT_FINITE, 0)

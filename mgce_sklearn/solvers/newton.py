@@ -181,9 +181,7 @@ class RowSums:
 class _Newton:
     """The equations of the coefficients and of their multipliers at one point."""
 
-    def __init__(
-        self, point: Coefficients, excess: Array, kappa: Array, half_width: Array
-    ) -> None:
+    def __init__(self, point: Coefficients, excess: Array, kappa: Array, half_width: Array) -> None:
         self.point = point
         self.residual_upper = half_width + excess - point.upper
         self.residual_lower = half_width - excess - point.lower

@@ -14,6 +14,7 @@ Where rows are many, sums are over a sample of high leverage, and scaled to the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -232,7 +233,7 @@ class ActiveBlock:
     def _sum(self, columns: list[Array], weight: Array | None) -> Array:
         """Return H of the free coefficients, class by class."""
         ends = np.cumsum([0, *map(len, columns)])
-        places = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+        places = [slice(*pair) for pair in itertools.pairwise(ends)]
 
         def products(rows: slice, features: Array) -> Array:
             curvature = self.source.curvature(rows)

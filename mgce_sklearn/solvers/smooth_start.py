@@ -23,16 +23,19 @@ MEMORY = 10
 def smooth_start(
     objective: Objective,
     n_iter: int,
+    start: Any = None,
     team: RowTeam | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Minimise mean psi - <tau, W> + <half_width, sqrt(W² + eps²)>, from W = 0, roughly.
+    """Minimise mean psi - <tau, W> + <half_width, sqrt(W² + eps²)>, roughly.
 
     Parameters
     ----------
     objective : Objective
     n_iter : int
         Steps of L-BFGS.
+    start : ndarray or tensor of shape (C, d), default=None
+        None: zeros.
     team : RowTeam, default=None
         Threads to share the rows.
     stop : callable, default=never
@@ -54,13 +57,17 @@ def smooth_start(
         gradient = (gradient + half_width * coef / size) / scale
         return value, design.fetch(gradient).ravel()
 
+    first = np.zeros(int(np.prod(objective.shape)))
+    if start is not None:
+        first = design.fetch(start * scale).ravel()
+
     def look_up(_: Array) -> None:
         if stop():
             raise StopIteration
 
     found = minimize(
         value_and_gradient,
-        np.zeros(int(np.prod(objective.shape))),
+        first,
         jac=True,
         method="L-BFGS-B",
         callback=look_up,

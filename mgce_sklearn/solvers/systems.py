@@ -54,6 +54,9 @@ PRODUCTS = 14
 MORE_PRODUCTS, MANY_PRODUCTS_FROM = 40, 0.7
 LARGEST_Q_OF_CLASS_BLOCKS = 0.8
 
+# Smaller gaps are asked of factors, in double precision, where there is a choice.
+LEAST_GAP_OF_PRODUCTS = 3e-5
+
 # Numbers of the class blocks, and of their factors each.
 MOST_BLOCK_NUMBERS = 10**8
 
@@ -89,25 +92,35 @@ class Form(Protocol):
         """
 
 
-def choose_form(objective: Objective, team: RowTeam) -> Form:
+def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
     """Return the form whose steps take less time.
 
     Parameters
     ----------
     objective : Objective
         Of rows in single precision, where there are such.
+    tol : float
+        Relative gap that is asked for.
     team : RowTeam
     """
-    if not has_products(objective) or _factoring_seconds(objective) < _product_seconds(objective):
+    factoring = _factoring_seconds(objective)
+    if not has_products(objective) or (tol < LEAST_GAP_OF_PRODUCTS and np.isfinite(factoring)):
         return Factored(objective)
-    return Conjugate(objective, team)
+    return (
+        Factored(objective)
+        if factoring < _product_seconds(objective)
+        else Conjugate(objective, team)
+    )
 
 
 def has_products(objective: Objective) -> bool:
-    """Tell whether there is room for the second form, and rows that it reads."""
+    """Tell whether the second form has rows that it reads, room, and more rows than features."""
     n_classes, n_features = objective.shape
-    small = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS
-    return small and not is_tensor(objective.design.X) and not objective.design.sparse
+    small = (
+        n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= objective.design.n_rows
+    )
+    dense = not is_tensor(objective.design.X) and not objective.design.sparse
+    return small and dense
 
 
 def loss_parameter(objective: Objective) -> float:
@@ -117,9 +130,9 @@ def loss_parameter(objective: Objective) -> float:
 
 def _factoring_seconds(objective: Objective) -> float:
     n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
-    gram = n_rows * n_classes * (n_classes + 1) * d * (d + 1) / 2
     if n_classes * d > LARGEST_SYSTEM:
         return np.inf
+    gram = n_rows * n_classes * (n_classes + 1) * d * (d + 1) / 2
     return (gram + (n_classes * d) ** 3 / 3) / FACTOR_RATE
 
 
