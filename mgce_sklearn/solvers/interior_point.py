@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
+from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.interior_rows import Rows
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
@@ -101,7 +101,7 @@ MANY_COEFFICIENTS = 400
 def _penalty(objective: Objective) -> float:
     """Return the median half-width in standard errors of a class of average frequency."""
     widths = objective.uncertainty.half_width / objective.design.column_scale
-    return float(np.median(on_host(widths))) * np.sqrt(objective.design.total_weight * objective.n_classes)
+    return float(np.median(widths)) * np.sqrt(objective.design.total_weight * objective.n_classes)
 
 
 @dataclass(frozen=True)
@@ -207,9 +207,12 @@ def _may_be_rounded(objective: Objective) -> bool:
     """Tell whether means of rows in single precision are exact beside the half-widths.
 
     Without labels the point that others are moved to, once there is one, must not be rounded.
+    Devices read rows in double precision whatever they are.
     """
+    if objective.codes is None or is_tensor(objective.design.X):
+        return False
     widths = objective.uncertainty.half_width / objective.design.column_scale
-    return objective.codes is not None and float(np.median(on_host(widths))) >= SINGLE_WIDTH
+    return float(np.median(widths)) >= SINGLE_WIDTH
 
 
 def _rounding_matters(progress: Progress) -> bool:
@@ -280,8 +283,7 @@ def _central(
     team: RowTeam,
 ) -> tuple[Rows, Coefficients]:
     """Return a point near the central path, of given coefficients."""
-    at_zero = float(objective.potential.value(objective.design.zeros(objective.n_classes, 1))[0])
-    value = max(objective.value(coef, team), LEAST_VALUE * at_zero)
+    value = max(objective.value(coef, team), LEAST_VALUE * _value_at_zero(objective))
     nu = target * value / (2 * objective.n_classes + 1)
     _enter(objective, rows, coef, None, nu, team)
     excess = objective.excess(rows.proba, team)
@@ -356,20 +358,24 @@ def _drop_small(point: Coefficients, half_width: Array, progress: Progress, team
     """Set to zero the coefficients that the optimum has at zero.
 
     The result is kept if it costs nothing, or little: no more than a tenth of the gap allowed, and
-    the gap stays within tol. Those that could cost no more than the gap are tried with the others:
-    where g is at its bound itself, coefficients and multipliers vanish alike.
+    the gap stays within tol. Zeros alone are the optimum where nothing found is below them.
     """
-    objective, arrays = progress.objective, namespace(half_width)
+    objective = progress.objective
+    if objective.offsets is None and _value_at_zero(objective) <= progress.value:
+        progress.offer_coef(0.0 * progress.coef, objective.value(0.0 * progress.coef, team))
+        return
     small = _small(point, half_width, objective)
-    negligible = 2.0 * half_width * abs(progress.coef) <= progress.gap
-    for dropped in (small | negligible, small):
-        coef = arrays.where(dropped, 0.0, progress.coef)
-        value = objective.value(coef, team)
-        costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
-        certified = value - progress.dual_value <= progress.tol * value
-        if value <= progress.value or (costs_little and certified):
-            progress.coef, progress.value = coef, value
-            return
+    coef = namespace(small).where(small, 0.0, progress.coef)
+    value = objective.value(coef, team)
+    costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
+    certified = value - progress.dual_value <= progress.tol * value
+    if value <= progress.value or (costs_little and certified):
+        progress.coef, progress.value = coef, value
+
+
+def _value_at_zero(objective: Objective) -> float:
+    """Return psi at margins 0: the objective at coefficients 0, without offsets."""
+    return float(objective.potential.value(objective.design.zeros(objective.n_classes, 1))[0])
 
 
 def _small(point: Coefficients, half_width: Array, objective: Objective) -> Array:
