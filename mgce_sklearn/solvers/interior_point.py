@@ -41,7 +41,7 @@ from mgce_sklearn.solvers.base import (
     offers,
 )
 from mgce_sklearn.solvers.newton import Aim, Coefficients, RowSums, advance
-from mgce_sklearn.solvers.repair import MOST_COEFFICIENTS, repair
+from mgce_sklearn.solvers.repair import repair
 from mgce_sklearn.solvers.smooth_start import smooth_start
 from mgce_sklearn.solvers.systems import Factored, choose_form, has_products
 
@@ -169,11 +169,11 @@ class InteriorPoint:
         descended = start is None
         for iteration in range(self.max_iter + 1):
             progress.reached(iteration, point.plus - point.minus)
-            _offer(progress, point, rows, team)
+            _offer(progress, point, sums)
             if progress.rounded and _rounding_matters(progress):
                 sums.objective = progress.working = objective
                 progress.forget()
-                _offer(progress, point, rows, team)
+                _offer(progress, point, sums)
             small = _small(point, half_width, objective)
             ended = progress.record(lengths, n_nonzero=int((~small).sum()))
             if ended is not None and not (descended and ended is Status.CONVERGED):
@@ -198,7 +198,7 @@ class InteriorPoint:
         if progress.rounded:
             progress.working = objective
             progress.forget()
-            _offer(progress, point, rows, team)
+            _offer(progress, point, sums)
         _drop_small(point, half_width, progress, team)
         return progress.result(status, iteration)
 
@@ -226,30 +226,36 @@ def _share(rows: Rows, objective: Objective) -> float:
     return max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
 
 
-def _offer(progress: Progress, point: Coefficients, rows: Rows, team: RowTeam) -> None:
-    """Offer the coefficients and the distributions of a point."""
-    coef = point.plus - point.minus
-    progress.offer_coef(coef, progress.working.value(coef, team))
-    _offer_proba(progress, rows.proba, team)
+def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
+    """Offer the coefficients and the distributions of a point.
 
-
-def _offer_proba(progress: Progress, proba: Array, team: RowTeam) -> None:
-    """Offer a dual point, and repair it if small violations are all that keeps the gap open."""
+    Small violations are repaired if they are all that keeps the gap open, and if steps factor a
+    matrix as a repair does.
+    """
+    coef, proba, team = point.plus - point.minus, sums.rows.proba, sums.team
     objective = progress.working
+    progress.offer_coef(coef, objective.value(coef, team))
     shrink = progress.offer_proba(proba, team).shrink
-    violation = 1.0 / shrink - 1.0
-    if objective.codes is None and progress.anchor is None and violation <= ANCHORED:
-        # Iterates may near the constraints from outside for ever. While p has room, a point well
-        # inside is at hand that all later ones can be moved to.
-        margin = min(ANCHORED, ROOM * violation)
-        progress.offer_proba(repair(objective, proba, team, margin), team)
+    if objective.codes is None:
+        _anchor(progress, proba, 1.0 / shrink - 1.0, team)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
         return
-    if progress.rounded or np.prod(objective.shape) > MOST_COEFFICIENTS:
+    if progress.rounded or not isinstance(sums.form, Factored):
         return
     if progress.value - objective.mean_entropy(proba, team) <= allowed:
         progress.offer_proba(repair(objective, proba, team), team)
+
+
+def _anchor(progress: Progress, proba: Array, violation: float, team: RowTeam) -> None:
+    """Make the first feasible point of rows without labels.
+
+    Iterates may near the constraints from outside for ever. While p has room, a point well inside
+    is at hand that all later ones can be moved to.
+    """
+    if progress.anchor is None and violation <= ANCHORED:
+        margin = min(ANCHORED, ROOM * violation)
+        progress.offer_proba(repair(progress.objective, proba, team, margin), team)
 
 
 def _start(
