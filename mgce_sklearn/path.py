@@ -23,9 +23,16 @@ from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import SOLVERS, Solver, SolverResult, Status, choose_solver
+from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
+
+# What an estimate costs, and from which q on the potential is smoothed for it, by how much
+# (benchmarks/search.py).
+N_GRADIENTS = 50
+LARGEST_SHARP_Q = 0.9
+SMOOTHING = 0.03
 
 # What classifier, path and search ask of the parameters they share.
 SETTING_RULES = {
@@ -120,6 +127,41 @@ def follow(
         solved[lam] = result
         wanted = {edge for later in lams[position:] for edge in _edges(solved, later)}
         solved = {edge: solved[edge] for edge in wanted}
+
+
+def estimates(problem: Problem, q: float, lams: Sequence[float] | Array) -> Iterator[PathPoint]:
+    """Come near the solution for every lam, each from zero: enough to compare scores by.
+
+    No gap is computed, so that no point has converged; values are upper bounds all the same.
+    A point depends on no other.
+
+    Parameters
+    ----------
+    problem : Problem
+    q : float in [0, 1]
+    lams : sequence of float
+
+    Yields
+    ------
+    PathPoint
+    """
+    design = problem.design.centered_in_memory()
+    for lam in map(float, lams):
+        begin = time.perf_counter()
+        objective = problem.objective(float(q), lam)
+        smooth = replace(objective, design=design, potential=_tamed(objective.potential))
+        coef = approximate(smooth, N_GRADIENTS)
+        with objective.team() as team:
+            value = objective.value(coef, team)
+        result = SolverResult(
+            coef, value, objective.least_value, Status.MAX_ITER, N_GRADIENTS, trace=()
+        )
+        yield PathPoint(lam, objective, "approximate", result, time.perf_counter() - begin)
+
+
+def _tamed(potential: Any) -> Any:
+    """Return a potential whose gradient does not jump, as it does at q = 1."""
+    return potential.smoothed(SMOOTHING) if potential.q > LARGEST_SHARP_Q else potential
 
 
 def _edges(solved: Iterable[float], lam: float) -> list[float]:

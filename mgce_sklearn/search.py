@@ -5,24 +5,27 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.utils import indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import on_host
-from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow, leapfrog, warn_of_gaps
+from mgce_sklearn.classifier import PARAMETER_RULES, MGCEClassifier
+from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
+from mgce_sklearn.path import PathPoint, Settings, estimates, follow, leapfrog, warn_of_gaps
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -31,19 +34,42 @@ Params = Mapping[str, Any]
 
 SELECTIONS = ("best", "one_standard_error")
 
+# Parameters of the classifier that are parameters of the search, and mean the same.
+HANDED_ON = (
+    "fit_intercept",
+    "center",
+    "solver",
+    "tol",
+    "max_iter",
+    "class_weight",
+    "width",
+    "delta",
+    "feature_range",
+    "feature_map",
+    "random_state",
+)
+
 ERROR_SCORE = validation.Rule(
     (Real, str),
     lambda value: not isinstance(value, str) or value == "raise",
     "'raise' or a number (try nan)",
 )
 
+RULES = {
+    "certify_scores": validation.SWITCH,
+    "refit": validation.SWITCH,
+    "selection": validation.one_of(SELECTIONS),
+    "error_score": ERROR_SCORE,
+    "verbose": validation.VERBOSITY,
+    **{name: rule for name, rule in PARAMETER_RULES.items() if name in HANDED_ON},
+}
+
 
 class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     r"""`MGCEClassifier` with q and lam chosen by cross-validation.
 
-    In every fold and for every q, all widths are fitted as one path, which costs a fraction
-    of separate fits; folds and q run in parallel. The pair of the best mean score is fitted
-    to all rows.
+    In every fold all pairs are scored by fits that come near the optimum, at a fraction of the cost
+    of certified ones. The pair of the best mean score is fitted to all rows, and certified.
 
     Parameters
     ----------
@@ -61,18 +87,28 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Number of processes. Each limits its own threads to its share of the cores.
     refit : bool, default=True
         Whether to fit the chosen pair to all rows. Without it there are no predictions.
+    certify_scores : bool, default=False
+        Whether fits in folds are certified like the refit, by ``solver`` to ``tol``, so that scores
+        are those of `~sklearn.model_selection.GridSearchCV`. If not, each fit is 50 steps of
+        L-BFGS from zero, whatever ``solver``, ``tol`` and ``max_iter``; see the notes.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
     center : "auto" or bool, default="auto"
         Which columns to center, as in `MGCEClassifier`; in every fold about its own means.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
-        As in `MGCEClassifier`.
+        Of the refit and of certified scores, as in `MGCEClassifier`.
     tol : float, default=1e-4
-        Relative duality gap at which to stop.
+        Relative duality gap at which these stop.
     max_iter : int or None, default=None
-        Iteration limit of each fit. None: the solver's own.
+        Iteration limit of each of these. None: the solver's own.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class, "balanced" within each fold.
+    width, delta, feature_range
+        Rule of the half-widths, as in `MGCEClassifier`; in every fold of its own rows. Where
+        ``width`` does not depend on ``lam``, one of ``lams`` is enough.
+    feature_map : transformer, torch.nn.Module, callable or None, default=None
+        What makes the features of the linear model from X, as in `MGCEClassifier`. A transformer
+        is fitted to the training rows of each fold, once for all pairs, and again for the refit.
     selection : {"best", "one_standard_error"}, default="best"
         "best": the best mean score. "one_standard_error": of the pairs whose mean score is
         within one standard error of it, the one of largest lam, whose bound holds for more
@@ -97,7 +133,9 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         ``rank_test_score``, times to fit and to score in seconds, and two columns more:
         ``mean_minimax_risk`` over the folds, in units of :math:`\ell_q` (comparable between
         lam, not between q), and ``converged``, whether every fold's gap is within ``tol``. Where
-        a fit failed they are NaN and False.
+        a fit failed they are NaN and False. Without ``certify_scores`` a minimax risk is a valid
+        bound of the fit that was scored, somewhat above the least one, and ``converged`` is False:
+        no gap is computed.
     best_index_ : int
         Position of the chosen pair in ``cv_results_``.
     best_params_ : dict
@@ -117,8 +155,18 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Scores are those of `~sklearn.model_selection.GridSearchCV` over `MGCEClassifier` on the
-    same folds, to the accuracy that ``tol`` certifies.
+    With ``certify_scores``, scores are those of `~sklearn.model_selection.GridSearchCV` over
+    `MGCEClassifier` on the same folds, to the accuracy that ``tol`` certifies; all widths of a q
+    are fitted as one path, which costs a fraction of separate fits.
+
+    Without it they differ by what is left to the optimum after 50 steps: on twelve data sets by
+    MEAN in accuracy on average, and the pair chosen had a certified accuracy at most WORST below
+    the best (``benchmarks/search.py``). The score of a pair depends on no other pair. Beyond
+    q = 0.9 the fit is that of a slightly smoothed loss. A scorer that looks at more than predictions
+    and probabilities should ask for certified fits: ``dual_gap_`` is then as good as none, and
+    ``solver_`` is "approximate".
+
+    Folds and, without a ``feature_map``, q are run in parallel.
 
     With metadata routing enabled, ``groups`` goes to a splitter, and ``sample_weight`` and
     others to a scorer, that asks for them; weights are used in fitting in any case. Without
@@ -149,12 +197,17 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         scoring: Any = None,
         n_jobs: int | None = None,
         refit: bool = True,
+        certify_scores: bool = False,
         fit_intercept: bool = True,
         center: Any = "auto",
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int | None = None,
         class_weight: Any = None,
+        width: Any = "standard_error",
+        delta: float = 0.05,
+        feature_range: Any = None,
+        feature_map: Any = None,
         selection: str = "best",
         error_score: Any = np.nan,
         random_state: Any = None,
@@ -166,12 +219,17 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         self.scoring = scoring
         self.n_jobs = n_jobs
         self.refit = refit
+        self.certify_scores = certify_scores
         self.fit_intercept = fit_intercept
         self.center = center
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.width = width
+        self.delta = delta
+        self.feature_range = feature_range
+        self.feature_map = feature_map
         self.selection = selection
         self.error_score = error_score
         self.random_state = random_state
@@ -188,7 +246,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite numbers.
+            Finite numbers; with a ``feature_map`` whatever that takes, here and elsewhere.
         y : array-like of shape (n_samples,)
             Labels of any dtype, at least two different ones.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -211,7 +269,8 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            Once, naming the pairs whose gap exceeds ``tol`` in a fold.
+            If the gap of the refit exceeds ``tol``; and once for certified scores, naming the
+            pairs whose gap does so in a fold.
         FitFailedWarning, UserWarning
             Once each, if fits or scores failed, with the first error; and if mean scores are not
             finite.
@@ -220,34 +279,36 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
             return self._fit(X, y, sample_weight, params)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, params: Params) -> MGCEClassifierCV:
-        rules = {
-            "refit": validation.SWITCH,
-            "selection": validation.one_of(SELECTIONS),
-            "error_score": ERROR_SCORE,
-            **SETTING_RULES,
-        }
-        validation.check_all(vars(self), rules)
+        validation.check_all(vars(self), RULES)
         qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
         lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)
         self.scorer_ = self._scorer()
-        labels, _ = validation.check_label_array("y", y, warn=True)
-        rows, labels = validate_data(
-            self, on_host(X), labels, accept_sparse="csr", dtype=[np.float64, np.float32]
-        )
+        rows, labels = self._read(X, y)
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(labels))
         params = {"sample_weight": sample_weight, **params}
         candidates, scores = self._evaluate(qs, lams, rows, labels, params)
         self.cv_results_ = _results(candidates, scores)
         _warn_of_no_score(self.cv_results_["mean_test_score"])
-        missed = [candidates[i] for i in np.flatnonzero((scores.converged == 0.0).any(axis=0))]
-        warn_of_gaps([(pair["q"], pair["lam"]) for pair in missed], self.tol, stacklevel=3)
+        if self.certify_scores:
+            missed = [candidates[i] for i in np.flatnonzero((scores.converged == 0.0).any(axis=0))]
+            warn_of_gaps([(pair["q"], pair["lam"]) for pair in missed], self.tol, stacklevel=3)
         self._select()
         if self.refit:
             self.best_estimator_ = self._candidate(**self.best_params_)
             # X as it came: the names of its columns are the classifier's to remember.
             self.best_estimator_.fit(X, labels, sample_weight)
         return self
+
+    def _read(self, X: Any, y: Any) -> tuple[Any, Array]:
+        """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
+        labels, _ = validation.check_label_array("y", y, warn=True)
+        if self.feature_map is None:
+            numbers = [np.float64, np.float32]
+            return validate_data(self, on_host(X), labels, accept_sparse="csr", dtype=numbers)
+        labels = validation.check_tensor_labels(labels, len_of(X))
+        validate_data(self, X, skip_check_array=True)
+        return indexable(X)[0], labels
 
     def _evaluate(
         self, qs: Array, lams: Array, X: Any, y: Array, params: Params
@@ -258,30 +319,24 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         validation.check_folds(splits)
         self.n_splits_ = len(splits)
         data = (X, y, params["sample_weight"], self.scorer_, score_params, self.error_score)
-        paths = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
-            delayed(_score_path)(self._candidate(q=float(q)), lams, *split, *data)
+        # A feature map is fitted once in a fold; otherwise every q of a fold has a job.
+        parts = [qs] if self.feature_map is not None else np.split(qs, len(qs))
+        jobs = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
+            delayed(_score_fold)(self._candidate(), self.certify_scores, part, lams, *split, *data)
             for split in splits
-            for q in qs
+            for part in parts
         )
-        _tell_failures([trial for path in paths for trial in path], self.error_score)
+        trials = [trial for job in jobs for trial in job]
+        _tell_failures(trials, self.error_score)
         # ParameterGrid sorts names, so that lam varies slower than q.
         candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
-        numbers = np.array([[trial.scores for trial in path] for path in paths], dtype=np.float64)
+        numbers = np.array([trial.scores for trial in trials], dtype=np.float64)
         by_fold = numbers.reshape(len(splits), len(qs), len(lams), -1).transpose(3, 0, 2, 1)
         return candidates, _Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
 
     def _candidate(self, **params: Any) -> MGCEClassifier:
-        return MGCEClassifier(
-            **params,
-            fit_intercept=self.fit_intercept,
-            center=self.center,
-            solver=self.solver,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            class_weight=self.class_weight,
-            random_state=self.random_state,
-            verbose=max(0, self.verbose - 1),
-        )
+        handed_on = {name: getattr(self, name) for name in HANDED_ON}
+        return MGCEClassifier(**params, **handed_on, verbose=max(0, self.verbose - 1))
 
     def _scorer(self) -> Any:
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
@@ -452,36 +507,11 @@ class _Trial(NamedTuple):
     score_error: str = ""
 
 
-class _Fold(NamedTuple):
-    """Rows to learn from, how to score on others, and what failures count as."""
+class _Scoring(NamedTuple):
+    """How to score on a fold's test rows, and what failures count as."""
 
-    rows: tuple[Any, Array, Array | None]
     score: Callable[[MGCEClassifier], Any]
     error_score: Any
-
-    def fits(
-        self, classifier: MGCEClassifier, lams: Array
-    ) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
-        """Yield positions in ``lams``, each with the fit or with its error.
-
-        A path begins anew after an error.
-        """
-        left = leapfrog(lams)
-        while len(left):
-            try:
-                problem = Problem.from_labels(
-                    *self.rows,
-                    classifier.class_weight,
-                    classifier.fit_intercept,
-                    center=classifier.center,
-                )
-                for point in follow(problem, classifier.q, lams[left], Settings.of(classifier)):
-                    fitted = clone(classifier).set_params(lam=point.lam)._adopt(problem, point)
-                    yield int(left[0]), (fitted, point)
-                    left = left[1:]
-            except Exception as error:
-                yield int(left[0]), error
-                left = left[1:]
 
     def scored(self, fitted: MGCEClassifier, point: PathPoint) -> _Trial:
         """Return what a fit scores."""
@@ -508,8 +538,58 @@ class _Fold(NamedTuple):
         return f"{type(error).__name__}: {error}"
 
 
-def _score_path(
+class _Fold(NamedTuple):
+    """Rows to learn from, and the classifier that has read them: the pattern of all others."""
+
+    pattern: MGCEClassifier
+    problem: Problem
+    certify: bool
+
+    @classmethod
+    def read(
+        cls, classifier: MGCEClassifier, certify: bool, X: Any, y: Array, weight: Any
+    ) -> _Fold:
+        """Fit the feature map, if there is one, and make the rows ready for every q and lam."""
+        X, y, sample_weight = rows
+        X, y = classifier._read(X, y, reset=True)
+        problem = classifier._problem(X, y, sample_weight, classifier.fit_intercept)
+        return cls(classifier, problem, certify)
+
+    def to_predict(self, X: Any) -> _Fold:
+        """Return the same fold, whose classifiers share the features of the rows X."""
+        pattern = copy(self.pattern)
+        if pattern.feature_map is not None:
+            pattern.feature_map_ = KeptFeatures(pattern.feature_map_, X)
+        return self._replace(pattern=pattern)
+
+    def fits(
+        self, q: float, lams: Array
+    ) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
+        """Yield positions in ``lams``, each with the fit or with its error.
+
+        A path begins anew after an error.
+        """
+        left = leapfrog(lams)
+        while len(left):
+            try:
+                for point in self._points(q, lams[left]):
+                    fitted = copy(self.pattern).set_params(q=q, lam=point.lam)
+                    yield int(left[0]), (fitted._adopt(self.problem, point), point)
+                    left = left[1:]
+            except Exception as error:
+                yield int(left[0]), error
+                left = left[1:]
+
+    def _points(self, q: float, lams: Array) -> Iterator[PathPoint]:
+        if self.certify:
+            return follow(self.problem, q, lams, Settings.of(self.pattern))
+        return estimates(self.problem, q, lams)
+
+
+def _score_fold(
     classifier: MGCEClassifier,
+    certify: bool,
+    qs: Array,
     lams: Array,
     train: Array,
     test: Array,
@@ -520,17 +600,22 @@ def _score_path(
     score_params: Params,
     error_score: Any,
 ) -> list[_Trial]:
-    """Fit a fold's training rows for every lam, and score on its test rows."""
+    """Fit a fold's training rows for every q and lam, and score on its test rows."""
     weights = None if sample_weight is None else sample_weight[train]
-    X_test, y_test, params = X[test], y[test], _rows_of(score_params, test, len(y))
-    fold = _Fold(
-        (X[train], y[train], weights),
-        lambda fitted: scorer(fitted, X_test, y_test, **params),
-        error_score,
-    )
+    X_test, y_test, params = rows_of(X, test), y[test], _rows_of(score_params, test, len(y))
+    scoring = _Scoring(lambda fitted: scorer(fitted, X_test, y_test, **params), error_score)
+    try:
+        fold = _Fold.read(classifier, certify, rows_of(X, train), y[train], weights)
+    except Exception as error:
+        return [scoring.failed(error)] * (len(qs) * len(lams))
+    fold = fold.to_predict(X_test)
+    return [trial for q in qs for trial in _score_path(fold, float(q), lams, scoring)]
+
+
+def _score_path(fold: _Fold, q: float, lams: Array, scoring: _Scoring) -> list[_Trial]:
     trials = {
-        j: fold.failed(fit) if isinstance(fit, Exception) else fold.scored(*fit)
-        for j, fit in fold.fits(classifier, lams)
+        j: scoring.failed(fit) if isinstance(fit, Exception) else scoring.scored(*fit)
+        for j, fit in fold.fits(q, lams)
     }
     return [trials[j] for j in range(len(lams))]
 
