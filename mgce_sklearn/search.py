@@ -546,9 +546,7 @@ class _Fold(NamedTuple):
     certify: bool
 
     @classmethod
-    def read(
-        cls, classifier: MGCEClassifier, certify: bool, X: Any, y: Array, weight: Any
-    ) -> _Fold:
+    def read(cls, classifier: MGCEClassifier, certify: bool, *rows: Any) -> _Fold:
         """Fit the feature map, if there is one, and make the rows ready for every q and lam."""
         X, y, sample_weight = rows
         X, y = classifier._read(X, y, reset=True)
@@ -602,10 +600,11 @@ def _score_fold(
 ) -> list[_Trial]:
     """Fit a fold's training rows for every q and lam, and score on its test rows."""
     weights = None if sample_weight is None else sample_weight[train]
+    rows = rows_of(X, train), y[train], weights
     X_test, y_test, params = rows_of(X, test), y[test], _rows_of(score_params, test, len(y))
     scoring = _Scoring(lambda fitted: scorer(fitted, X_test, y_test, **params), error_score)
     try:
-        fold = _Fold.read(classifier, certify, rows_of(X, train), y[train], weights)
+        fold = _Fold.read(classifier, certify, *rows)
     except Exception as error:
         return [scoring.failed(error)] * (len(qs) * len(lams))
     fold = fold.to_predict(X_test)
