@@ -1,0 +1,124 @@
+"""Coefficients near the optimum for a fixed number of gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from problems import ALL_Q, load, make_objective
+
+from mgce_sklearn.design import Design
+from mgce_sklearn.objective import Objective
+from mgce_sklearn.path import estimates
+from mgce_sklearn.problem import Problem
+from mgce_sklearn.solvers import InteriorPoint, Status
+from mgce_sklearn.solvers.approximate import approximate
+
+N_GRADIENTS = 50
+
+
+@pytest.fixture(scope="module", params=["wine", "breast_cancer", "diabetes"])
+def data(request):
+    return load(request.param)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("lam", [0.1, 1.0])
+def test_value_is_near_the_optimum_and_above_it(data, q, lam):
+    (point,) = estimates(Problem.from_labels(*data), q, [lam])
+    exact = InteriorPoint(tol=1e-6).solve(point.objective)
+    assert point.result.value >= exact.dual_value
+    assert point.result.value - exact.value < 0.03
+    assert point.result.value == pytest.approx(point.objective.value(point.result.coef), rel=1e-12)
+    assert point.result.dual_value == 0.0
+    assert point.result.status is Status.MAX_ITER
+    assert not point.converged
+
+
+def test_more_gradients_come_closer_until_little_is_left():
+    objective = make_objective(*load("wine"), q=0.3)
+    values = [objective.value(approximate(objective, n)) for n in (2, 10, 50, 1000)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(InteriorPoint(tol=1e-9).solve(objective).value, rel=1e-6)
+
+
+def test_gradients_are_as_many_as_asked_for(monkeypatch):
+    objective = make_objective(*load("diabetes"), q=1.0)
+    counted, evaluate = [], Objective.value_and_gradient
+    monkeypatch.setattr(
+        Objective,
+        "value_and_gradient",
+        lambda *arguments: counted.append(1) or evaluate(*arguments),
+    )
+    approximate(objective, N_GRADIENTS)
+    assert N_GRADIENTS <= len(counted) < N_GRADIENTS + 25
+
+
+def test_zeros_are_exact_and_those_of_the_optimum():
+    objective = make_objective(*load("breast_cancer"), q=0.3, lam=3.0)
+    coef = approximate(objective, 1000)
+    exact = InteriorPoint(tol=1e-9).solve(objective).coef
+    expected = abs(exact) > 1e-6
+    np.testing.assert_array_equal(coef != 0.0, expected)
+    assert 0 < expected.sum() < expected.size
+    assert not approximate(make_objective(*load("breast_cancer"), lam=1e4), N_GRADIENTS).any()
+
+
+@pytest.mark.parametrize("q", [0.0, 0.75, 1.0])
+def test_units_of_the_features_do_not_matter(q):
+    X, y = load("wine")
+    units = 10.0 ** np.arange(-6, 7)
+    coef, scaled = (approximate(make_objective(rows, y, q), N_GRADIENTS) for rows in (X, X * units))
+    np.testing.assert_allclose(scaled[:, :-1] * units, coef[:, :-1], atol=1e-6)
+
+
+STORED = {
+    "sparse": sp.csr_array,
+    "single precision": lambda X: X.astype(np.float32),
+    "tensor": lambda X: pytest.importorskip("torch").tensor(X),
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("q", [0.3, 1.0])
+def test_rows_may_be_stored_in_any_way(stored, q):
+    X, y = load("diabetes")
+    (found,), (expected,) = (
+        estimates(Problem.from_labels(rows, y, center=True), q, [0.1])
+        for rows in (STORED[stored](X), X)
+    )
+    assert found.result.value == pytest.approx(expected.result.value, rel=2e-3)
+    assert type(found.result.coef) is type(found.objective.uncertainty.tau)
+
+
+def test_weights_count():
+    X, y = load("wine")
+    weights = 1 + np.arange(len(y)) % 3
+    weighted = approximate(make_objective(X, y, 0.3, sample_weight=weights), N_GRADIENTS)
+    repeated = make_objective(X.repeat(weights, axis=0), y.repeat(weights), 0.3)
+    np.testing.assert_allclose(weighted, approximate(repeated, N_GRADIENTS), atol=1e-6)
+
+
+def test_any_potential_will_do():
+    """Not smooth ones are taken as they are."""
+    objective = make_objective(*load("wine"), q=1.0)
+    sharp = objective.value(approximate(objective, 200))
+    assert sharp - InteriorPoint(tol=1e-6).solve(objective).value < 0.02
+    offsets = np.zeros((3, objective.design.n_rows))
+    shifted = replace(objective, offsets=offsets)
+    np.testing.assert_array_equal(approximate(shifted, 20), approximate(objective, 20))
+
+
+def test_rows_are_centered_in_memory_only_where_that_is_a_product_less():
+    X, y = load("wine")
+    center = np.append(np.arange(13.0), 0.0)
+    dense = Design(X, np.ones(len(y))).centered_at(center)
+    copy = dense.centered_in_memory()
+    coef = np.random.default_rng(0).normal(size=(2, 14))
+    np.testing.assert_allclose(copy.margins(coef), dense.margins(coef), rtol=1e-12)
+    assert copy.center is None
+    assert copy.centered_in_memory() is copy
+    sparse = Design(sp.csr_array(X), np.ones(len(y))).centered_at(center)
+    assert sparse.centered_in_memory() is sparse
