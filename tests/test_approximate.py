@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from problems import ALL_Q, load, make_objective
+from scipy.optimize import approx_fprime
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.path import estimates
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import InteriorPoint, Status
+from mgce_sklearn.solvers import approximate as module
 from mgce_sklearn.solvers.approximate import approximate
 
 N_GRADIENTS = 50
@@ -45,7 +47,7 @@ def test_more_gradients_come_closer_until_little_is_left():
 
 
 def test_gradients_are_as_many_as_asked_for(monkeypatch):
-    objective = make_objective(*load("diabetes"), q=1.0)
+    objective = make_objective(*load("wine"), q=1.0)
     counted, evaluate = [], Objective.value_and_gradient
     monkeypatch.setattr(
         Objective,
@@ -54,6 +56,22 @@ def test_gradients_are_as_many_as_asked_for(monkeypatch):
     )
     approximate(objective, N_GRADIENTS)
     assert N_GRADIENTS <= len(counted) < N_GRADIENTS + 25
+
+
+def test_the_slope_is_that_of_the_function_where_both_parts_are_positive(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        module, "fmin_l_bfgs_b", lambda f, x, **_: given.append((f, x)) or (x, None, None)
+    )
+    objective = make_objective(*load("wine"), q=0.3)
+    approximate(objective, N_GRADIENTS)
+    ((function, zero),) = given
+    parts = np.random.default_rng(0).uniform(0.1, 1.0, zero.shape)
+    slope = approx_fprime(parts, lambda parts: function(parts)[0], 1e-7)
+    np.testing.assert_allclose(function(parts)[1], slope, atol=1e-5)
+    parts[len(parts) // 2 :] = 0.0
+    coef = parts[: len(parts) // 2].reshape(objective.shape) / objective.design.column_scale
+    assert function(parts)[0] == pytest.approx(objective.value(coef), rel=1e-12)
 
 
 def test_zeros_are_exact_and_those_of_the_optimum():

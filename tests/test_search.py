@@ -186,9 +186,8 @@ def test_a_scorer_gets_raw_rows_and_what_the_map_has_learnt(wine):
     def look(estimator, rows, labels):
         assert rows.shape[1] == 13
         seen.append(estimator.feature_map_.n_components_)
-        np.testing.assert_allclose(
-            estimator.decision_function(rows.copy()), estimator.decision_function(rows)
-        )
+        margins = estimator.decision_function(rows)
+        np.testing.assert_allclose(estimator.decision_function(rows[:3]), margins[:3])
         copied = pickle.loads(pickle.dumps(estimator))
         return copied.score(rows, labels)
 
@@ -212,7 +211,7 @@ def test_what_the_map_takes_is_good_enough(kind):
         X = pd.DataFrame({"text": words, "length": list(map(len, words))})
         feature_map = make_column_transformer((CountVectorizer(), "text"))
     if kind == "matrix":
-        X, feature_map = sp.coo_array(CountVectorizer().fit_transform(words)), MaxAbsScaler()
+        X, feature_map = sp.bsr_array(CountVectorizer().fit_transform(words)), MaxAbsScaler()
     search = MGCEClassifierCV([0.5], [0.1, 0.3], cv=3, feature_map=feature_map, n_jobs=2)
     search.fit(X, y)
     assert search.best_score_ == 1.0

@@ -56,6 +56,5 @@ def approximate(objective: Objective, n_gradients: int) -> Array:
             factr=0.0,
             pgtol=1e-8,
             maxfun=n_gradients,
-            maxiter=n_gradients,
         )
     return coef_of(parts)
