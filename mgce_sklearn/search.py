@@ -89,8 +89,9 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
         Whether to fit the chosen pair to all rows. Without it there are no predictions.
     certify_scores : bool, default=False
         Whether fits in folds are certified like the refit, by ``solver`` to ``tol``, so that scores
-        are those of `~sklearn.model_selection.GridSearchCV`. If not, each fit is 50 steps of
-        L-BFGS from zero, whatever ``solver``, ``tol`` and ``max_iter``; see the notes.
+        are those of `~sklearn.model_selection.GridSearchCV`. If not, each of them is L-BFGS from
+        zero until steps gain less than 1e-5, whatever ``solver``, ``tol`` and ``max_iter``; see
+        the notes.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
     center : "auto" or bool, default="auto"
@@ -159,12 +160,11 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     `MGCEClassifier` on the same folds, to the accuracy that ``tol`` certifies; all widths of a q
     are fitted as one path, which costs a fraction of separate fits.
 
-    Without it they differ by what is left to the optimum after 50 steps: on twelve data sets by
-    MEAN in accuracy on average, and the pair chosen had a certified accuracy at most WORST below
-    the best (``benchmarks/search.py``). The score of a pair depends on no other pair. Beyond
-    q = 0.9 the fit is that of a slightly smoothed loss. A scorer that looks at more than predictions
-    and probabilities should ask for certified fits: ``dual_gap_`` is then as good as none, and
-    ``solver_`` is "approximate".
+    Without it they differ by what L-BFGS leaves to the optimum when a step gains less than 1e-5, or
+    after 200 gradients: FIGURES (``benchmarks/search.py``). The score of a
+    pair depends on no other pair. Beyond q = 0.9 a slightly smoothed loss is minimised. A scorer that
+    looks at more than predictions and probabilities should ask for certified fits: others
+    have the trivial ``dual_gap_``, and "approximate" for ``solver_``.
 
     Folds and, without a ``feature_map``, q are run in parallel.
 

@@ -1,4 +1,4 @@
-"""Coefficients near the optimum for a fixed number of gradients, without a certificate.
+"""Coefficients near the optimum, soon and without a certificate.
 
 W = U - V with U, V >= 0 makes the penalty linear, <half_width, U + V>, and L-BFGS with bounds
 (Byrd, Lu, Nocedal and Zhu 1995) minimises what is then smooth, in coordinates where features have
@@ -16,19 +16,22 @@ from mgce_sklearn.parallel import one_blas_thread
 
 
 @one_blas_thread()
-def approximate(objective: Objective, n_gradients: int) -> Array:
-    """Minimise an objective from zero as far as some gradients go.
+def approximate(objective: Objective, least_gain: float, most_gradients: int) -> tuple[Array, int]:
+    """Minimise an objective from zero until steps gain little.
 
     Parameters
     ----------
     objective : Objective
-        Not smooth potentials are taken as they are.
-    n_gradients : int
-        Passes over the rows, save for those that the last step may take more.
+        Potentials that are not smooth are taken as they are.
+    least_gain : float
+        A step that lowers the value by less is the last; a share of values above 1.
+    most_gradients : int
+        So many passes over the rows, save for those that the last step may take more.
 
     Returns
     -------
-    ndarray or Tensor of shape (C, d)
+    coef : ndarray or Tensor of shape (C, d)
+    n_gradients : int
     """
     design, shape = objective.design, objective.shape
     scale = design.fetch(design.column_scale)
@@ -49,12 +52,12 @@ def approximate(objective: Objective, n_gradients: int) -> Array:
             return value + 2.0 * excess, np.stack([half_width + slope, half_width - slope]).ravel()
 
         # `scipy.optimize.minimize` would turn the bounds of every variable to and fro in Python.
-        parts, _, _ = fmin_l_bfgs_b(
+        parts, _, told = fmin_l_bfgs_b(
             value_and_gradient,
             np.zeros(2 * n),
             bounds=np.broadcast_to((0.0, np.inf), (2 * n, 2)),
-            factr=0.0,
-            pgtol=1e-8,
-            maxfun=n_gradients,
+            factr=least_gain / np.finfo(float).eps,
+            pgtol=0.0,
+            maxfun=most_gradients,
         )
-    return coef_of(parts)
+    return coef_of(parts), told["funcalls"]
