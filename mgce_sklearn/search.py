@@ -164,7 +164,7 @@ class MGCEClassifierCV(ClassifierMixin, BaseEstimator):
     after 200 gradients: on eleven data sets by .0009 in accuracy on average, and the certified
     accuracy of the pair chosen was at most .0035 below the best (``benchmarks/search.py``). The
     score of a pair depends on no other pair. Beyond q = 0.9 a slightly smoothed loss is
-    minimised. A scorer that looks at more than predictions and probabilities should ask for
+    minimized. A scorer that looks at more than predictions and probabilities should ask for
     certified fits: others have the trivial ``dual_gap_``, and "approximate" for ``solver_``. The
     rows of a fold are in memory twice while it is scored.
 

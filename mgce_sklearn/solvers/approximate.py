@@ -1,7 +1,7 @@
 """Coefficients near the optimum, soon and without a certificate.
 
 W = U - V with U, V >= 0 makes the penalty linear, <half_width, U + V>, and L-BFGS with bounds
-(Byrd, Lu, Nocedal and Zhu 1995) minimises what is then smooth, in coordinates where features have
+(Byrd, Lu, Nocedal and Zhu 1995) minimizes what is then smooth, in coordinates where features have
 unit size. Zeros are exact.
 """
 
@@ -17,7 +17,7 @@ from mgce_sklearn.parallel import one_blas_thread
 
 @one_blas_thread()
 def approximate(objective: Objective, least_gain: float, most_gradients: int) -> tuple[Array, int]:
-    """Minimise an objective from zero until steps gain little.
+    """Minimize an objective from zero until steps gain little.
 
     Parameters
     ----------
