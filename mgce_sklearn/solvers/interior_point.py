@@ -101,7 +101,9 @@ MANY_COEFFICIENTS = 400
 def _penalty(objective: Objective) -> float:
     """Return the median half-width in standard errors of a class of average frequency."""
     widths = objective.uncertainty.half_width / objective.design.column_scale
-    return float(np.median(on_host(widths))) * np.sqrt(objective.design.total_weight * objective.n_classes)
+    return float(np.median(on_host(widths))) * np.sqrt(
+        objective.design.total_weight * objective.n_classes
+    )
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class InteriorPoint:
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
         if _may_be_rounded(objective):
             progress.working = replace(objective, design=objective.design.compact())
-        rows, point = _start(progress.working, half_width, start, team, progress.out_of_time)
+        rows, point = _start(progress.working, half_width, start, team, progress.watch.out_of_time)
         share = _share(rows, objective)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
         form = choose_form(progress.working, self.tol, team)
