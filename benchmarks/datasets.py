@@ -139,6 +139,14 @@ def _mnist() -> tuple[Array, Array]:
     return X[:60_000].reshape(60_000, -1).astype(float), y[:60_000]
 
 
+def _pmlb(name: str, title: str) -> tuple[Array, Array]:
+    """Return a set of the Penn ML Benchmark, or the one of OpenML that comes nearest."""
+    arrays = _from_folder("pmlb_ten")
+    if arrays is not None:
+        return arrays[f"{name}_X"].astype(float), arrays[f"{name}_y"]
+    return datasets.fetch_openml(title, version=1, return_X_y=True, as_frame=False)
+
+
 def _labelme(rng: np.random.Generator) -> Split:
     """Images of eight scenes, 64 principal components; labels by majority of annotators."""
     arrays = _from_folder("labelme_crowd")
@@ -161,4 +169,7 @@ LOADERS = {
     "a9a": _a9a,
     "covtype": _covtype,
     "mnist": _mnist,
+    "pendigits": lambda: _pmlb("pendigits", "pendigits"),
+    "spambase": lambda: _pmlb("spambase", "spambase"),
+    "waveform": lambda: _pmlb("waveform_21", "waveform-5000"),
 }

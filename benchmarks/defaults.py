@@ -72,7 +72,9 @@ def measure(rows: Split) -> Measured:
     for i, j in np.ndindex(judged.shape[1:]):
         margins = rows.X_test @ path.coefs[i, j].T + path.intercepts[i, j]
         judged[:, i, j] = judge(margins, QS[i], rows.y_test)
-    search = MGCEClassifierCV(QS, LAMS, cv=FOLDS, refit=False, tol=TOL).fit(rows.X, rows.y)
+    search = MGCEClassifierCV(QS, LAMS, cv=FOLDS, refit=False, certify_scores=True, tol=TOL).fit(
+        rows.X, rows.y
+    )
     columns = (search.cv_results_[name] for name in ("mean_test_score", "std_test_score"))
     mean, std = (column.reshape(len(LAMS), len(QS)).T for column in columns)
     return Measured(*judged, mean, std / np.sqrt(FOLDS - 1))

@@ -129,6 +129,12 @@ class Design:
         center = center[: self.X.shape[1]]
         return replace(self, center=self.put(center) if center.any() else None)
 
+    def centered_in_memory(self) -> Design:
+        """Return the same rows; dense ones less their center in a copy, for many passes."""
+        if self.center is None or self.sparse:
+            return self
+        return replace(self, X=self.X - self.center, center=None)
+
     def center_point(self) -> Array:
         """Return what is subtracted from every feature (d,), 0 from the intercept's constant."""
         point = np.zeros(self.n_features)

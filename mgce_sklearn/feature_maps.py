@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_array
 
-from mgce_sklearn.arrays import is_tensor, namespace
+from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.validation import check_tensor
 
 # Rows that a network or a function is given at a time.
@@ -59,6 +59,42 @@ def apply_feature_map(feature_map: Any, X: Any) -> Any:
 def len_of(X: Any) -> int:
     """Return the number of rows of an array, a frame, a sparse matrix or a list."""
     return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def rows_of(X: Any, rows: Array) -> Any:
+    """Return some rows, by position, of an array, a frame, a CSR matrix, a tensor or a list."""
+    if hasattr(X, "shape"):
+        return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+    return [X[row] for row in rows]
+
+
+class KeptFeatures:
+    """A fitted feature map that keeps what it made of rows which many models are to predict.
+
+    Parameters
+    ----------
+    feature_map : object
+    X : rows
+        Their features are computed when they are asked for, and once.
+    """
+
+    def __init__(self, feature_map: Any, X: Any) -> None:
+        self.feature_map = feature_map
+        self._rows, self._kept = X, None
+
+    def transform(self, X: Any) -> Any:
+        """Return the features of rows."""
+        if X is not self._rows:
+            return apply_feature_map(self.feature_map, X)
+        if self._kept is None:
+            self._kept = apply_feature_map(self.feature_map, X)
+        return self._kept
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the map has: a scorer may ask it."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.feature_map, name)
 
 
 def _is_module(feature_map: Any) -> bool:

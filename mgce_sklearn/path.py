@@ -32,9 +32,17 @@ from mgce_sklearn.solvers import (
     choose_solver,
     deadline_in,
 )
+from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
+
+# How far estimates go, and from which q on the potential is smoothed for them, by how much: what
+# came nearest to certified scores at their cost (benchmarks/README.md).
+LEAST_GAIN = 1e-5
+MOST_GRADIENTS = 200
+LARGEST_SHARP_Q = 0.9
+SMOOTHING = 0.03
 
 # What classifier, path and search ask of the parameters they share.
 SETTING_RULES = {
@@ -138,6 +146,46 @@ def follow(
         seconds = time.perf_counter() - begin
         yield PathPoint(lam, objective, name, result, seconds)
         start = result.coef
+
+
+def estimates(
+    problem: Problem, q: float, lams: Sequence[float] | Array, watch: Watch = UNWATCHED
+) -> Iterator[PathPoint]:
+    """Come near the solution for every lam, each from zero: enough to compare scores by.
+
+    No gap is computed, so that no point has converged; values are upper bounds all the same.
+    A point depends on no other.
+
+    Parameters
+    ----------
+    problem : Problem
+    q : float in [0, 1]
+    lams : sequence of float
+    watch : Watch
+        Its deadline alone counts. After a point that was stopped the next is begun all the same,
+        if it is asked for.
+
+    Yields
+    ------
+    PathPoint
+    """
+    design = problem.design.centered_in_memory()
+    for lam in map(float, lams):
+        begin = time.perf_counter()
+        objective = problem.objective(float(q), lam)
+        smooth = replace(objective, design=design, potential=_tamed(objective.potential))
+        coef, n_gradients = approximate(smooth, LEAST_GAIN, MOST_GRADIENTS, watch.out_of_time)
+        with objective.team() as team:
+            value = objective.value(coef, team)
+        bounds = value, objective.least_value
+        status = Status.STOPPED if watch.out_of_time() else Status.STALLED
+        result = SolverResult(coef, *bounds, status, n_gradients, trace=())
+        yield PathPoint(lam, objective, "approximate", result, time.perf_counter() - begin)
+
+
+def _tamed(potential: Any) -> Any:
+    """Return a potential whose gradient does not jump, as it does at q = 1."""
+    return potential.smoothed(SMOOTHING) if potential.q > LARGEST_SHARP_Q else potential
 
 
 def widest_first(lams: Array) -> Array:

@@ -14,6 +14,7 @@ from problems import load
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 from mgce_sklearn import search as search_module
@@ -59,7 +60,7 @@ class Notes:
     """A callback that notes the tasks which begin and end, and asks to stop if told so."""
 
     def __init__(self, stops=lambda context, fitted: False):
-        self.stops, self.begun, self.ended, self.seen = stops, [], [], []
+        self.stops, self.begun, self.ended, self.seen, self.most = stops, [], [], [], {}
         self.set_up = self.torn_down = 0
 
     def setup(self, estimator, context):
@@ -70,6 +71,7 @@ class Notes:
 
     def on_fit_task_begin(self, estimator, context):
         self.begun.append(context.task_name)
+        self.most[context.task_name] = context.max_subtasks
 
     def on_fit_task_end(
         self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None
@@ -189,20 +191,36 @@ GRID = {"qs": (0.3, 0.7), "lams": (0.1, 0.3), "cv": 3}
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_search_tells_of_every_path_and_of_the_fit_to_all_rows(wine, n_jobs):
-    notes = AutoPropagated()
-    search = MGCEClassifierCV(**GRID, n_jobs=n_jobs).set_callbacks(notes).fit(*wine)
+@pytest.mark.parametrize(("feature_map", "n_paths"), [(None, 6), (StandardScaler(), 3)])
+def test_a_search_tells_of_every_path_and_of_the_fit_to_all_rows(
+    wine, n_jobs, feature_map, n_paths
+):
+    notes, how = AutoPropagated(), {**GRID, "feature_map": feature_map}
+    search = MGCEClassifierCV(**how, n_jobs=n_jobs).set_callbacks(notes).fit(*wine)
     assert (notes.set_up, notes.torn_down) == (1, 1)
-    assert notes.ended.count("path") == 6
+    assert notes.ended.count("path") == n_paths
+    assert notes.most["search"] == n_paths
     assert notes.begun[:2] == ["fit", "search"]
     # The fit to all rows is a task of both.
     assert notes.ended.count("fit") == 2
     assert notes.ended.count("steps") == 1
     assert sorted(notes.begun) == sorted(notes.ended)
-    plain = MGCEClassifierCV(**GRID).fit(*wine)
+    plain = MGCEClassifierCV(**how).fit(*wine)
     np.testing.assert_array_equal(plain.coef_, search.coef_)
     assert not hasattr(search.best_estimator_, "_skl_callbacks")
     assert vars(search.best_estimator_).keys() == vars(plain.best_estimator_).keys()
+
+
+def test_folds_that_a_callback_left_out_have_no_score(wine):
+    """With a feature map a job is a fold."""
+    notes = Notes(lambda context, fitted: context.task_name == "path" and context.task_id == 1)
+    search = MGCEClassifierCV(**{**GRID, "cv": 4}, feature_map=StandardScaler(), refit=False)
+    whole = clone(search).fit(*wine).cv_results_
+    with pytest.warns(ConvergenceWarning, match=r"compared on 2 of 4 folds\. "):
+        cut = search.set_callbacks(notes).fit(*wine).cv_results_
+    for i in range(4):
+        expected = whole[f"split{i}_test_score"] if i < 2 else np.full(4, np.nan)
+        np.testing.assert_array_equal(cut[f"split{i}_test_score"], expected)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
@@ -284,7 +302,9 @@ models = {
     "interrupted": MGCEClassifier(**long),
     "search": MGCEClassifierCV([0.3, 0.7], [0.1, 0.3], cv=3, n_jobs=2),
     "refused search": MGCEClassifierCV(lams=[-1.0]),
-    "interrupted search": MGCEClassifierCV(np.linspace(0, 1, 30), n_jobs=2, **long),
+    "interrupted search": MGCEClassifierCV(
+        np.linspace(0, 1, 30), n_jobs=2, certify_scores=True, **long
+    ),
 }
 for name in sys.argv[1:]:
     print("begin", name, flush=True)

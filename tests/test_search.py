@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import scipy.sparse as sp
 from problems import load
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
 from sklearn.exceptions import (
     ConvergenceWarning,
     DataConversionWarning,
@@ -18,6 +21,7 @@ from sklearn.exceptions import (
     NotFittedError,
     UnsetMetadataPassedError,
 )
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import accuracy_score, get_scorer, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
@@ -27,6 +31,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     cross_val_score,
 )
+from sklearn.preprocessing import MaxAbsScaler, PolynomialFeatures, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
@@ -64,10 +69,11 @@ def fitted(wine):
 def test_equals_grid_search_on_the_same_folds(diabetes, qs, scoring, accuracy):
     X, y = diabetes
     lams = (0.1, 1.0, 0.3)
-    ours = MGCEClassifierCV(qs, lams, cv=FOLDS, scoring=scoring, tol=1e-7).fit(X, y)
+    options = {"cv": FOLDS, "scoring": scoring}
+    ours = MGCEClassifierCV(qs, lams, **options, certify_scores=True, tol=1e-7).fit(X, y)
     classifier = MGCEClassifier(tol=1e-7)
     grid = {"q": list(qs), "lam": list(lams)}
-    theirs = GridSearchCV(classifier, grid, cv=FOLDS, scoring=scoring).fit(X, y)
+    theirs = GridSearchCV(classifier, grid, **options).fit(X, y)
     assert ours.cv_results_["params"] == theirs.cv_results_["params"]
     assert theirs.cv_results_.keys() <= ours.cv_results_.keys()
     for name, column in theirs.cv_results_.items():
@@ -105,32 +111,204 @@ def test_chosen_pair_is_refitted_to_all_rows(wine, fitted):
     np.testing.assert_array_equal(fitted.margins_to_proba(margins), proba)
 
 
-def test_every_setting_reaches_the_fits(diabetes):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": "lbfgs", "tol": 1e-2, "max_iter": 3000, "random_state": 7},
+        {"fit_intercept": False, "class_weight": {0: 3.0, 1: 1.0, 2: 1.0, 3: 1.0}},
+        {"center": False, "width": "std", "class_weight": "balanced"},
+        {"width": "bernstein", "delta": 0.3, "feature_range": (-9.0, 9.0)},
+        {"width": np.full((4, 11), 0.01)},
+        {"feature_map": PolynomialFeatures(2)},
+        {"feature_map": abs, "width": "betting"},
+    ],
+)
+def test_every_setting_reaches_the_fits(diabetes, settings):
     X, y = diabetes
-    settings = {
-        "fit_intercept": False,
-        "class_weight": {0: 3.0, 1: 1.0, 2: 1.0, 3: 1.0},
-        "solver": "lbfgs",
-        "tol": 1e-2,
-        "max_iter": 3000,
-        "random_state": 7,
-    }
-    ours = MGCEClassifierCV([0.3], [0.3], cv=FOLDS, **settings).fit(X, y)
-    theirs = GridSearchCV(MGCEClassifier(0.3, 0.3, **settings), {"q": [0.3]}, cv=FOLDS).fit(X, y)
-    np.testing.assert_array_equal(
-        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
-    )
-    assert ours.best_estimator_.get_params() == theirs.best_estimator_.get_params()
+    lams, settings = [0.3, 3.0], {"tol": 1e-6, **settings}
+    certified = {"cv": FOLDS, "certify_scores": True}
+    ours = MGCEClassifierCV([0.3], lams, **certified, **settings).fit(X, y)
+    theirs = GridSearchCV(MGCEClassifier(0.3, **settings), {"lam": lams}, cv=FOLDS).fit(X, y)
+    for name in ("mean_test_score", "split1_test_score"):
+        np.testing.assert_allclose(
+            ours.cv_results_[name], theirs.cv_results_[name], rtol=0, atol=1.5 / len(y)
+        )
+    found, expected = (search.best_estimator_.get_params() for search in (ours, theirs))
+    for name in settings.keys() - {"feature_map"}:
+        np.testing.assert_array_equal(found[name], expected[name])
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=0, atol=1e-12)
 
 
-def test_mean_minimax_risk_is_that_of_the_folds(wine, fitted):
+def test_parameters_of_the_classifier_are_those_of_the_search():
+    """Or the search decides them itself, or they say how a single fit begins."""
+    ours, theirs = MGCEClassifierCV().get_params(), MGCEClassifier().get_params()
+    assert theirs.keys() - ours.keys() == {"q", "lam", "warm_start"}
+    shared = theirs.keys() & ours.keys()
+    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+
+
+class Counting(StandardScaler):
+    """A scaler that counts, over all clones, what it is asked to do."""
+
+    calls: ClassVar[list] = []
+
+    def fit(self, X, y=None):
+        self.calls.append(("fit", len(X)))
+        assert len(y) == len(X)
+        return super().fit(X)
+
+    def transform(self, X):
+        self.calls.append(("transform", len(X)))
+        return super().transform(X)
+
+
+@pytest.mark.parametrize("certify_scores", [False, True])
+def test_feature_map_is_fitted_once_a_fold(wine, certify_scores):
     X, y = wine
+    Counting.calls.clear()
+    search = MGCEClassifierCV(**SMALL, feature_map=Counting(), certify_scores=certify_scores)
+    search.fit(X, y)
+    rows = [len(part) for train, test in StratifiedKFold(3).split(X, y) for part in (train, test)]
+    expected = []
+    for train, test in zip(rows[::2], rows[1::2], strict=True):
+        expected += [("fit", train), ("transform", train), ("transform", test)]
+    assert Counting.calls == [*expected, ("fit", len(y)), ("transform", len(y))]
+    plain = MGCEClassifierCV(**SMALL, certify_scores=certify_scores).fit(X, y)
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"]
+    )
+
+
+def test_a_scorer_gets_raw_rows_and_what_the_map_has_learnt(wine):
+    X, y = wine
+    seen = []
+
+    def look(estimator, rows, labels):
+        assert rows.shape[1] == 13
+        seen.append(estimator.feature_map_.n_components_)
+        margins = estimator.decision_function(rows)
+        np.testing.assert_allclose(estimator.decision_function(rows[:3]), margins[:3])
+        copied = pickle.loads(pickle.dumps(estimator))
+        return copied.score(rows, labels)
+
+    search = MGCEClassifierCV(**SMALL, feature_map=PCA(5), scoring=look).fit(X, y)
+    assert seen == 12 * [5]
+    plain = clone(search).set_params(scoring=None).fit(X, y)
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"]
+    )
+    assert search.n_features_in_ == 13
+    assert search.coef_.shape == (3, 5)
+
+
+@pytest.mark.parametrize("kind", ["list", "frame", "matrix"])
+def test_what_the_map_takes_is_good_enough(kind):
+    words = [f"{a} {b}" for a in ("red", "green") for b in ("apple", "pear", "plum")] * 5
+    y = np.array([text[0] for text in words])
+    X, feature_map = words, CountVectorizer()
+    if kind == "frame":
+        pd = pytest.importorskip("pandas")
+        X = pd.DataFrame({"text": words, "length": list(map(len, words))})
+        feature_map = make_column_transformer((CountVectorizer(), "text"))
+    if kind == "matrix":
+        X, feature_map = sp.bsr_array(CountVectorizer().fit_transform(words)), MaxAbsScaler()
+    search = MGCEClassifierCV([0.5], [0.1, 0.3], cv=3, feature_map=feature_map, n_jobs=2)
+    search.fit(X, y)
+    assert search.best_score_ == 1.0
+    assert search.predict(X).tolist() == y.tolist()
+    if kind == "frame":
+        assert search.feature_names_in_.tolist() == ["text", "length"]
+
+
+def test_networks_are_feature_maps(wine):
+    torch = pytest.importorskip("torch")
+    X, y = wine
+    X = StandardScaler().fit_transform(X)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(13, 20), torch.nn.ReLU()).double()
+    with torch.no_grad():
+        features = network(torch.tensor(X)).numpy()
+    found = MGCEClassifierCV(**SMALL, feature_map=network).fit(torch.tensor(X), torch.tensor(y))
+    expected = MGCEClassifierCV(**SMALL).fit(features, y)
+    np.testing.assert_allclose(
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
+    )
+    np.testing.assert_allclose(
+        found.cv_results_["mean_minimax_risk"], expected.cv_results_["mean_minimax_risk"], rtol=1e-3
+    )
+
+
+def test_a_map_that_fails_is_a_fit_that_fails(wine):
+    X, y = wine
+
+    def few(rows):
+        if len(rows) == 50:
+            raise ArithmeticError("too few")
+        return rows
+
+    search = MGCEClassifierCV(**SMALL, feature_map=few, error_score=-1.0, refit=False)
+    folds = [(EVEN, ODD), (EVEN[-50:], ODD)]
+    with pytest.warns(FitFailedWarning, match=r"4 of 8 fits failed .* ArithmeticError: too few"):
+        search.set_params(cv=folds).fit(X, y)
+    assert (search.cv_results_["split1_test_score"] == -1.0).all()
+    assert (search.cv_results_["split0_test_score"] > 0.5).all()
+
+
+def test_mean_minimax_risk_is_that_of_the_folds(wine):
+    X, y = wine
+    search = MGCEClassifierCV(**SMALL, certify_scores=True).fit(X, y)
     folds = StratifiedKFold(3).split(X, y)
     risks = [MGCEClassifier(0.7, 0.3).fit(X[rows], y[rows]).minimax_risk_ for rows, _ in folds]
-    position = fitted.cv_results_["params"].index({"q": 0.7, "lam": 0.3})
-    found = fitted.cv_results_["mean_minimax_risk"][position]
+    position = search.cv_results_["params"].index({"q": 0.7, "lam": 0.3})
+    found = search.cv_results_["mean_minimax_risk"][position]
     assert found == pytest.approx(np.mean(risks), rel=2e-4)
-    assert fitted.cv_results_["converged"].all()
+    assert search.cv_results_["converged"].all()
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.75, 1.0])
+def test_scores_that_are_not_certified_say_so_and_bound_all_the_same(diabetes, q):
+    X, y = diabetes
+    seen = []
+    split = np.arange(0, 300), np.arange(300, len(y))
+
+    def keep(estimator, X, y):
+        seen.append(estimator)
+        return estimator.score(X, y)
+
+    search = MGCEClassifierCV([q], [0.1], cv=[split], scoring=keep).fit(X, y)
+    (scored,) = seen
+    value, _ = scored.certificate(X[split[0]], y[split[0]])
+    assert scored.minimax_risk_ == pytest.approx(value, rel=1e-9)
+    assert search.cv_results_["mean_minimax_risk"][0] == scored.minimax_risk_
+    least = MGCEClassifier(q, 0.1).fit(X[split[0]], y[split[0]])
+    optimum = least.minimax_risk_ - least.dual_gap_
+    assert scored.minimax_risk_ - scored.dual_gap_ <= optimum <= scored.minimax_risk_
+    assert value - optimum < 0.02 * optimum
+    assert not search.cv_results_["converged"].any()  # no gap was computed
+    # The refit is certified.
+    assert search.dual_gap_ <= 1e-4 * search.minimax_risk_
+
+
+def test_scores_are_near_certified_ones(diabetes):
+    grid = ([0.0, 0.5, 0.75, 1.0], [0.03, 0.1, 0.3, 1.0])
+    fast, certified = (
+        MGCEClassifierCV(*grid, cv=FOLDS, refit=False, certify_scores=certify).fit(*diabetes)
+        for certify in (False, True)
+    )
+    scores = certified.cv_results_["mean_test_score"]
+    np.testing.assert_allclose(fast.cv_results_["mean_test_score"], scores, atol=0.02)
+    assert scores[fast.best_index_] >= certified.best_score_ - 0.01
+
+
+def test_a_score_depends_on_no_other_pair_and_not_on_the_solver(diabetes):
+    X, y = diabetes
+    options = {"cv": FOLDS, "scoring": "neg_brier_score", "refit": False}
+    grid = MGCEClassifierCV([0.0, 0.75], [1.0, 0.03, 0.3], **options).fit(X, y)
+    alone = MGCEClassifierCV([0.75], [0.3], **options)
+    position = grid.cv_results_["params"].index({"q": 0.75, "lam": 0.3})
+    for settings in ({}, {"solver": "sgd", "tol": 0.1, "max_iter": 1}):
+        score = clone(alone).set_params(**settings).fit(X, y).best_score_
+        assert score == grid.cv_results_["mean_test_score"][position]
 
 
 def test_scorers_get_a_complete_classifier(wine):
@@ -145,6 +323,7 @@ def test_scorers_get_a_complete_classifier(wine):
     alone = MGCEClassifier(0.5, 0.3).fit(X, y)
     assert len(seen) == 6
     assert [estimator.lam for estimator in seen] == 3 * [0.3, 0.1]
+    assert [estimator.solver_ for estimator in seen] == 6 * ["approximate"]
     assert all(vars(estimator).keys() == vars(alone).keys() for estimator in seen)
 
 
@@ -240,7 +419,7 @@ def test_failures_count_as_in_grid_search(wine, name, error_score):
     fold, scoring = FAILURES[name]
     cv = [*HALVES, tuple(map(np.flatnonzero, fold(y)))]
     options = {"cv": cv, "scoring": scoring, "error_score": error_score}
-    ours = MGCEClassifierCV([0.0, 0.3], [3.0, 1.0], tol=1e-7, **options)
+    ours = MGCEClassifierCV([0.0, 0.3], [3.0, 1.0], tol=1e-7, certify_scores=True, **options)
     theirs = GridSearchCV(MGCEClassifier(tol=1e-7), {"q": [0.0, 0.3], "lam": [3.0, 1.0]}, **options)
     categories = []
     for search in (ours, theirs):
@@ -309,18 +488,21 @@ def test_the_first_pair_is_chosen_where_no_score_is_a_number(wine, selection):
     assert np.isnan(search.best_score_)
 
 
-def test_a_fit_that_fails_leaves_its_neighbours(wine, monkeypatch):
+@pytest.mark.parametrize(("name", "certify"), [("follow", True), ("estimates", False)])
+def test_a_fit_that_fails_leaves_its_neighbours(wine, monkeypatch, name, certify):
     lams = [0.1, 1.0, 0.3, 3.0]
-    plain = MGCEClassifierCV([0.3], lams, cv=3, scoring="neg_brier_score", tol=1e-7).fit(*wine)
-    follow = search_module.follow
+    plain = MGCEClassifierCV(
+        [0.3], lams, cv=3, scoring="neg_brier_score", tol=1e-7, certify_scores=certify
+    ).fit(*wine)
+    points = getattr(search_module, name)
 
     def stumble(*problem, **how):
-        for point in follow(*problem, **how):
+        for point in points(*problem, **how):
             if point.lam == 1.0:
                 raise MemoryError("no room")
             yield point
 
-    monkeypatch.setattr(search_module, "follow", stumble)
+    monkeypatch.setattr(search_module, name, stumble)
     with (
         pytest.warns(FitFailedWarning, match=r"3 of 12 fits failed .* MemoryError: no room"),
         pytest.warns(UserWarning, match="not finite"),
@@ -334,13 +516,17 @@ def test_a_fit_that_fails_leaves_its_neighbours(wine, monkeypatch):
 def test_gaps_are_named_of_fits_alone(wine):
     X, y = wine
     one_class = (np.flatnonzero(y == 1), np.flatnonzero(y < 2))
-    search = MGCEClassifierCV([0.7], [0.3, 30.0], cv=[*HALVES, one_class], max_iter=6, refit=False)
+    options = {"max_iter": 2, "refit": False, "certify_scores": True}
+    search = MGCEClassifierCV([0.7], [0.3, 30.0], cv=[*HALVES, one_class], **options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         search.fit(X, y)
     assert not search.cv_results_["converged"].any()
     (message,) = (str(w.message) for w in caught if w.category is ConvergenceWarning)
     assert "(q=0.7, lam=0.3)." in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        clone(search).set_params(certify_scores=False, cv=HALVES).fit(X, y)
 
 
 def test_groups_go_to_the_splitter(wine):
@@ -360,7 +546,8 @@ def test_weights_count_in_fits_and_scores(diabetes):
     X, y = diabetes
     weights = 1.0 + np.arange(len(y)) % 3
     train, test = np.arange(0, 300), np.arange(300, len(y))
-    search = MGCEClassifierCV([0.0], [0.3], cv=[(train, test)], scoring="neg_log_loss", tol=1e-7)
+    options = {"scoring": "neg_log_loss", "tol": 1e-7, "certify_scores": True}
+    search = MGCEClassifierCV([0.0], [0.3], cv=[(train, test)], **options)
     search.fit(X, y, sample_weight=weights)
     clf = MGCEClassifier(0.0, 0.3, tol=1e-7).fit(X[train], y[train], weights[train])
     scorer = get_scorer("neg_log_loss")
@@ -444,7 +631,8 @@ def test_sparse_frames_strings_and_pickle(wine, fitted):
 def test_one_warning_names_the_pairs_that_missed(wine):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        search = MGCEClassifierCV([0.7], [0.1, 0.3], cv=3, max_iter=4, refit=False).fit(*wine)
+        options = {"max_iter": 4, "refit": False, "certify_scores": True}
+        search = MGCEClassifierCV([0.7], [0.1, 0.3], cv=3, **options).fit(*wine)
     assert not search.cv_results_["converged"].any()
     (warning,) = caught
     assert warning.category is ConvergenceWarning
@@ -485,6 +673,11 @@ def test_tensors(wine):
         ({"lams": 0.1}, TypeError, "lams must be a sequence of numbers"),
         ({"lams": (0,)}, ValueError, r"lams\[0\] must be a positive"),
         ({"selection": "widest"}, ValueError, "selection must be one of 'best', 'one_st"),
+        ({"certify_scores": 1}, TypeError, "certify_scores must be True or False"),
+        ({"width": "narrow"}, ValueError, "width must be one of"),
+        ({"delta": 2}, ValueError, "delta must be a number"),
+        ({"feature_range": 3}, TypeError, "feature_range must be a pair"),
+        ({"feature_map": StandardScaler}, ValueError, "an instance, not a class"),
         ({"refit": "accuracy"}, TypeError, "refit must be True or False"),
         ({"solver": "newton"}, ValueError, "solver must be one of"),
         ({"scoring": "goodness"}, ValueError, "scorer's name; got 'goodness'.*lists them"),

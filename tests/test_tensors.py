@@ -249,9 +249,7 @@ def test_labels_weights_and_integers_may_be_tensors():
     X = np.round(X)
     weight = np.linspace(0.0, 1.0, len(y))
     mine = MGCEClassifier(0.5, 0.3, class_weight="balanced", tol=1e-8).fit(X, y, weight)
-    tensors = clone(mine).fit(
-        torch.tensor(X).int(), torch.tensor(y), torch.tensor(weight)
-    )
+    tensors = clone(mine).fit(torch.tensor(X).int(), torch.tensor(y), torch.tensor(weight))
     np.testing.assert_allclose(tensors.coef_, mine.coef_, atol=1e-4)
     assert tensors.score(torch.tensor(X).int(), torch.tensor(y)) == mine.score(X, y)
     warm = MGCEClassifier(0.5, 0.3, warm_start=True).fit(torch.tensor(X), y)

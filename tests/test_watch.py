@@ -16,6 +16,7 @@ import pytest
 from problems import Tempered, load, make_objective
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, mgce_path
 from mgce_sklearn import bounds as bounds_module
@@ -375,7 +376,7 @@ def test_an_interrupt_of_what_nobody_keeps_is_plain(wine, monkeypatch):
     with pytest.raises(KeyboardInterrupt) as error:
         mgce_path(*wine, [0.3], [0.1])
     assert error.type is KeyboardInterrupt
-    search = MGCEClassifierCV([0.3], [0.1], cv=2)
+    search = MGCEClassifierCV([0.3], [0.1], cv=2, certify_scores=True)
     before = dict(vars(search))
     interrupt(monkeypatch, "interior_point", after=0)
     with pytest.raises(KeyboardInterrupt) as error:
@@ -460,29 +461,37 @@ def test_a_real_interrupt_keeps_the_fit_and_ends_the_script():
 
 def stopping_after(monkeypatch, n_points):
     """Have time be up for the search after so many fits."""
-    follow, made = search_module.follow, []
+    made = []
 
-    def limited(*problem, **how):
-        for point in follow(*problem, **how):
-            if len(made) == n_points:
-                stopped = replace(point.result, status=Status.STOPPED)
-                yield point._replace(result=stopped)
-                return
-            made.append(point)
-            yield point
+    def limit(name):
+        points = getattr(search_module, name)
 
-    monkeypatch.setattr(search_module, "follow", limited)
+        def limited(*problem, **how):
+            for point in points(*problem, **how):
+                if len(made) == n_points:
+                    stopped = replace(point.result, status=Status.STOPPED)
+                    yield point._replace(result=stopped)
+                    return
+                made.append(point)
+                yield point
+
+        monkeypatch.setattr(search_module, name, limited)
+
+    limit("follow")
+    limit("estimates")
 
 
 GRID = {"qs": (0.3, 0.7), "lams": (0.1, 0.3), "cv": 4}
 
 
-def test_pairs_are_compared_on_the_folds_that_are_complete(wine, monkeypatch):
-    whole = MGCEClassifierCV(**GRID, scoring="neg_brier_score").fit(*wine).cv_results_
+@pytest.mark.parametrize("certify", [False, True])
+def test_pairs_are_compared_on_the_folds_that_are_complete(wine, monkeypatch, certify):
+    how = {**GRID, "scoring": "neg_brier_score", "certify_scores": certify}
+    whole = MGCEClassifierCV(**how).fit(*wine).cv_results_
     stopping_after(monkeypatch, 11)  # of 4 a fold
     said = r"Pairs are compared on 2 of 4 folds\. Allow more time"
     with pytest.warns(ConvergenceWarning, match=said) as caught:
-        search = MGCEClassifierCV(**GRID, scoring="neg_brier_score").fit(*wine)
+        search = MGCEClassifierCV(**how).fit(*wine)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     cut = search.cv_results_
@@ -526,8 +535,30 @@ def test_without_a_complete_fold_the_pairs_that_it_has_are_compared(wine, monkey
     )
 
 
-def test_a_search_without_a_score_is_refused(wine):
-    search = MGCEClassifierCV(**GRID, max_time=1e-9)
+@pytest.mark.parametrize("certify", [False, True])
+def test_pairs_that_come_late_are_not_scored(wine, monkeypatch, certify):
+    """Time is up while the first is scored, the widest of a path."""
+
+    def score(estimator, X, y):
+        late = time.monotonic() + 600.0
+        monkeypatch.setattr(Watch, "seconds_left", property(lambda watch: watch.deadline - late))
+        return 1.0
+
+    grid = {**GRID, "certify_scores": certify, "refit": False, "max_time": 600.0}
+    with pytest.warns(ConvergenceWarning, match="compared on 1 of 4 folds"):
+        search = MGCEClassifierCV(**grid, scoring=score).fit(*wine)
+    assert search.best_params_ == {"q": 0.3, "lam": 0.3}
+    scores = [search.cv_results_[f"split{i}_test_score"] for i in range(4)]
+    assert np.isfinite(scores).sum() == 1
+
+
+def read_no_more(rows):
+    raise AssertionError("Time is up.")
+
+
+@pytest.mark.parametrize("feature_map", [None, read_no_more])
+def test_a_search_without_a_score_is_refused(wine, feature_map):
+    search = MGCEClassifierCV(**GRID, feature_map=feature_map, max_time=1e-9)
     before = dict(vars(search))
     with pytest.raises(ValueError, match="max_time must suffice for a score; it ended"):
         search.fit(*wine)
@@ -558,13 +589,16 @@ def test_the_fit_to_all_rows_gets_the_time_that_is_left(wine, monkeypatch):
     assert 60.0 - (time.monotonic() - begin) <= limits[0] < 60.0
 
 
-def test_a_fifth_of_the_time_is_kept_for_the_fit_to_all_rows(monkeypatch):
+@pytest.mark.parametrize("certify", [False, True])
+@pytest.mark.parametrize("feature_map", [None, StandardScaler()])
+def test_a_fifth_of_the_time_is_kept_for_the_fit_to_all_rows(certify, feature_map):
     """A search whose scores would take far longer ends in time, with a model."""
     X, y = load("breast_cancer")
-    MGCEClassifierCV([0.5], [0.1, 0.2, 0.3], cv=2).fit(X, y)  # kernels are compiled
+    how = {"certify_scores": certify, "feature_map": feature_map}
+    MGCEClassifierCV([0.5], [0.1, 0.2, 0.3], cv=2, **how).fit(X, y)  # kernels are compiled
     begin = time.monotonic()
     search = MGCEClassifierCV(
-        np.linspace(0.1, 0.9, 9), np.logspace(-2, 0, 30), tol=1e-7, max_time=2.0
+        np.linspace(0.1, 0.9, 9), np.logspace(-2, 0, 30), tol=1e-7, max_time=2.0, **how
     )
     with pytest.warns(ConvergenceWarning, match="Pairs are compared on"):
         search.fit(X, y)

@@ -33,7 +33,7 @@ def print_sample(sample: Sample) -> None:
 
 def print_search(search: Search) -> None:
     """Print the table of cross-validated accuracies."""
-    print(f"\ncross-validated accuracy, GridSearchCV in {search.seconds:.1f} s")
+    print(f"\ncross-validated accuracy, MGCEClassifierCV in {search.seconds:.1f} s")
     print("   q \\ lam" + "".join(f"{lam:>8g}" for lam in search.lams))
     for q, row in zip(search.qs, search.accuracy, strict=True):
         print(f"{q:>10g}" + "".join(f"{value:>8.3f}" for value in row))

@@ -155,6 +155,10 @@ class Watch(NamedTuple):
         """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
+    def out_of_time(self) -> bool:
+        """Tell whether the deadline has passed, at the cost of a look at the clock."""
+        return self.seconds_left <= 0.0
+
 
 UNWATCHED = Watch()
 
@@ -366,12 +370,8 @@ class Progress:
     def _ask_to_stop(self) -> None:
         if self.watch.listener is not None and self.watch.listener(self):
             self._stopped_by = "a callback"
-        elif self.out_of_time():
+        elif self.watch.out_of_time():
             self._stopped_by = "max_time"
-
-    def out_of_time(self) -> bool:
-        """Tell whether the deadline has passed, at the cost of a look at the clock."""
-        return self.watch.seconds_left <= 0.0
 
     @property
     def _empty(self) -> bool:

@@ -28,6 +28,7 @@ from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.interior_rows import Rows
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.solvers.base import (
     LARGEST_SYSTEM,
     UNWATCHED,
@@ -42,7 +43,6 @@ from mgce_sklearn.solvers.base import (
 )
 from mgce_sklearn.solvers.newton import Aim, Coefficients, RowSums, advance
 from mgce_sklearn.solvers.repair import repair
-from mgce_sklearn.solvers.smooth_start import smooth_start
 from mgce_sklearn.solvers.systems import Factored, choose_form, has_products
 
 # W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
@@ -50,10 +50,11 @@ START_SIZE = 0.3
 
 TINY = np.finfo(np.float64).tiny
 
-# First-order steps of the start, fewer from given coefficients: many rows, and the rare columns
-# that they have, take more of them.
-FEW_STEPS, MANY_STEPS, WARM_STEPS = 40, 80, 20
+# Gradients of the start, fewer from given coefficients: many rows, and the rare columns that they
+# have, take more of them. Steps that gain less than a share of the value are the last.
+FEW_GRADIENTS, MANY_GRADIENTS, WARM_GRADIENTS = 40, 80, 20
 MANY_ROWS = 30_000
+LEAST_GAIN = 1e-5
 
 # At the start all products of the rows are so many times R/(2 K + 1).
 FIRST_TARGET, WARM_TARGET = 2.0, 1.0
@@ -158,15 +159,13 @@ class InteriorPoint:
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
         if progress.watch.listener is None and _may_be_rounded(objective):
             progress.working = replace(objective, design=objective.design.compact())
-        rows, point = _start(progress.working, half_width, start, team, progress.out_of_time)
+        rows, point = _start(progress.working, half_width, start, team, progress.watch.out_of_time)
         share = _share(rows, objective)
         n_products = rows.products + 2 * share * np.prod(objective.shape)
         form = choose_form(progress.working, self.tol, team)
         sums = RowSums(progress.working, team, rows, form)
         status = Status.MAX_ITER
         lengths: tuple[float, ...] = ()
-        # First-order steps leave no coefficient at 0: where they suffice, one step more does.
-        descended = start is None
         for iteration in range(self.max_iter + 1):
             progress.reached(iteration, point.plus - point.minus)
             _offer(progress, point, sums)
@@ -176,10 +175,9 @@ class InteriorPoint:
                 _offer(progress, point, sums)
             small = _small(point, half_width, objective)
             ended = progress.record(lengths, n_nonzero=int((~small).sum()))
-            if ended is not None and not (descended and ended is Status.CONVERGED):
+            if ended is not None:
                 status = ended
                 break
-            descended = False
             if iteration == self.max_iter:
                 break
             idle = progress.iterations_since_better()
@@ -270,13 +268,13 @@ def _start(
     if not hasattr(objective.potential, "descended"):
         proba = start.proba if isinstance(start, Start) else None
         return _cold(objective, half_width, rows, coef, proba, team)
-    n_steps, target = WARM_STEPS, WARM_TARGET
+    n_gradients, target = WARM_GRADIENTS, WARM_TARGET
     if coef is None:
         many = objective.design.n_rows >= MANY_ROWS
-        n_steps, target = MANY_STEPS if many else FEW_STEPS, FIRST_TARGET
+        n_gradients, target = MANY_GRADIENTS if many else FEW_GRADIENTS, FIRST_TARGET
     potential: Any = objective.potential  # it has `descended`
     smoother = replace(objective, potential=potential.descended())
-    coef = smooth_start(smoother, n_steps, coef, team, stop)
+    coef, _ = approximate(smoother, LEAST_GAIN, n_gradients, stop, coef)
     return _central(objective, half_width, rows, coef, target, team)
 
 

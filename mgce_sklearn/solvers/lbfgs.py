@@ -193,7 +193,7 @@ class LBFGS:
                 average.add(now.proba)
             coef = now.coef / scale
             progress.reached(iteration + count, coef)
-            late = progress.out_of_time()
+            late = progress.watch.out_of_time()
             if stalled or late or count % ITERATIONS_PER_CHECK == 0:
                 if stage is progress.objective:
                     stalled |= progress.iterations_since_better() >= PATIENCE

@@ -217,9 +217,9 @@ class SGD:
         n_coef = iteration.scaled.size
         repair_cost = n_coef * (1.0 + n_coef / objective.design.n_rows) / COEFFICIENTS_PER_PASS
         for n_passes in range(1, self.max_iter + 1):
-            iteration.read_all(enough=progress.out_of_time)
+            iteration.read_all(enough=progress.watch.out_of_time)
             progress.reached(n_passes, iteration.coef)
-            late = progress.out_of_time()
+            late = progress.watch.out_of_time()
             if n_passes < min(check, self.max_iter) and not late:
                 continue
             check = n_passes + max(PASSES_PER_CHECK, int(CHECK_SHARE * n_passes))
