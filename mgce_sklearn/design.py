@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn import get_config
 
 from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.kernels import barrier
@@ -48,6 +47,9 @@ SMALL_PRODUCT = 2**13
 
 # Of a sum of weights: less is what two orders of addition differ by.
 ROUNDING = 1e-12
+
+# Bytes of what a solver may keep beside the rows to save time: more is computed again.
+WORKING_MEMORY = 2**30
 
 ALL_ROWS = slice(None)
 
@@ -425,7 +427,7 @@ class Design:
         Sparse rows stay as they are if there is no room for all of their zeros.
         """
         rows = CompactDesign(self.X, self.sample_weight, self.fit_intercept, self.center)
-        fits = 4 * self.n_rows * self.n_features <= get_config()["working_memory"] * 2**20
+        fits = 4 * self.n_rows * self.n_features <= WORKING_MEMORY
         return rows.kept() if fits else (self if self.sparse else rows)
 
     def take(self, rows: Array) -> Design:
@@ -479,8 +481,7 @@ class CompactDesign(Design):
     """Rows in single precision: centered, in units of their root mean square, the constant 1 last.
 
     What solvers read over and over, at half of the bytes. Coefficients, margins and means are in
-    float64 and in the units of `Design`; sums over blocks are of doubles. Rows are kept within
-    scikit-learn's ``working_memory``.
+    float64 and in the units of `Design`; sums over blocks are of doubles.
 
     Parameters
     ----------

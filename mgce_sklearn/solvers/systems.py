@@ -12,10 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import LinAlgError
-from sklearn import get_config
 
 from mgce_sklearn.arrays import Array, cholesky, inner, is_tensor, namespace, set_diagonal
-from mgce_sklearn.design import Block
+from mgce_sklearn.design import WORKING_MEMORY, Block
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
@@ -227,8 +226,8 @@ class _CurvaturePart:
 class Conjugate:
     """H by its products alone: preconditioned conjugate gradients.
 
-    The curvatures of all rows are kept in single precision within scikit-learn's
-    ``working_memory``; else they are computed again for every product.
+    The curvatures of all rows are kept in single precision, within `design.WORKING_MEMORY`; else
+    they are computed again for every product.
 
     Parameters
     ----------
@@ -241,7 +240,7 @@ class Conjugate:
         self.design, self.team, self.shape = objective.design, team, objective.shape
         n_classes, n_features = objective.shape
         n_rows, n_pairs = self.design.n_rows, n_classes * (n_classes + 1) // 2
-        fits = 4 * n_pairs * n_rows <= get_config()["working_memory"] * 2**20
+        fits = 4 * n_pairs * n_rows <= WORKING_MEMORY
         self._kept = np.empty((n_pairs, n_rows), np.float32) if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
         unit = self.design.block(0, 1).scale
