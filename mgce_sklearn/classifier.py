@@ -117,15 +117,17 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with a probability, whose range does not hold 0). Sparse rows are never made dense.
         Nothing is centered without an intercept.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
-        "interior_point" certifies every q, usually in ten to thirty steps, and solves a system of
-        the size of the coefficients in each. "lbfgs" needs memory for the margins only, and
+        "interior_point" certifies every q, usually in five to thirty steps, and solves a system of
+        the size of the coefficients in each: by a factor or, where that takes less time, by
+        conjugate gradients. "lbfgs" needs memory for the margins only, and
         closes small gaps for q <= 1/2, where fits of equal problems agree to about 1e-6; above
         its gaps may end at 1e-3. "sgd" is soon near the solution for any q, whatever
         the number of coefficients, and slow to close the last of the gap. "cvxpy" states small
         problems to a conic solver, as an outside check, and needs the extra of that name.
-        "auto" takes "interior_point" for up to 4,000 coefficients, save for lam >= 1 with 400 or
-        more at q <= 1/2; "lbfgs" there, and for more coefficients if q <= 1/2 or rows are
-        fewer than coefficients; and "sgd" for what remains.
+        "auto" takes "interior_point" for up to 4,000 coefficients, and for more where X is dense
+        with no fewer rows than columns, save for lam >= 1 with 400 or more at q <= 1/2; "lbfgs"
+        there, and otherwise if q <= 1/2 or rows are fewer than coefficients; and "sgd" for
+        what remains.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None
