@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from problems import ALL_Q
 
+from mgce_sklearn.interior_rows import ThresholdRows
 from mgce_sklearn.kernels import barrier
+from mgce_sklearn.potentials import MGCEPotential
 
 K = 4
 N = 9
@@ -310,3 +312,67 @@ def test_rows_in_pieces_equal_the_whole():
     for pieces in ([(0, 40), (40, 330), (330, n)], [(i, i + 1) for i in range(n)]):
         for one, other in zip(whole, everything(pieces), strict=True):
             np.testing.assert_allclose(other, one, rtol=1e-8, atol=1e-12)
+
+
+def products_of(state, margins, q):
+    """Return p s, e c / q and y zeta, and sum p and sum h + zeta."""
+    point = point_of(state, margins, q)
+    h = 2.0**point.log_rule
+    products = [point.proba * point.slack, (point.multiplier * point.spare)[None]]
+    if q > 0.0:
+        products.append(point.edge * h**q / q)
+    return np.concatenate(products), point.proba.sum(axis=0), h.sum(axis=0) + point.spare
+
+
+def assert_central(state, margins, q, nu):
+    """Every product is near nu, every row inside and on its equations."""
+    products, total, rules = products_of(state, margins, q)
+    # What is stored in single precision is known to a part of itself.
+    np.testing.assert_allclose(products / nu, 1.0, atol=barrier.CENTERED + 1e-3)
+    np.testing.assert_allclose(total, 1.0, atol=1e-9)
+    # What the last step leaves of a curved constraint, which the method's own steps remove.
+    np.testing.assert_allclose(rules, 1.0, atol=min(0.2, nu) if q < 1.0 else 1e-6)
+    positive = (state.proba, state.multiplier, state.spare, *([state.edge] if q > 0.0 else []))
+    assert all((array > 0.0).all() for array in positive)
+    slack, c = barrier.both(state.distance.astype(float), margins - state.threshold, q)
+    assert (slack > 0.0).all()
+    assert (c > 0.0).all()
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+@pytest.mark.parametrize("n_classes", [2, 7])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("nu", [1.0, 1e-2, 1e-4, 1e-6])
+def test_rows_enter_on_the_central_path(q, n_classes, spread, nu):
+    """Where rows are put at the start, by both implementations."""
+    rng = np.random.default_rng(0)
+    margins = spread * rng.normal(size=(n_classes, 300))  # more than are treated together
+    rows = ThresholdRows(MGCEPotential(q), barrier.new_rows(n_classes, 300))
+    for part in (slice(0, 100), slice(100, 300)):
+        rows.enter(part, margins[:, part], None, False, nu)
+    assert_central(rows.state, margins, q, nu)
+
+    torch = pytest.importorskip("torch")
+    from mgce_sklearn.tensors.barrier import TensorBarrier
+    from mgce_sklearn.tensors.potentials import TensorMGCEPotential
+
+    tensors = TensorBarrier(torch.device("cpu"))
+    others = ThresholdRows(TensorMGCEPotential(q), tensors.new_rows(n_classes, 300), tensors)
+    others.enter(slice(0, 300), torch.tensor(margins), None, False, nu)
+    other = barrier.RowState(*map(np.asarray, others.state))
+    assert_central(other, margins, q, nu)
+    # The central path is one point: the two are as near to each other as to it.
+    np.testing.assert_allclose(rows.state.proba, other.proba, rtol=0.25)
+    np.testing.assert_allclose(rows.state.threshold, other.threshold, atol=0.25 * nu + 1e-6)
+
+
+@pytest.mark.parametrize("q", ALL_Q)
+def test_rows_are_centered_from_anywhere_inside(q):
+    state, margins = random_state(q)
+    before = [array.copy() for array in state]
+    barrier.center(state, 2, 7, q, np.ascontiguousarray(margins[:, 2:7]), 0.05)
+    for array, unchanged in zip(state, before, strict=True):
+        outside = np.r_[0:2, 7:N]
+        np.testing.assert_array_equal(array[..., outside], unchanged[..., outside])
+    centered = barrier.RowState(*(array[..., 2:7] for array in state))
+    assert_central(centered, margins[:, 2:7], q, 0.05)

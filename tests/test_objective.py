@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import ALL_Q, load, make_objective
 
-from mgce_sklearn.design import Design
+from mgce_sklearn.design import CompactDesign, Design
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.potentials import MaximumPotential, MGCEPotential
 from mgce_sklearn.uncertainty import Moments, UncertaintySet
@@ -322,3 +322,75 @@ def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
     np.testing.assert_allclose(found.excess, objective.excess(mixed), atol=1e-12)
     assert found.value == pytest.approx(np.mean(np.sum(mixed * offsets, axis=0)), rel=1e-12)
     assert objective.least_value == pytest.approx(offsets.min(axis=0).mean())
+
+
+UNITS = {
+    "one": 1.0,
+    "tiny": 1e-30,
+    "huge": 1e30,
+    "mixed": 10.0 ** np.array([-30.0, -8.0, 3.0, 30.0]),
+}
+
+
+@pytest.mark.parametrize("storage", ["dense", "float32", "csr_array"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("center", [0.0, 1e5])
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("kept", [True, False])
+def test_compact_rows_are_the_same_in_single_precision(
+    data, storage, fit_intercept, center, unit, kept, monkeypatch
+):
+    """Against plain matrices, in units of the features' size."""
+    monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)
+    if not kept:
+        monkeypatch.setattr("mgce_sklearn.design.WORKING_MEMORY", 0)
+    X, _, weights = data
+    if storage == "csr_array":
+        center /= 1e3  # the size of sparse columns is a difference of squares
+    X = (X + center) * UNITS[unit]
+    if storage == "float32":
+        X = X.astype(np.float32).astype(float)
+    point = X.mean(axis=0) * bool(center)
+    constant = np.ones((N, 1))[:, : int(fit_intercept)]
+    full = np.column_stack([X - point, constant])
+    mean = weights / weights.sum()
+    size = np.sqrt(mean @ full**2)
+    design = Design(STORAGES[storage](X), weights, fit_intercept)
+    compact = design.centered_at(np.append(point, 0.0)[: full.shape[1]]).compact()
+    # Sparse rows without room stay as they are.
+    assert isinstance(compact, CompactDesign) == (kept or storage != "csr_array")
+    assert compact.compact() is compact or not isinstance(compact, CompactDesign)
+    assert (getattr(compact, "rows", None) is not None) == kept
+    rng = np.random.default_rng(0)
+    coef, by_class = rng.normal(size=(K, full.shape[1])) / size, rng.normal(size=(K, N))
+
+    def assert_near(actual, expected, unit=1.0):
+        assert actual.dtype == np.float64
+        np.testing.assert_allclose(actual / unit, expected / unit, atol=3e-6)
+
+    assert_near(compact.column_scale, size, size)
+    assert_near(compact.margins(coef), coef @ full.T)
+    assert_near(compact.margins(coef, slice(3, 20)), coef @ full[3:20].T)
+    assert_near(compact.adjoint(by_class), (by_class * mean) @ full, size)
+    part = (by_class * mean)[:, 3:20]
+    assert_near(compact.adjoint(by_class[:, 3:20], slice(3, 20)), part @ full[3:20], size)
+    assert_near(compact.features(3, 9), full[3:9].T, size[:, None])
+    out = np.empty((full.shape[1], 6))
+    assert compact.features(3, 9, out) is out
+    block = compact.block(3, 20, compact.buffer(17))
+    assert_near(block.margins(coef), coef @ full[3:20].T)
+    several = np.stack([coef, -coef])
+    assert_near(block.margins(several), several @ full[3:20].T)
+    sums = block.adjoint(by_class[:, 3:20])
+    np.testing.assert_allclose(sums / size, by_class[:, 3:20] @ full[3:20] / size, atol=3e-5)
+    if isinstance(compact, CompactDesign):
+        assert block.features.dtype == np.float32
+        np.testing.assert_allclose(block.scale, size)
+
+
+def test_compact_rows_of_a_column_of_zeros_are_zeros(data):
+    X, _, weights = data
+    X[:, 1] = 0.0
+    compact = Design(X, weights).compact()
+    np.testing.assert_array_equal(compact.block(0, N).features[1], 0.0)
+    assert compact.column_scale[1] == 1.0

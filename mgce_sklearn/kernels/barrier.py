@@ -629,12 +629,15 @@ def _move(w, state, start, lanes, q, primal, dual):
 
 @jit
 def _dropped(w, lanes):
-    """Return the largest product of steps: what p s misses its target by after whole ones."""
-    w_ds, w_dp = w.wide[DS], w.wide[DP]
+    """Return the largest product of steps: what p s, e c/q or y zeta misses after whole ones."""
+    w_dt, w_ds, w_dp, w_de = w.wide[DT], w.wide[DS], w.wide[DP], w.wide[DE]
+    w_dy, w_dzeta = w.flat[DY], w.flat[DZETA]
     largest = 0.0
+    for i in range(lanes):
+        largest = max(largest, abs(w_dy[i] * w_dzeta[i]))
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            largest = max(largest, abs(w_dp[k, i] * w_ds[k, i]))
+            largest = max(largest, abs(w_dp[k, i] * w_ds[k, i]), abs(w_de[k, i] * w_dt[k, i]))
     return largest
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
+from mgce_sklearn.arrays import set_diagonal
 from mgce_sklearn.kernels import blocks
 
 Array = np.ndarray[Any, Any]
@@ -153,9 +154,11 @@ class ClassBlocks:
         shared = np.zeros((d, d))
         for k in range(self.n_classes):
             block, extra = self._block(k, diagonal[k]), barrier[k].astype(self.dtype)
-            _add_to_diagonal(block, extra)
+            own = block.diagonal().copy()
+            set_diagonal(block, own + extra)
             root = self.inverse_roots[k] = _inverse_root(block, RIDGES)
             if self.n_classes > 1:
+                set_diagonal(block, own)
                 shared += _parallel(block, root.T @ root, extra)
         if self.n_classes > 1:
             self.shared_root = _inverse_root(shared, SHARED_RIDGES)
@@ -291,21 +294,16 @@ def _chances(leverage: Array) -> Array:
     return np.minimum(chance, 1.0)
 
 
-def _add_to_diagonal(matrix: Array, extra: Array) -> None:
-    matrix[np.diag_indices(len(matrix))] += extra
+def _parallel(own: Array, inverse: Array, extra: Array) -> Array:
+    """Return A - A B^{-1} A of A, the inverse of B = A + diag D, and D, without large differences.
 
-
-def _parallel(total: Array, inverse: Array, extra: Array) -> Array:
-    """Return A - A B^{-1} A of B = A + diag D and its inverse, without large differences.
-
-    Beside the diagonal it is -D B^{-1} D, and on it D times the diagonal of A B^{-1}.
+    Beside the diagonal it is -D B^{-1} D, and on it D times the diagonal of A B^{-1}. That of B
+    would not do: where D is large it has lost A.
     """
-    rows = np.einsum("ij,ij->i", total, inverse)
-    own = inverse.diagonal()
-    with_diagonal = extra * (rows - extra * own)
+    with_diagonal = extra * np.einsum("ij,ij->i", own, inverse)
     out = inverse * -extra
     out *= extra[:, None]
-    out[np.diag_indices(len(out))] = with_diagonal
+    set_diagonal(out, with_diagonal)
     return out
 
 

@@ -216,6 +216,12 @@ class Elimination:
         return sums
 
 
+def _dropped(step: Direction) -> Tensor:
+    """Return the largest product of steps: what p s, e c/q or y zeta misses after whole ones."""
+    products = (step.proba * step.slack, step.edge * step.t, step.multiplier * step.spare)
+    return torch.stack([abs(product).amax() for product in products]).amax()
+
+
 def _pull(product: Tensor, target: float) -> Tensor:
     """Return how far to pull products back into [target/10, 10 target], not beyond -10 target."""
     pulled = product.clip(0.1 * target, 10.0 * target) - product
@@ -251,8 +257,7 @@ class TensorBarrier:
             rates = rows.row_rates(step)
             lengths = (TO_THE_BOUNDARY / rates.clip(min=TINY)).clip(max=1.0)
             _move(state, part, rows.point, step, q, *lengths)
-            dropped = abs(step.proba * step.slack).amax()
-            if bool((rates.amax() <= TO_THE_BOUNDARY) & (dropped <= CENTERED * nu)):
+            if bool((rates.amax() <= TO_THE_BOUNDARY) & (_dropped(step) <= CENTERED * nu)):
                 break
 
     def eliminate(
