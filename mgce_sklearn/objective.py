@@ -170,6 +170,18 @@ class Objective:
         proba = probas[0] if len(probas) == 1 else namespace(probas[0]).concatenate(probas, 1)
         return sum(values) + self.linear_part(coef), sum(means) - self.uncertainty.tau, proba
 
+    def value_and_slope(self, coef: Array, team: RowTeam | None = None) -> tuple[float, Array]:
+        """Return R(W) and the gradient (C, d) of its smooth part, with no array of all rows."""
+
+        def part(rows: slice) -> Array:
+            psi, proba = self.potential.value_and_gradient(self.margins(coef, rows))
+            value = (self.design.weights[rows] * psi).sum().reshape(1)
+            return namespace(psi).concatenate([value, self.adjoint(proba, rows).reshape(-1)])
+
+        total = self.sum_over_rows(part, team)
+        slope = total[1:].reshape(self.shape) - self.uncertainty.tau
+        return float(total[0]) + self.linear_part(coef), slope
+
     def excess(self, proba: Columns, team: RowTeam | None = None) -> Array:
         """Return mean (p_i - onehot(y_i)) ⊗ x_i, bounded by half_width if p is feasible."""
 

@@ -52,10 +52,10 @@ def test_more_gradients_come_closer_until_little_is_left():
 
 def test_gradients_are_as_many_as_asked_for(monkeypatch):
     objective = make_objective(*load("wine"), q=1.0)
-    counted, evaluate = [], Objective.value_and_gradient
+    counted, evaluate = [], Objective.value_and_slope
     monkeypatch.setattr(
         Objective,
-        "value_and_gradient",
+        "value_and_slope",
         lambda *arguments: counted.append(1) or evaluate(*arguments),
     )
     _, told = approximate(objective, 0.0, 50)

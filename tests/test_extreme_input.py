@@ -88,10 +88,11 @@ def test_weights_whose_sum_floats_do_not_hold(iris, weights):
 @pytest.mark.parametrize("weight", [1e50, 1e290])
 @pytest.mark.parametrize("seed", [0, 5])
 def test_more_rows_than_half_widths_can_show(iris, weight, seed):
-    """The solver ends where its numbers do, and what it has is a bound."""
+    """The solver ends where its numbers do, with a gap or without, and what it has is a bound."""
     X, y = iris[0][::2], iris[1][::2]
     weights = weight * np.random.default_rng(seed).uniform(0.1, 3.0, len(y))
-    with pytest.warns(ConvergenceWarning, match="ended at a relative duality gap of"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "solver=.* ended at a relative duality gap of")
         clf = MGCEClassifier(class_weight="balanced").fit(X, y, weights)
     assert 0.0 <= clf.dual_gap_ <= clf.minimax_risk_ <= (1.0 - 3.0**-0.5) / 0.5
     assert np.isfinite(clf.coef_).all()

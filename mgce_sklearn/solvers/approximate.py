@@ -66,7 +66,7 @@ def approximate(
 
         def value_and_gradient(parts: Array) -> tuple[float, Array]:
             coef = coef_of(parts)
-            value, gradient, _ = objective.value_and_gradient(coef, team)
+            value, gradient = objective.value_and_slope(coef, team)
             slope = design.fetch(gradient) / scale
             # The penalty of a coefficient is that of its parts, which may both be positive.
             excess = np.minimum(parts[:n], parts[n:]) @ half_width.ravel()

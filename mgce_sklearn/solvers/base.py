@@ -328,6 +328,8 @@ class Progress:
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
         self._finite &= bool(np.isfinite(value))
+        if self.objective.codes is not None and value < self.objective.least_value:
+            return  # labels are feasible, so that this is rounding alone
         if value < self.value:
             self.coef, self.value = coef, value
 

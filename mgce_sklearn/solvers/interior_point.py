@@ -43,7 +43,7 @@ from mgce_sklearn.solvers.base import (
 )
 from mgce_sklearn.solvers.newton import Aim, Coefficients, RowSums, advance
 from mgce_sklearn.solvers.repair import repair
-from mgce_sklearn.solvers.systems import Factored, choose_form, has_products
+from mgce_sklearn.solvers.systems import Factored, choose_form, has_products, is_large
 
 # W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
 START_SIZE = 0.3
@@ -56,7 +56,7 @@ FEW_GRADIENTS, MANY_GRADIENTS, WARM_GRADIENTS = 40, 80, 20
 MANY_ROWS = 30_000
 LEAST_GAIN = 1e-5
 
-# At the start all products of the rows are so many times R/(2 K + 1).
+# At the start all products add up to so many times the value, from given coefficients to fewer.
 FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
@@ -205,9 +205,9 @@ def _may_be_rounded(objective: Objective) -> bool:
     """Tell whether means of rows in single precision are exact beside the half-widths.
 
     Without labels the point that others are moved to, once there is one, must not be rounded.
-    Devices read rows in double precision whatever they are.
+    Few rows gain nothing, and devices read them in double precision whatever they are.
     """
-    if objective.codes is None or is_tensor(objective.design.X):
+    if objective.codes is None or not is_large(objective):
         return False
     widths = objective.uncertainty.half_width / objective.design.column_scale
     return float(np.median(widths)) >= SINGLE_WIDTH
@@ -221,7 +221,7 @@ def _rounding_matters(progress: Progress) -> bool:
 
 def _share(rows: Rows, objective: Objective) -> float:
     """Return what the products W⁺u and W⁻v aim at, in units of the rows' target."""
-    return max(rows.coef_share / objective.shape[1], 1.0 / objective.design.total_weight)
+    return max(rows.coef_share / objective.shape[1], 1.0 / max(objective.design.total_weight, 1.0))
 
 
 def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
@@ -264,10 +264,10 @@ def _start(
     stop: Callable[[], bool],
 ) -> tuple[Rows, Coefficients]:
     """Return the first interior point, after first-order steps where the potential allows them."""
-    rows, coef = new_rows(objective), coef_of(start)
+    coef = coef_of(start)
     if not hasattr(objective.potential, "descended"):
         proba = start.proba if isinstance(start, Start) else None
-        return _cold(objective, half_width, rows, coef, proba, team)
+        return _cold(objective, half_width, coef, proba, team)
     n_gradients, target = WARM_GRADIENTS, WARM_TARGET
     if coef is None:
         many = objective.design.n_rows >= MANY_ROWS
@@ -275,20 +275,26 @@ def _start(
     potential: Any = objective.potential  # it has `descended`
     smoother = replace(objective, potential=potential.descended())
     coef, _ = approximate(smoother, LEAST_GAIN, n_gradients, stop, coef)
-    return _central(objective, half_width, rows, coef, target, team)
+    return _central(objective, half_width, coef, target, team)
 
 
 def _central(
     objective: Objective,
     half_width: Array,
-    rows: Rows,
     coef: Array,
     target: float,
     team: RowTeam,
 ) -> tuple[Rows, Coefficients]:
-    """Return a point near the central path, of given coefficients."""
-    value = max(objective.value(coef, team), LEAST_VALUE * _value_at_zero(objective))
-    nu = target * value / (2 * objective.n_classes + 1)
+    """Return a point near the central path, of given coefficients.
+
+    All products add up to the target, in units of the value.
+    """
+    value, at_zero = objective.value(coef, team), _value_at_zero(objective)
+    if objective.codes is not None and not value > 0.0:  # beyond what numbers hold
+        coef, value = 0.0 * coef, at_zero
+    rows = new_rows(objective)
+    n_products = 2 * objective.n_classes + 1 + 2 * _share(rows, objective) * np.prod(coef.shape)
+    nu = target * max(value, LEAST_VALUE * at_zero) / n_products
     _enter(objective, rows, coef, None, nu, team)
     excess = objective.excess(rows.proba, team)
     return rows, _coefficients_at(coef, excess, half_width, _share(rows, objective) * nu)
@@ -317,12 +323,12 @@ def _coefficients_at(coef: Array, excess: Array, half_width: Array, target: floa
 def _cold(
     objective: Objective,
     half_width: Array,
-    rows: Rows,
     coef: Array | None,
     proba: Array | None,
     team: RowTeam,
 ) -> tuple[Rows, Coefficients]:
     """Return a point well inside all constraints, near coefficients or distributions if given."""
+    rows = new_rows(objective)
     _enter(objective, rows, coef, proba, None, team)
     size = objective.design.zeros(*objective.shape) + START_SIZE / objective.design.column_scale
     excess = abs(objective.excess(rows.proba, team))

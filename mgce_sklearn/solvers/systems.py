@@ -53,6 +53,9 @@ PRODUCTS = 14
 MORE_PRODUCTS, MANY_PRODUCTS_FROM = 40, 0.7
 LARGEST_Q_OF_CLASS_BLOCKS = 0.8
 
+# Numbers of the rows from which on single precision saves time.
+SINGLE_FROM = 2**16
+
 # Smaller gaps are asked of factors, in double precision, where there is a choice.
 LEAST_GAP_OF_PRODUCTS = 3e-5
 
@@ -115,11 +118,14 @@ def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
 def has_products(objective: Objective) -> bool:
     """Tell whether the second form has rows that it reads, room, and more rows than features."""
     n_classes, n_features = objective.shape
-    small = (
-        n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= objective.design.n_rows
-    )
-    dense = not is_tensor(objective.design.X) and not objective.design.sparse
-    return small and dense
+    fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= objective.design.n_rows
+    return fits and is_large(objective) and not objective.design.sparse
+
+
+def is_large(objective: Objective) -> bool:
+    """Tell whether rows are numpy's, and enough to gain from single precision."""
+    design = objective.design
+    return not is_tensor(design.X) and design.n_rows * design.n_features >= SINGLE_FROM
 
 
 def loss_parameter(objective: Objective) -> float:
