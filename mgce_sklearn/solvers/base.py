@@ -18,6 +18,10 @@ from mgce_sklearn.parallel import RowTeam
 # A value this share below its lower bound is no rounding.
 ROUNDING = 1e-9
 
+# The share of a dual value that single precision may have added, through constraints that are met
+# by rounding alone.
+DUAL_ROUNDING = 1e-3
+
 # To factor a (C d, C d) matrix takes about 1 s at this size.
 LARGEST_SYSTEM = 4000
 
@@ -394,12 +398,13 @@ class Progress:
         return self.value - self.dual_value
 
     def result(self, status: Status, n_iter: int) -> SolverResult:
-        """Bundle what is known now."""
+        """Bundle what is known now; what was rounded is computed again, or allowed for."""
+        value, dual_value = self.value, self.dual_value
+        if self.rounded:
+            value, dual_value = self.objective.value(self.coef), (1.0 - DUAL_ROUNDING) * dual_value
         status = Status.EMPTY if self._empty else status
         by = self._stopped_by if status is Status.STOPPED else ""
-        return SolverResult(
-            self.coef, self.value, self.dual_value, status, n_iter, tuple(self.trace), by
-        )
+        return SolverResult(self.coef, value, dual_value, status, n_iter, tuple(self.trace), by)
 
     @contextmanager
     def kept_on_interrupt(self) -> Iterator[None]:

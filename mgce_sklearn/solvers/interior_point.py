@@ -157,7 +157,7 @@ class InteriorPoint:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
-        if progress.watch.listener is None and _may_be_rounded(objective):
+        if _may_be_rounded(objective):
             progress.working = replace(objective, design=objective.design.compact())
         rows, point = _start(progress.working, half_width, start, team, progress.watch.out_of_time)
         share = _share(rows, objective)
