@@ -343,7 +343,7 @@ def assert_central(state, margins, q, nu):
 
 @pytest.mark.parametrize("q", ALL_Q)
 @pytest.mark.parametrize("n_classes", [2, 7])
-@pytest.mark.parametrize("spread", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("spread", [1e-3, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("nu", [1.0, 1e-2, 1e-4, 1e-6])
 def test_rows_enter_on_the_central_path(q, n_classes, spread, nu):
     """Where rows are put at the start, by both implementations."""
