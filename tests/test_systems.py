@@ -369,58 +369,82 @@ def test_a_kept_sum_is_scaled_to_the_new_diagonal(n_classes, monkeypatch):
     np.testing.assert_allclose(block[off], preconditioner.LARGEST_SCALE * sums[0][off])
 
 
-def test_a_sum_that_takes_too_many_products_is_too_old():
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # More products than at the step of the sum itself, for longer than a sum takes.
+        [(5, False), (5, False), (1, False), (6, True), (9, False), (9, False)],
+        # As many as are too many at any step, though that is usual.
+        [(25, False), (24, False), (25, True)],
+    ],
+)
+def test_a_sum_that_takes_too_many_products_is_too_old(steps):
     this = equations()
-    form = class_blocks(this, np.ones(this.objective.shape))
-    made, sums = form.preconditioner, form.preconditioner._sums
-    for n_products, renewed in ((5, False), (5, False), (5, False), (25, True)):
+    barrier = np.ones(this.objective.shape)
+    made = class_blocks(this, barrier).preconditioner
+    for n_products, renewed in steps:
+        sums = made._sums
         made.count(n_products)
-        this.at(form, np.ones(this.objective.shape))
+        made.renew(barrier)
         assert (made._sums is not sums) == renewed
 
 
-@pytest.mark.parametrize("q", [0.5, 1.0])
-def test_a_sample_has_the_diagonal_of_all_and_needs_few_products(q, monkeypatch):
+def many_rows(q, monkeypatch):
+    """Rows of very different leverage, of which a tenth is summed over."""
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 400)
-    _, curvature = class_curvatures(4000, 3)
-    # Rows of very different leverage.
+    curvature = class_curvatures(4000, 3)[1]
     curvature *= 10.0 ** np.random.default_rng(3).uniform(-3.0, 1.0, 4000)[:, None, None]
     this = equations(4000, 6, 3, q, curvature=curvature)
-    shape = this.objective.shape
-    barrier = random_barrier(shape, -4.0, -1.0)
-    blocks_of = []
-    factored = preconditioner._factored
+    return this, random_barrier(this.objective.shape, -4.0, -1.0)
 
-    def spy(block):
-        blocks_of.append(block.copy())
-        return factored(block)
 
-    monkeypatch.setattr(preconditioner, "_factored", spy)
-    with team_of(this.objective) as team:
-        form = systems.Conjugate(this.objective, team)
-        system = this.at(form, barrier * this.unit**2)
-        right = np.random.default_rng(1).normal(size=shape)
-        step = system.solve(right * this.unit, 1e-4 * this.unit * np.ones(shape), None) * this.unit
-    left = right - (this.hessian @ step.ravel()).reshape(shape) - barrier * step
+@pytest.mark.parametrize("q", [0.5, 1.0])
+def test_a_sample_needs_few_products(q, monkeypatch):
+    this, barrier = many_rows(q, monkeypatch)
+    form = class_blocks(this, barrier)
+    right = np.random.default_rng(1).normal(size=barrier.shape)
+    step = form.solve(right * this.unit, 1e-4 * this.unit * np.ones(barrier.shape), None)
+    step *= this.unit
+    left = right - (this.hessian @ step.ravel()).reshape(barrier.shape) - barrier * step
     assert np.abs(left).max() < 2e-4
     assert form.n_products <= 20
-    own = np.diag(this.hessian).reshape(shape)
-    if q == 1.0:
-        free = form.preconditioner.free
-        assert free.sum() > 1
-        np.testing.assert_allclose(np.diag(blocks_of[0]), (own + barrier)[free], rtol=1e-5)
-    else:
-        v = 1.5 * np.einsum("ikk->ki", curvature)
-        diagonal = v @ this.features**2
-        for k in range(3):
-            block = form.preconditioner._block(k, diagonal[k])
-            np.testing.assert_allclose(np.diag(block), diagonal[k], rtol=1e-6)
 
 
-@pytest.mark.parametrize("spread", [0.0, 1.0, 6.0])
+def test_a_sample_is_as_large_as_all_and_has_their_diagonal(monkeypatch):
+    this, barrier = many_rows(0.5, monkeypatch)
+    made = class_blocks(this, barrier).preconditioner
+    v = 1.5 * np.einsum("ikk->ki", this.curvature)  # of equal shares of three classes
+    expected = this.per_class(v)
+    assert np.linalg.norm(made._sums - expected) < 0.2 * np.linalg.norm(expected)
+    monkeypatch.setattr(preconditioner, "LARGEST_SCALE", 0.1)
+    for k in range(3):
+        diagonal = np.diag(expected[k])
+        np.testing.assert_allclose(np.diag(made._block(k, diagonal)), diagonal, rtol=1e-6)
+
+
+def test_a_sampled_active_block_has_the_diagonal_of_all(monkeypatch):
+    this, barrier = many_rows(1.0, monkeypatch)
+    monkeypatch.setattr(preconditioner, "LARGEST_SCALE", 0.1)
+    factored, factored_blocks = preconditioner._factored, []
+    monkeypatch.setattr(
+        preconditioner,
+        "_factored",
+        lambda block: factored_blocks.append(block.copy()) or factored(block),
+    )
+    made = class_blocks(this, barrier).preconditioner
+    own = np.diag(this.hessian).reshape(barrier.shape)
+    assert made.free.sum() > 1
+    np.testing.assert_allclose(np.diag(*factored_blocks), (own + barrier)[made.free], rtol=1e-5)
+    weights = np.einsum("ikk->ki", this.curvature)
+    sampled = made._sampled(weights.astype(np.float32))
+    assert 200 < np.count_nonzero(sampled) < 600
+    np.testing.assert_allclose(weights @ sampled, weights.sum(axis=1), rtol=0.2)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
 def test_chances_sum_to_the_rows_wanted(spread, monkeypatch):
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
-    leverage = 10.0 ** np.random.default_rng(0).uniform(-spread, 0.0, 5000)
+    leverage = np.exp(spread * np.random.default_rng(0).normal(size=5000))
     chances = preconditioner._chances(leverage)
     assert chances.max() <= 1.0
     assert chances.sum() == pytest.approx(500, rel=0.05)

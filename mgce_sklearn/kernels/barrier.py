@@ -628,16 +628,25 @@ def _move(w, state, start, lanes, q, primal, dual):
 
 
 @jit
-def _dropped(w, lanes):
-    """Return the largest product of steps: what p s, e c/q or y zeta misses after whole ones."""
-    w_dt, w_ds, w_dp, w_de = w.wide[DT], w.wide[DS], w.wide[DP], w.wide[DE]
-    w_dy, w_dzeta = w.flat[DY], w.flat[DZETA]
+def _dropped(w, state, start, lanes, q):
+    """Return the largest of what whole steps have dropped, in units of the products.
+
+    p s, e c/q and y zeta miss their target by the product of two steps, and sum h + zeta = 1
+    is missed by half of d²h/dt² dt², which counts y times.
+    """
+    w_c, w_g, w_dt, w_ds = w.wide[C], w.wide[G], w.wide[DT], w.wide[DS]
+    w_dp, w_de = w.wide[DP], w.wide[DE]
+    w_dy, w_dzeta, rule = w.flat[DY], w.flat[DZETA], w.flat[SUM_RHO]  # free after a direction
     largest = 0.0
     for i in range(lanes):
         largest = max(largest, abs(w_dy[i] * w_dzeta[i]))
+        rule[i] = 0.0
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
             largest = max(largest, abs(w_dp[k, i] * w_ds[k, i]), abs(w_de[k, i] * w_dt[k, i]))
+            rule[i] += 0.5 * (1.0 - q) * w_g[k, i] / w_c[k, i] * w_dt[k, i] ** 2
+    for i in range(lanes):
+        largest = max(largest, state.multiplier[start + i] * rule[i])
     return largest
 
 
@@ -645,7 +654,7 @@ def _dropped(w, lanes):
 def center(state, start, stop, q, margins, nu):
     """Put rows on the central path: every product at ``nu``, the margins as they are.
 
-    Newton's steps, each row with lengths of its own, until products are within a tenth of nu.
+    Newton's steps, each row with lengths of its own, until all equations hold within a tenth of nu.
 
     Parameters
     ----------
@@ -675,7 +684,7 @@ def center(state, start, stop, q, margins, nu):
                 primal[i] = min(1.0, TO_THE_BOUNDARY / max(primal[i], TINY))
                 dual[i] = min(1.0, TO_THE_BOUNDARY / max(dual[i], TINY))
             _move(w, state, begin, size, q, primal, dual)
-            if longest <= TO_THE_BOUNDARY and _dropped(w, size) <= CENTERED * nu:
+            if longest <= TO_THE_BOUNDARY and _dropped(w, state, begin, size, q) <= CENTERED * nu:
                 break
 
 

@@ -195,6 +195,17 @@ class Elimination:
         largest = self.row_rates(step).amax(dim=1).tolist()
         return largest[0], largest[1]
 
+    def dropped(self, step: Direction) -> Tensor:
+        """Return the largest of what whole steps drop, in units of the products."""
+        curved = 0.5 * (1.0 - self.q) * self.g / self.point.c * step.t**2
+        parts = (
+            step.proba * step.slack,
+            step.edge * step.t,
+            step.multiplier * step.spare,
+            (self.point.multiplier + step.multiplier) * curved.sum(dim=0),
+        )
+        return torch.stack([abs(part).amax() for part in parts]).amax()
+
     def complementarity(self, step: Direction, weights: Tensor) -> Tensor:
         """Return the sum of products as coefficients (4,) of 1, primal, dual step and both.
 
@@ -214,12 +225,6 @@ class Elimination:
             )
             sums = sums + (products @ weights).reshape(4, -1).sum(dim=1)
         return sums
-
-
-def _dropped(step: Direction) -> Tensor:
-    """Return the largest product of steps: what p s, e c/q or y zeta misses after whole ones."""
-    products = (step.proba * step.slack, step.edge * step.t, step.multiplier * step.spare)
-    return torch.stack([abs(product).amax() for product in products]).amax()
 
 
 def _pull(product: Tensor, target: float) -> Tensor:
@@ -256,8 +261,9 @@ class TensorBarrier:
             step = rows.direction(rows.affine.plus(rows.unit_targets().times(nu)), still)
             rates = rows.row_rates(step)
             lengths = (TO_THE_BOUNDARY / rates.clip(min=TINY)).clip(max=1.0)
+            near = (rates.amax() <= TO_THE_BOUNDARY) & (rows.dropped(step) <= CENTERED * nu)
             _move(state, part, rows.point, step, q, *lengths)
-            if bool((rates.amax() <= TO_THE_BOUNDARY) & (_dropped(step) <= CENTERED * nu)):
+            if bool(near):
                 break
 
     def eliminate(
