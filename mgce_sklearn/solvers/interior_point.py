@@ -62,6 +62,9 @@ FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
 LEAST_VALUE = 1e-3
 
+# At the start W⁺ and W⁻ are at least this, in units of 1/(root mean square of the feature).
+LEAST_SIZE = 0.003
+
 # At the start multipliers are at least this share of the half-width or of g, and W⁺u at most so
 # many times its target.
 LEAST_MULTIPLIER = 0.1
@@ -297,14 +300,18 @@ def _central(
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products
     _enter(objective, rows, coef, None, nu, team)
     excess = objective.excess(rows.proba, team)
-    return rows, _coefficients_at(coef, excess, half_width, _share(rows, objective) * nu)
+    least_size = LEAST_SIZE / objective.design.column_scale
+    target_of_coef = _share(rows, objective) * nu
+    return rows, _coefficients_at(coef, excess, half_width, target_of_coef, least_size)
 
 
-def _coefficients_at(coef: Array, excess: Array, half_width: Array, target: float) -> Coefficients:
+def _coefficients_at(
+    coef: Array, excess: Array, half_width: Array, target: float, least_size: Array
+) -> Coefficients:
     """Return given coefficients with multipliers, products near ``target`` where g allows it.
 
     A coefficient that is not 0 has a small multiplier, and the other sign one of at least the
-    half-width, whatever g says.
+    half-width, whatever g says. W⁺ and W⁻ are at least of a size from which steps can grow.
     """
     arrays = namespace(coef)
     least = LEAST_MULTIPLIER * arrays.maximum(half_width, abs(excess))
@@ -317,6 +324,7 @@ def _coefficients_at(coef: Array, excess: Array, half_width: Array, target: floa
         held = arrays.where(own, arrays.minimum(multiplier, most), multiplier)
         multipliers.append(arrays.where(other, arrays.maximum(held, half_width), held))
     inside = arrays.minimum(*(target / multiplier for multiplier in multipliers))
+    inside = arrays.maximum(inside, least_size)
     return Coefficients(signs[0] + inside, signs[1] + inside, *multipliers)
 
 
