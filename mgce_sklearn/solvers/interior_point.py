@@ -70,11 +70,13 @@ LEAST_SIZE = 0.003
 LEAST_MULTIPLIER = 0.1
 LARGEST_PRODUCT = 10.0
 
-# Rows in single precision serve down to this relative gap, and as long as they bring a better one,
-# if the median half-width is no less than this, in units of the features' size.
+# Rows in single precision serve down to this relative gap, and as long as so many steps bring a
+# better one, from a middling gap on by some share; and if the median half-width is no less than
+# this, in units of the features' size.
 SINGLE_GAP = 3e-3
 SINGLE_WIDTH = 5e-5
 SINGLE_PATIENCE = 2
+SLOW, SLOW_GAP = 0.7, 0.03
 
 # The target is not taken further below the gap allowed than this: it would gain nothing,
 # and the system's condition worsens with it.
@@ -218,8 +220,12 @@ def _may_be_rounded(objective: Objective) -> bool:
 
 def _rounding_matters(progress: Progress) -> bool:
     """Tell whether the gap is so small, or closes so slowly, that rows are wanted in double."""
-    small = max(SINGLE_GAP, progress.tol) * progress.value
-    return progress.gap <= small or progress.iterations_since_better() >= SINGLE_PATIENCE
+    gap, before = progress.gap, progress.trace[-SINGLE_PATIENCE:]
+    if gap <= max(SINGLE_GAP, progress.tol) * progress.value:
+        return True
+    once = max((point.value - point.dual_value for point in before), default=np.inf)
+    slow = len(before) == SINGLE_PATIENCE and gap > SLOW * once
+    return slow and (gap == once or gap <= SLOW_GAP * progress.value)
 
 
 def _share(rows: Rows, objective: Objective) -> float:
