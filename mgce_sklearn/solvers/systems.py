@@ -53,8 +53,9 @@ PRODUCTS = 14
 MORE_PRODUCTS, MANY_PRODUCTS_FROM = 40, 0.7
 LARGEST_Q_OF_CLASS_BLOCKS = 0.8
 
-# Numbers of the rows from which on single precision saves time.
-SINGLE_FROM = 2**16
+# Numbers of the rows, and of their columns, from which on single precision saves time: rows of few
+# columns would be a large part of the memory.
+SINGLE_FROM, LEAST_COLUMNS = 2**16, 8
 
 # Smaller gaps are asked of factors, in double precision, where there is a choice.
 LEAST_GAP_OF_PRODUCTS = 3e-5
@@ -125,7 +126,8 @@ def has_products(objective: Objective) -> bool:
 def is_large(objective: Objective) -> bool:
     """Tell whether rows are numpy's, and enough to gain from single precision."""
     design = objective.design
-    return not is_tensor(design.X) and design.n_rows * design.n_features >= SINGLE_FROM
+    many = design.n_rows * design.n_features >= SINGLE_FROM
+    return many and design.n_features >= LEAST_COLUMNS and not is_tensor(design.X)
 
 
 def loss_parameter(objective: Objective) -> float:
