@@ -62,8 +62,10 @@ FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
 LEAST_VALUE = 1e-3
 
-# At the start W⁺ and W⁻ are at least this, in units of 1/(root mean square of the feature).
+# At the start W⁺ and W⁻ are at least this, in units of 1/(root mean square of the feature), unless
+# the penalty of all would be more than this share of the value.
 LEAST_SIZE = 0.003
+LEAST_SHARE = 0.1
 
 # At the start multipliers are at least this share of the half-width or of g, and W⁺u at most so
 # many times its target.
@@ -306,7 +308,8 @@ def _central(
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products
     _enter(objective, rows, coef, None, nu, team)
     excess = objective.excess(rows.proba, team)
-    least_size = LEAST_SIZE / objective.design.column_scale
+    most = LEAST_SHARE * value / (half_width * np.prod(coef.shape))
+    least_size = namespace(most).minimum(LEAST_SIZE / objective.design.column_scale, most)
     target_of_coef = _share(rows, objective) * nu
     return rows, _coefficients_at(coef, excess, half_width, target_of_coef, least_size)
 
