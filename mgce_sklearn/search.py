@@ -1,4 +1,4 @@
-"""MGCEClassifierCV: q and lam chosen by cross-validation along warm-started paths."""
+"""MGCEClassifierCV: q and lam chosen by cross-validation."""
 
 from __future__ import annotations
 

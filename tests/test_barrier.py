@@ -43,12 +43,20 @@ def random_state(q, n=N, scale=1.0, log_rule=None):
     return state, q_logarithm(log_rule, q) - slack + state.threshold
 
 
+def both(distance, margins_less_psi, q):
+    """Return s and c of distances, by `RowState`'s definition of these."""
+    z = 1.0 + q * margins_less_psi
+    inside = distance > 0.0
+    slack = np.where(inside, distance, -distance - np.minimum(z, 0.0) / max(q, 1e-300))
+    return slack, np.where(inside, np.maximum(z, 0.0) + q * distance, -q * distance)
+
+
 def q_logarithm(log_rule, q):
     return np.log(2) * log_rule if q == 0 else np.expm1(q * np.log(2) * log_rule) / q
 
 
 def point_of(state, margins, q):
-    slack, c = barrier.both(state.distance.astype(float), margins - state.threshold, q)
+    slack, c = both(state.distance.astype(float), margins - state.threshold, q)
     t = margins - state.threshold + slack
     log_rule = t / np.log(2) if q == 0.0 else np.log2(c) / q
     edge = state.edge.astype(float)
@@ -64,7 +72,7 @@ def test_one_distance_and_the_margins_give_both_bounds(q):
     margins_less_psi = (c - 1.0) / q - slack if q > 0.0 else rng.normal(size=1000)
     distance = barrier.nearer(slack, c, q)
     # z is a difference: its rounding shows in the larger of the two, and there alone.
-    again = barrier.both(distance, margins_less_psi, q)
+    again = both(distance, margins_less_psi, q)
     np.testing.assert_allclose(again, [slack, c], rtol=1e-14, atol=1e-14 / max(q, 1e-2))
     smaller = [np.where(distance > 0, again[0], slack), np.where(distance > 0, c, again[1])]
     np.testing.assert_allclose(smaller, [slack, c], rtol=1e-14)
@@ -336,7 +344,7 @@ def assert_central(state, margins, q, nu):
     )
     positive = (state.proba, state.multiplier, state.spare, *([state.edge] if q > 0.0 else []))
     assert all((array > 0.0).all() for array in positive)
-    slack, c = barrier.both(state.distance.astype(float), margins - state.threshold, q)
+    slack, c = both(state.distance.astype(float), margins - state.threshold, q)
     assert (slack > 0.0).all()
     assert (c > 0.0).all()
 

@@ -6,6 +6,7 @@ import itertools
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -629,3 +630,21 @@ def test_rows_are_rounded_where_half_widths_are_wide_beside_it():
     assert interior_point._may_be_rounded(
         make_objective(1e-9 * X, y, 0.5, 0.3, fit_intercept=False)
     )
+
+
+@pytest.mark.parametrize(
+    ("gaps", "exact"),
+    [
+        ([0.5, 0.49, 0.48], False),  # the first steps gain little by nature
+        ([0.5, 0.5, 0.5], True),
+        ([0.03, 0.02, 0.01], False),
+        ([0.012, 0.011, 0.01], True),
+        ([0.012, 0.01], False),  # one step more may gain
+        ([0.1, 0.01, 0.002], True),
+    ],
+)
+def test_rows_are_read_in_double_once_steps_gain_little(gaps, exact):
+    *before, gap = gaps
+    trace = [SimpleNamespace(value=1.0, dual_value=1.0 - each) for each in before]
+    progress = SimpleNamespace(gap=gap, value=1.0, tol=1e-4, trace=trace)
+    assert interior_point._rounding_matters(progress) == exact

@@ -106,14 +106,6 @@ def nearer(slack: Array, c: Array, q: float) -> Array:
     return namespace(slack).where(slack <= c / q, slack, -c / q)
 
 
-def both(distance: Array, margins_less_psi: Array, q: float) -> tuple[Array, Array]:
-    """Return s and c of given distances: the inverse of `nearer`."""
-    z = 1.0 + q * margins_less_psi
-    where, inside = namespace(distance).where, distance > 0.0
-    slack = where(inside, distance, -distance - z.clip(max=0.0) / max(q, TINY))
-    return slack, where(inside, z.clip(min=0.0) + q * distance, -q * distance)
-
-
 class _Scratch(NamedTuple):
     """What one group of rows (lanes) needs.
 
