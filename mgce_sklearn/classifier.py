@@ -610,7 +610,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         risk = point.result.value
         if not np.array_equal(kept, coef):
             with point.objective.team() as team:
-                risk = point.objective.value(design.put(kept), team)
+                risk = point.objective.possible(point.objective.value(design.put(kept), team))
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
         self.n_iter_ = point.result.n_iter

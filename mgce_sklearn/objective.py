@@ -112,6 +112,13 @@ class Objective:
             return 0.0
         return float(self.design.weights @ self.offsets.min(axis=0))
 
+    def possible(self, value: float) -> float:
+        """Return R(W) as computed, raised to the least it can be if rounding took it below.
+
+        Labels are feasible. Without them a value below the least tells that nothing is.
+        """
+        return value if self.codes is None else max(value, self.least_value)
+
     def take(self, rows: Array) -> Objective:
         """Return the objective of some of the rows, by position."""
         return replace(

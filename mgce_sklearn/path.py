@@ -176,7 +176,7 @@ def estimates(
         smooth = replace(objective, design=design, potential=_tamed(objective.potential))
         coef, n_gradients = approximate(smooth, LEAST_GAIN, MOST_GRADIENTS, watch.out_of_time)
         with objective.team() as team:
-            value = objective.value(coef, team)
+            value = objective.possible(objective.value(coef, team))
         bounds = value, objective.least_value
         status = Status.STOPPED if watch.out_of_time() else Status.STALLED
         result = SolverResult(coef, *bounds, status, n_gradients, trace=())

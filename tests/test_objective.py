@@ -292,6 +292,14 @@ def test_adding_a_constant_to_all_margins_of_a_row_changes_nothing(data):
     assert objective.value(coef + shift) == pytest.approx(objective.value(coef), rel=1e-11)
 
 
+def test_rounding_takes_no_value_below_the_least_that_labels_allow(data):
+    """Without labels such a value says that no distribution is feasible, and stays."""
+    objective = make_objective(data[0], data[1], q=0.5)
+    assert objective.possible(-7e-15) == objective.least_value == 0.0
+    assert objective.possible(0.3) == 0.3
+    assert replace(objective, codes=None).possible(-7e-15) == -7e-15
+
+
 @pytest.mark.parametrize("q", ALL_Q)
 def test_value_at_zero_is_the_entropy_of_the_uniform_distribution(data, q):
     for objective in problems_of(data, q, 0.0):

@@ -401,7 +401,8 @@ class Progress:
         """Bundle what is known now; what was rounded is computed again, or allowed for."""
         value, dual_value = self.value, self.dual_value
         if self.rounded:
-            value, dual_value = self.objective.value(self.coef), (1.0 - DUAL_ROUNDING) * dual_value
+            value = self.objective.possible(self.objective.value(self.coef))
+            dual_value *= 1.0 - DUAL_ROUNDING
         status = Status.EMPTY if self._empty else status
         by = self._stopped_by if status is Status.STOPPED else ""
         return SolverResult(self.coef, value, dual_value, status, n_iter, tuple(self.trace), by)

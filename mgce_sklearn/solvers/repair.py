@@ -109,7 +109,7 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     with objective.team() as team:
         value, _, proba = objective.value_and_gradient(coef, team)
         points = [objective.dual_point(p, team) for p in (proba, repaired(objective, proba))]
-    return value, max(point.value for point in points)
+    return objective.possible(value), max(point.value for point in points)
 
 
 def _target(objective: Objective, proba: Array, team: RowTeam, margin: float) -> Array:
