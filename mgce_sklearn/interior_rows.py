@@ -87,7 +87,7 @@ class ThresholdRows:
         `kernels.barrier`, or what stands for it where rows are in tensors.
     """
 
-    coef_share, ambition, correctors = 0.03, 3.0, 1
+    coef_share, ambition, correctors = 0.03, 5.0, 1
 
     def __init__(self, potential: Any, state: barrier.RowState, barrier: Any = barrier) -> None:
         self.potential, self.state, self.barrier = potential, state, barrier

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from problems import load, make_objective
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import blocks
@@ -393,6 +395,7 @@ def test_a_sum_that_takes_too_many_products_is_too_old(steps):
 def many_rows(q, monkeypatch):
     """Rows of very different leverage, of which a tenth is summed over."""
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 400)
+    monkeypatch.setattr(preconditioner, "ROWS_OF_ACTIVE_BLOCK", 400)
     curvature = class_curvatures(4000, 3)[1]
     curvature *= 10.0 ** np.random.default_rng(3).uniform(-3.0, 1.0, 4000)[:, None, None]
     this = equations(4000, 6, 3, q, curvature=curvature)
@@ -443,19 +446,49 @@ def test_a_sampled_active_block_has_the_diagonal_of_all(monkeypatch):
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
-def test_chances_sum_to_the_rows_wanted(spread, monkeypatch):
-    monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
+def test_chances_sum_to_the_rows_wanted(spread):
     leverage = np.exp(spread * np.random.default_rng(0).normal(size=5000))
-    chances = preconditioner._chances(leverage)
+    chances = preconditioner._chances(leverage, 500)
     assert chances.max() <= 1.0
     assert chances.sum() == pytest.approx(500, rel=0.05)
     assert chances.min() >= 0.05 * 500 / 5000 * (1.0 - 1e-9)
     assert (np.diff(chances[np.argsort(leverage)]) >= -1e-12).all()
 
 
-def test_chances_of_rows_without_leverage_are_equal(monkeypatch):
-    monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
-    np.testing.assert_allclose(preconditioner._chances(np.zeros(5000)), 0.1)
+def test_chances_of_rows_without_leverage_are_equal():
+    np.testing.assert_allclose(preconditioner._chances(np.zeros(5000), 500), 0.1)
+
+
+def test_an_active_block_is_kept_as_long_as_few_products_are_needed():
+    """Of a sum of before, the part that is still free is scaled to the new diagonal."""
+    this = equations(200, 6, 4, q=1.0)
+    own = np.diag(this.hessian).reshape(this.objective.shape)
+    barrier = 1e-3 * own
+    barrier[0, :3] = 1e9 * own[0, :3]  # not free
+    form = class_blocks(this, barrier)
+    made, block = form.preconditioner, form.preconditioner._block
+    barrier[0, :2] = 1e-3 * own[0, :2]  # free from now on, and not in the block
+    barrier[1, 2:4] = 1e9 * own[1, 2:4]
+    this.curvature = 3.0 * this.curvature
+    this.at(form, barrier * this.unit**2)
+    assert made._block is block
+    free = np.ones(barrier.shape, bool)
+    free[0, :3] = free[1, 2:4] = False
+    np.testing.assert_array_equal(made.free, free)
+    inside = free.ravel()
+    dense = np.diag((3.0 * own + barrier).ravel())
+    dense[np.ix_(inside, inside)] = (this.hessian + np.diag(barrier.ravel()))[
+        np.ix_(inside, inside)
+    ]
+    scale = np.diag(dense) ** -0.5
+    inverse = matrix_of(made.apply, barrier.shape) / np.outer(scale, scale)
+    assert relative_error(inverse, np.linalg.inv(dense) / np.outer(scale, scale)) < 1e-3
+    made.count(preconditioner.TOO_MANY_PRODUCTS)
+    this.at(form, barrier * this.unit**2)  # the step with the sum itself counts for nothing
+    made.count(preconditioner.TOO_MANY_PRODUCTS)
+    this.at(form, barrier * this.unit**2)
+    assert made._block is not block
+    assert made.free[0, :2].all()
 
 
 @pytest.mark.parametrize("most_free", [5000, 7])
@@ -488,7 +521,7 @@ def test_the_active_block_is_the_inverse_of_what_is_free(most_free, monkeypatch)
 
 
 def choose(monkeypatch, name):
-    """Let steps solve by one of the forms; return a list of those made."""
+    """Let all steps solve by one of the forms; return a list of those made."""
     made = []
 
     def choice(objective, tol, team):
@@ -498,6 +531,7 @@ def choose(monkeypatch, name):
         return form
 
     monkeypatch.setattr(interior_point, "choose_form", choice)
+    monkeypatch.setattr(interior_point, "reconsidered", lambda form, objective: form)
     return made
 
 
@@ -572,6 +606,39 @@ def test_the_form_that_is_chosen(size, tol, expected):
     assert (np.prod(objective.shape) > LARGEST_SYSTEM) == (size["n_classes"] == 30)
     with closing(RowTeam(objective.design.n_rows, 1, 1)) as team:
         assert type(systems.choose_form(objective, tol, team)).__name__ == expected
+
+
+@pytest.mark.parametrize(
+    ("n_products", "size", "expected"),
+    [
+        # 30 features of 10 classes: a factor takes as long as some 50 products.
+        (10, {"n": 2000, "d": 30, "n_classes": 10}, "Conjugate"),
+        (200, {"n": 2000, "d": 30, "n_classes": 10}, "Factored"),
+        # No factor can be had.
+        (10**6, {"n": 50_000, "d": 600, "n_classes": 30}, "Conjugate"),
+    ],
+)
+def test_products_give_way_to_a_factor_that_takes_less_time(n_products, size, expected):
+    objective = of_size(**size)
+    with closing(RowTeam(objective.design.n_rows, 1, 1)) as team:
+        form = systems.Conjugate(objective, team)
+    form.n_products = n_products
+    assert type(systems.reconsidered(form, objective)).__name__ == expected
+    factored = systems.Factored(objective)
+    assert systems.reconsidered(factored, objective) is factored
+
+
+def test_a_fit_that_class_blocks_do_not_suit_takes_few_steps(monkeypatch):
+    """Of half-widths so small every solution took all the products allowed, and 68 steps."""
+    reconsidered = interior_point.reconsidered
+    choose(monkeypatch, "conjugate")
+    monkeypatch.setattr(interior_point, "reconsidered", reconsidered)
+    X, y = load_digits(return_X_y=True)
+    X = StandardScaler().fit_transform(X[:, X.std(axis=0) > 0])
+    objective = make_objective(X, y, 0.7, 0.02)
+    result = InteriorPoint(tol=1e-4).solve(objective)
+    assert result.status is Status.CONVERGED
+    assert result.n_iter <= 16
 
 
 # Rows in single precision.

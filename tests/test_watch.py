@@ -33,6 +33,7 @@ from mgce_sklearn.solvers import (
     lbfgs,
     sgd,
 )
+from mgce_sklearn.solvers.base import TracePoint
 
 load = cache(load)
 OWN = ("interior_point", "lbfgs", "sgd")
@@ -604,3 +605,21 @@ def test_a_fifth_of_the_time_is_kept_for_the_fit_to_all_rows(certify, feature_ma
         search.fit(X, y)
     assert time.monotonic() - begin < 10.0
     assert search.best_estimator_.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [
+        (0.0, 0),  # each is better than the one before
+        (0.01, 2),  # by less than a hundredth since the third
+        (0.6, 3),
+    ],
+)
+def test_steps_that_gain_next_to_nothing_can_count_as_idle(gain, expected):
+    progress = Progress(InteriorPoint(), make_objective(*load("iris")))
+    assert progress.iterations_since_better(gain) == 0
+    for gap in (1.0, 0.5, 0.4, 0.399, 0.398):
+        progress.trace.append(TracePoint(0.0, 1.0, 1.0 - gap, 0))
+    assert progress.iterations_since_better(gain) == expected
+    progress.trace.append(progress.trace[-1])
+    assert progress.iterations_since_better(gain) == expected + 1

@@ -384,13 +384,15 @@ class Progress:
         """Whether no distribution is feasible: the value is below what all of them give."""
         return self.value < self.objective.least_value * (1.0 - ROUNDING)
 
-    def iterations_since_better(self) -> int:
-        """Return how many points of the trace, at its end, have the same gap.
+    def iterations_since_better(self, gain: float = 0.0) -> int:
+        """Return how many points of the trace, at its end, gained no more than a share of the gap.
 
         Until a feasible point of the dual is found there is no gap that could be better.
         """
-        gaps = [point.value - point.dual_value for point in self.trace]
-        return len(gaps) - 1 - gaps.index(gaps[-1]) if gaps and np.isfinite(gaps[-1]) else 0
+        gaps = np.array([point.value - point.dual_value for point in self.trace])
+        if not (len(gaps) and np.isfinite(gaps[-1])):
+            return 0
+        return len(gaps) - 1 - int(np.argmax(gaps <= gaps[-1] * (1.0 + gain)))
 
     @property
     def gap(self) -> float:

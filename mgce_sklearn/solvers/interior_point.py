@@ -43,7 +43,13 @@ from mgce_sklearn.solvers.base import (
 )
 from mgce_sklearn.solvers.newton import Aim, Coefficients, RowSums, advance
 from mgce_sklearn.solvers.repair import repair
-from mgce_sklearn.solvers.systems import Factored, choose_form, has_products, is_large
+from mgce_sklearn.solvers.systems import (
+    Factored,
+    choose_form,
+    has_products,
+    is_large,
+    reconsidered,
+)
 
 # W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
 START_SIZE = 0.3
@@ -84,9 +90,10 @@ SLOW, SLOW_GAP = 0.7, 0.03
 # and the system's condition worsens with it.
 LOWEST_TARGET = 0.02
 
-# Iterations without a better gap after which rounding has won, and after which products in single
-# precision give way to a factor, if one can be had.
+# Iterations that gain no more than a share of the gap, after which rounding has won, and after
+# which products in single precision give way to a factor, if one can be had.
 PATIENCE, PATIENCE_WITH_PRODUCTS = 15, 4
+LEAST_SHARE_OF_GAP = 0.01
 
 # A dual point is repaired, at the price of one assembly, if it would otherwise be shrunk by
 # no more than this many times tol. Larger violations the next iterations mend as well.
@@ -187,12 +194,13 @@ class InteriorPoint:
                 break
             if iteration == self.max_iter:
                 break
-            idle = progress.iterations_since_better()
+            idle = progress.iterations_since_better(LEAST_SHARE_OF_GAP)
             if idle >= PATIENCE:
                 status = Status.STALLED
                 break
             if idle >= PATIENCE_WITH_PRODUCTS and np.prod(objective.shape) <= LARGEST_SYSTEM:
                 sums.form = Factored(objective)
+            sums.form = reconsidered(sums.form, progress.working)
             lowest = LOWEST_TARGET * self.tol * progress.value / n_products
             aim = Aim(share, n_products, lowest, progress.gap / max(progress.value, TINY))
             try:

@@ -15,7 +15,7 @@ Where rows are many, sums are over a sample of high leverage, and scaled to the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +29,9 @@ Array = np.ndarray[Any, Any]
 # Rows that are summed over, and the share of them that is chosen by chance alone.
 SAMPLED_ROWS = 16_000
 UNIFORM_SHARE = 0.05
+
+# Rows that the active block is summed over.
+ROWS_OF_ACTIVE_BLOCK = 8000
 
 # Rounds in which the chances of rows are raised until so many can be expected.
 ROUNDS = 4
@@ -50,9 +53,12 @@ TOO_MANY_PRODUCTS = 25
 FREE = 5.0
 MOST_FREE = 5000
 
-# Operations a second: of sums of squares in single precision, of products.
+# Operations a second: of sums of squares in single precision, of products, of sums of the active
+# block, of its solutions.
 GRAM_RATE = 175e9
 PRODUCT_RATE = 30e9
+BLOCK_RATE = 50e9
+SOLVE_RATE = 0.5e9
 
 TINY = np.finfo(np.float32).tiny
 
@@ -66,8 +72,42 @@ class RowSource(Protocol):
     def curvature(self, rows: slice) -> Array:
         """Return C_kl (pairs, rows) for k <= l."""
 
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of rows and their features (d, rows)."""
+
+    def sum_over_shares(self, term: Callable[[int, int], Array]) -> Any:
+        """Add what ``term`` returns of the first row and the end of a share of the rows."""
+
     def sum_over_blocks(self, term: Callable[[slice, Array], Array]) -> Any:
         """Add what ``term`` returns of blocks of rows and their features (d, rows)."""
+
+
+class _Age:
+    """How old a sum is, in products that a new one would have saved."""
+
+    def __init__(self) -> None:
+        self._counts: list[int] = []  # of the solutions of a step
+        self._usual: int | None = None  # of the step with the sum itself
+        self._beyond = 0
+
+    def count(self, n_products: int) -> None:
+        """Take note of the products that a solution took."""
+        self._counts.append(n_products)
+
+    def is_too_great(self, product: float, gram: float) -> bool:
+        """Tell, at every step but the first, whether a new sum takes less time than it saves."""
+        n_products, most = sum(self._counts), max(self._counts, default=0)
+        self._counts = []
+        if self._usual is None:
+            self._usual = n_products
+            return False
+        self._beyond += max(0, n_products - self._usual)
+        return most >= TOO_MANY_PRODUCTS or self._beyond * product > gram
+
+
+def _seconds_of_product(source: RowSource) -> float:
+    n_classes, d = source.shape
+    return 4 * source.design.n_rows * n_classes * d / PRODUCT_RATE
 
 
 class ClassBlocks:
@@ -83,14 +123,12 @@ class ClassBlocks:
         self.n_classes, self.n_features = source.shape
         self.dtype = np.float32 if self.n_features > MANY_FEATURES else np.float64
         self.random = np.random.default_rng(0)
+        self.age = _Age()
         self._sums: Array | None = None  # A_k (C, d, d) of the step that summed them
-        self._counts: list[int] = []
-        self._usual: int | None = None
-        self._beyond = 0
 
     def count(self, n_products: int) -> None:
         """Take note of the products that a solution took."""
-        self._counts.append(n_products)
+        self.age.count(n_products)
 
     def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
@@ -101,32 +139,19 @@ class ClassBlocks:
             return (weights[:, rows] @ np.square(features).T).astype(np.float64)
 
         diagonal = self.source.sum_over_blocks(squares)
-        if self._is_too_old():
-            self._sums = self._sum(weights, diagonal + barrier)
-            self._usual, self._beyond = None, 0
+        n_rows = self.source.design.n_rows
+        gram = min(n_rows, SAMPLED_ROWS) * self.n_classes * self.n_features**2 / GRAM_RATE
+        product = _seconds_of_product(self.source)
+        if self._sums is None or self.age.is_too_great(product, gram):
+            self._sums, self.age = self._sum(weights, diagonal + barrier), _Age()
         self._factor(diagonal, barrier)
-
-    def _is_too_old(self) -> bool:
-        """Tell whether the products that a new sum would have saved took longer than it would."""
-        n_products, most = sum(self._counts), max(self._counts, default=0)
-        self._counts = []
-        if self._sums is None:
-            return True
-        if self._usual is None:  # of the step with the sum itself
-            self._usual = n_products
-            return False
-        self._beyond += max(0, n_products - self._usual)
-        n_rows, (n_classes, d) = self.source.design.n_rows, self.source.shape
-        product = 4 * n_rows * n_classes * d / PRODUCT_RATE
-        gram = min(n_rows, SAMPLED_ROWS) * n_classes * d**2 / GRAM_RATE
-        return most >= TOO_MANY_PRODUCTS or self._beyond * product > gram
 
     def _sum(self, weights: Array, diagonal: Array) -> Array:
         """Return the A_k over all rows or, where these are many, over rows of high leverage."""
         chances = None
         if self.source.design.n_rows > SAMPLED_ROWS:
             leverages = _leverages(self.source, weights, diagonal)
-            chances = [_chances(leverage) for leverage in leverages]
+            chances = [_chances(leverage, SAMPLED_ROWS) for leverage in leverages]
         out = np.empty((self.n_classes, self.n_features, self.n_features), self.dtype)
         for k, weight in enumerate(weights):
             out[k] = self._sum_of(weight if chances is None else self._sampled(weight, chances[k]))
@@ -199,9 +224,13 @@ class ActiveBlock:
     def __init__(self, source: RowSource) -> None:
         self.source = source
         self.random = np.random.default_rng(0)
+        self.age = _Age()
+        self._block: Array | None = None  # of the coefficients that were free when it was summed
+        self._free_then: Any = None
 
     def count(self, n_products: int) -> None:
-        """Do nothing: the block is summed anew at every step."""
+        """Take note of the products that a solution took."""
+        self.age.count(n_products)
 
     def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
@@ -215,8 +244,8 @@ class ActiveBlock:
 
         diagonal = self.source.sum_over_blocks(squares)
         self.total = diagonal + barrier
-        self.free = _free(barrier / np.maximum(diagonal, TINY))
-        block = self._sum([np.flatnonzero(one) for one in self.free], self._sampled(own))
+        free = _free(barrier / np.maximum(diagonal, TINY))
+        block = self._summed(free, own)
         size = diagonal[self.free]
         before = np.maximum(block.diagonal(), TINY)
         scale = np.sqrt(np.clip(size / before, 0.0, LARGEST_SCALE)).astype(np.float32)
@@ -225,33 +254,57 @@ class ActiveBlock:
         block[np.diag_indices(len(block))] = np.maximum(size, block.diagonal()) + barrier[self.free]
         self.solve_block = _factored(block)
 
-    def _sampled(self, own: Array) -> Array | None:
-        """Return the weights of rows that stand for all, 0 of others; None: all rows."""
-        if own.shape[1] <= SAMPLED_ROWS:
-            return None
-        chance = _chances(_leverages(self.source, own, self.total).sum(axis=0))
+    def _summed(self, free: Array, own: Array) -> Array:
+        """Return H of free coefficients, a new sum or the part that is still free of the last."""
+        n_rows, n_free = own.shape[1], int(free.sum())
+        product = _seconds_of_product(self.source) + n_free**2 / SOLVE_RATE
+        gram = min(n_rows, ROWS_OF_ACTIVE_BLOCK) * n_free**2 / BLOCK_RATE
+        if self._block is None or self.age.is_too_great(product, gram):
+            self.free = self._free_then = free
+            self._block, self.age = self._sum(self._sampled(own)), _Age()
+        self.free = free & self._free_then
+        kept = self.free[self._free_then]
+        return self._block[np.ix_(kept, kept)]
+
+    def _sampled(self, own: Array) -> Array:
+        """Return the weights of rows that stand for all, 0 of others."""
+        if own.shape[1] <= ROWS_OF_ACTIVE_BLOCK:
+            return np.ones(own.shape[1], np.float32)
+        leverage = _leverages(self.source, own, self.total).sum(axis=0)
+        chance = _chances(leverage, ROWS_OF_ACTIVE_BLOCK)
         chosen = self.random.random(len(chance)) < chance
         return np.where(chosen, 1.0 / chance, 0.0).astype(np.float32)
 
-    def _sum(self, columns: list[Array], weight: Array | None) -> Array:
+    def _sum(self, weight: Array) -> Array:
         """Return H of the free coefficients, class by class."""
+        columns = [np.flatnonzero(one) for one in self.free]
         ends = np.cumsum([0, *map(len, columns)])
         places = [slice(*pair) for pair in itertools.pairwise(ends)]
 
-        def products(rows: slice, features: Array) -> Array:
-            curvature = self.source.curvature(rows)
-            if weight is not None:
-                kept = np.flatnonzero(weight[rows])
-                curvature, features = curvature[:, kept] * weight[rows][kept], features[:, kept]
-            parts = [np.ascontiguousarray(features[free]) for free in columns]
+        def share(start: int, stop: int) -> Array:
+            rows = start + np.flatnonzero(weight[start:stop])
+            features, curvature = self._gathered(start, stop, rows)
+            curvature *= weight[rows]
+            parts = [features[:, free] for free in columns]
             out = np.zeros((ends[-1], ends[-1]), np.float32)
-            pairs = zip(*np.triu_indices(len(parts)), curvature, strict=True)
-            for k, other, curved in pairs:
-                out[places[k], places[other]] = (parts[k] * curved) @ parts[other].T
+            pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
+            for (k, other), curved in zip(pairs, curvature, strict=True):
+                out[places[k], places[other]] = (parts[k].T * curved) @ parts[other]
             return out
 
-        block = self.source.sum_over_blocks(products)
+        block = self.source.sum_over_shares(share)
         return np.triu(block) + np.triu(block, 1).T
+
+    def _gathered(self, start: int, stop: int, rows: Array) -> tuple[Array, Array]:
+        """Return the features (rows, d) and curvatures (pairs, rows) of rows of a share."""
+        n_classes, d = self.source.shape
+        features = np.empty((len(rows), d), np.float32)
+        curvature = np.empty((n_classes * (n_classes + 1) // 2, len(rows)), np.float32)
+        for block, columns in self.source.blocks(start, stop):
+            here = slice(*np.searchsorted(rows, (block.start, block.stop)))
+            features[here] = columns.T[rows[here] - block.start]
+            curvature[:, here] = self.source.curvature(block)[:, rows[here] - block.start]
+        return features, curvature
 
     def apply(self, residual: Array) -> Array:
         """Return the approximate solution for a residual (C, d)."""
@@ -280,14 +333,14 @@ def _leverages(source: RowSource, weights: Array, total: Array) -> Array:
     return out
 
 
-def _chances(leverage: Array) -> Array:
-    """Return with which chance each row is chosen, so that `SAMPLED_ROWS` can be expected."""
+def _chances(leverage: Array, expected: int) -> Array:
+    """Return with which chance each row is chosen, so that so many can be expected."""
     n_rows, total = len(leverage), leverage.sum()
     share = leverage / total if total > 0.0 else np.full(n_rows, 1.0 / n_rows)
-    chance = SAMPLED_ROWS * ((1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows)
+    chance = expected * ((1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows)
     for _ in range(ROUNDS):
         certain = chance >= 1.0
-        rest = SAMPLED_ROWS - certain.sum()
+        rest = expected - certain.sum()
         if rest <= 0 or certain.all():
             break
         chance[~certain] *= rest / chance[~certain].sum()

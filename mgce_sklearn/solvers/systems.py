@@ -7,7 +7,7 @@ square 1, save for what goes in and comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,6 +116,14 @@ def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
     )
 
 
+def reconsidered(form: Form, objective: Objective) -> Form:
+    """Return factors instead of products, once those of a step took longer than factors would."""
+    if isinstance(form, Conjugate):
+        taken = form.n_products * _seconds_of_product(objective)
+        return Factored(objective) if _factoring_seconds(objective) < taken else form
+    return form
+
+
 def has_products(objective: Objective) -> bool:
     """Tell whether the second form has rows that it reads, room, and more rows than features."""
     n_classes, n_features = objective.shape
@@ -149,13 +157,18 @@ def _product_seconds(objective: Objective) -> float:
     if n_classes > 1 and q > LARGEST_Q_OF_CLASS_BLOCKS:
         # The active block is as large as the whole matrix while many coefficients are free.
         return 0.0 if n_classes * d > ACTIVE_FROM else np.inf
-    pairs = n_rows * n_classes * (n_classes + 1) / 2
-    product = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
-    product += 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT
     n_products = MORE_PRODUCTS if q > MANY_PRODUCTS_FROM and n_classes > 1 else PRODUCTS
     gram = min(n_rows, SAMPLED_ROWS) * n_classes * d**2 / GRAM_RATE
     rate = SINGLE_RATE if d > MANY_FEATURES else DOUBLE_RATE
-    return n_products * product + gram + 3.3 * n_classes * d**3 / rate
+    return n_products * _seconds_of_product(objective) + gram + 3.3 * n_classes * d**3 / rate
+
+
+def _seconds_of_product(objective: Objective) -> float:
+    """Return what a product takes, and the preconditioner with it."""
+    n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
+    pairs = n_rows * n_classes * (n_classes + 1) / 2
+    rows = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
+    return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT
 
 
 class _GramPart:
@@ -266,6 +279,7 @@ class Conjugate:
         self._curvatures = curvatures
         self.barrier = barrier / self.unit**2
         self.preconditioner.renew(self.barrier)
+        self.n_products = 0
         return self
 
     def curvature(self, rows: slice) -> Array:
@@ -274,18 +288,23 @@ class Conjugate:
             return self._kept[:, rows]
         return self._curvatures(rows.start, rows.stop).astype(np.float32)
 
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of rows and their features (d, rows)."""
+        for begin in range(start, stop, self.rows_per_block):
+            end = min(begin + self.rows_per_block, stop)
+            yield slice(begin, end), self.design.block(begin, end).features
+
+    def sum_over_shares(self, term: Callable[[int, int], Any]) -> Any:
+        """Add what ``term`` returns of the first row and the end of a share of the rows."""
+        return sum(self.team.run(term))
+
     def sum_over_blocks(self, term: Callable[[slice, Array], Array]) -> Any:
         """Add in float64 what ``term`` returns of blocks of rows and their features (d, rows)."""
 
         def share(start: int, stop: int) -> Any:
-            total: Any = 0.0
-            for begin in range(start, stop, self.rows_per_block):
-                end = min(begin + self.rows_per_block, stop)
-                features = self.design.block(begin, end).features
-                total = total + term(slice(begin, end), features)
-            return total
+            return sum(term(rows, features) for rows, features in self.blocks(start, stop))
 
-        return sum(self.team.run(share))
+        return self.sum_over_shares(share)
 
     def product(self, step: Array) -> Array:
         """Return H dW (C, d)."""
