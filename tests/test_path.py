@@ -116,7 +116,7 @@ def test_one_warning_names_the_points_that_missed(wine):
     X, y = wine
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        path = mgce_path(X, y, [0.5, 0.7], [0.3, 0.1], max_iter=4)
+        path = mgce_path(X, y, [0.5, 0.7], [0.3, 0.1], max_iter=3)
     assert not path.converged.all()
     (warning,) = caught
     assert warning.category is ConvergenceWarning

@@ -186,7 +186,9 @@ class _Newton:
         self.residual_upper = half_width + excess - point.upper
         self.residual_lower = half_width - excess - point.lower
         self.kappa = kappa
-        self.barrier = 1.0 / (point.plus / point.upper + point.minus / point.lower)
+        # 1/(W⁺/u + W⁻/v) of products that are near 1 in any units, unlike the ratios.
+        products = point.plus * point.lower + point.minus * point.upper
+        self.barrier = point.upper * (point.lower / products)
         self.target_plus = -point.plus * point.upper
         self.target_minus = -point.minus * point.lower
 

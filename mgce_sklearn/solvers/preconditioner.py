@@ -51,7 +51,7 @@ TOO_MANY_PRODUCTS = 25
 
 # Coefficients are free where D is at most so many times the diagonal of H, and at most so many.
 FREE = 5.0
-MOST_FREE = 5000
+MOST_FREE = 6000
 
 # Operations a second: of sums of squares in single precision, of products, of sums of the active
 # block, of its solutions.
