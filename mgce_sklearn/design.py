@@ -14,7 +14,7 @@ are, and the products are shifted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -271,50 +271,40 @@ class Design:
                 out[:, -1] += weighted.sum(axis=1)
         return out
 
-    def sides(self, rows_by_class: Callable[[slice], Array]) -> tuple[Array, Array]:
-        """Return what raises, and what lowers, each weighted mean of r_i ⊗ x_i, of sparse rows.
+    def sides(self, rows: Array, shares: Array) -> tuple[Array, Array]:
+        """Return what raises, and what lowers, the mean of share_i r_i ⊗ x_i, of sparse rows.
 
         The mean is their difference. Columns that are centered, and the intercept's constant, have
         a part in every row, and 0 here.
 
         Parameters
         ----------
-        rows_by_class : callable
-            Gives r (C, rows) of a block of rows.
+        rows : ndarray of shape (n, C)
+        shares : ndarray of shape (n,)
 
         Returns
         -------
         raising, lowering : ndarrays of shape (d, C), at least 0
         """
-        n_classes = len(rows_by_class(slice(0, 1)))
-        raising, lowering = np.zeros((2, self.n_features, n_classes))
-        for rows in self.blocks(width=n_classes):
-            block, parts = self._block(rows), rows_by_class(rows) * self.weights[rows]
-            parts = np.ascontiguousarray(parts.T)
-            sides.add_sides(block.indptr, block.indices, block.data, parts, raising, lowering)
+        raising, lowering = np.zeros((2, self.n_features, rows.shape[1]))
+        X, weights = self.X, self.weights * shares
+        sides.add_sides(X.indptr, X.indices, X.data, rows, weights, raising, lowering)
         if self.center is not None:
             centered = np.flatnonzero(self.center)
             raising[centered] = lowering[centered] = 0.0
         return raising, lowering
 
-    def largest_share(self, shares: Array, rows_by_class: Callable[[slice], Array]) -> Array:
-        """Return the largest |share| (n,) of the coordinates that a row pushes the way of its sign.
-
-        Of sparse rows, and of no share of what is not stored.
+    def largest_share(self, rows: Array, shares: Array) -> Array:
+        """Return of each sparse row the largest |share| (n,) of coordinates that it pushes.
 
         Parameters
         ----------
+        rows : ndarray of shape (n, C)
         shares : ndarray of shape (d, C)
-            Positive where too much raises a mean, negative where too much lowers it.
-        rows_by_class : callable
-            As in `sides`.
+            Positive for a mean of r_i ⊗ x_i that rows raise, negative for one that they lower.
         """
-        out, any_share = np.empty(self.n_rows), shares.any(axis=1)
-        for rows in self.blocks(width=shares.shape[1]):
-            block, parts = self._block(rows), np.ascontiguousarray(rows_by_class(rows).T)
-            sides.largest_share(
-                block.indptr, block.indices, block.data, parts, shares, any_share, out[rows]
-            )
+        out, X = np.empty(self.n_rows), self.X
+        sides.largest_share(X.indptr, X.indices, X.data, rows, shares, out)
         return out
 
     def split(self, coef: Array) -> tuple[Array, Array]:

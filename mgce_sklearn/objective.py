@@ -20,20 +20,11 @@ import numpy as np
 
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import ALL_ROWS, FEATURES_PER_MARGIN, Design
-from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Sum = TypeVar("Sum", float, Array)
-
-# Rounds in which rows are lowered: what the third leaves costs a thousandth, if anything.
-ROUNDS = 3
-
-# No row is lowered by itself where one theta for all takes less than 1 - this.
-TIGHT = 0.5
-
-TINY = np.finfo(np.float64).tiny
 
 # One column a row, whole (K, n) or as a function of the rows wanted.
 Columns = Array | Callable[[slice], Array]
@@ -214,57 +205,25 @@ class Objective:
         p(theta) = p' + theta (p - p'), with theta in [0, 1] the largest that meets every
         constraint. p' are the labels where they are known, which always meet them. Else it is
         the ``anchor``, an earlier feasible point.
-
-        Of sparse rows few have a part in most constraints. Where labels are known such rows are
-        first moved by a theta of their own, see `row_shares`, if that gives a larger value.
         """
 
         def distributions(rows: slice) -> Array:
-            columns = columns_of(proba, rows).clip(min=0.0)
-            columns /= columns.sum(axis=0)
-            return columns
+            return normalized(columns_of(proba, rows))
 
-        if self.codes is None:
-            return self._toward_anchor(distributions, team, anchor)
-        point = self._toward_labels(distributions, team)
-        if not self.design.sparse or point.shrink >= TIGHT:
-            return point
-        shares = self.row_shares(distributions)
-
-        def moved(rows: slice) -> Array:
-            return self._mixed_with_labels(distributions(rows), shares[rows], rows)
-
-        value, _, excess = self._toward_labels(moved, team)
-        return point if point.value >= value else DualPoint(value, point.shrink, excess)
-
-    def _mixed_with_labels(self, columns: Array, share: Any, rows: slice) -> Array:
-        """Return onehot(y) + share (p - onehot(y)) of some rows; p (K, rows) is written to."""
         codes: Any = self.codes  # asked for where they are known
-        columns *= share
-        columns[codes[rows], self.design.positions(columns.shape[1])] += 1.0 - share
-        return columns
-
-    def _toward_labels(
-        self, distributions: Callable[[slice], Array], team: RowTeam | None
-    ) -> DualPoint:
-        """Move all rows toward their labels by one theta."""
-        excess, width = self.excess(distributions, team), self.uncertainty.half_width
-        shrink = _least_share(excess, width)
 
         def shrunk(rows: slice) -> Array:
-            return self._mixed_with_labels(distributions(rows), shrink, rows)
+            columns = distributions(rows)
+            columns *= shrink
+            columns[codes[rows], self.design.positions(columns.shape[1])] += 1.0 - shrink
+            return columns
 
-        return DualPoint(self.mean_entropy(shrunk, team), shrink, shrink * excess)
-
-    def _toward_anchor(
-        self,
-        distributions: Callable[[slice], Array],
-        team: RowTeam | None,
-        anchor: DualPoint | None,
-    ) -> DualPoint:
-        """Move p toward the anchor as far as it must; there may be none."""
         excess, width = self.excess(distributions, team), self.uncertainty.half_width
-        shrink, violated = _least_share(excess, width), abs(excess) > width
+        arrays, violated = namespace(excess), abs(excess) > width
+        share = width / arrays.where(violated, abs(excess), 1.0)
+        shrink = float(arrays.where(violated, share, 1.0).min())
+        if self.codes is not None:
+            return DualPoint(self.mean_entropy(shrunk, team), shrink, shrink * excess)
         entropy = self.mean_entropy(distributions, team)
         if not violated.any():
             return DualPoint(entropy, shrink, excess)
@@ -272,39 +231,10 @@ class Objective:
             return DualPoint(-np.inf, shrink, excess)
         # Entropies are concave: the value of the anchor is all that is needed of it.
         way = excess - anchor.excess
-        room = namespace(excess).copysign(width, excess) - anchor.excess
+        room = arrays.copysign(width, excess) - anchor.excess
         theta = float((room[violated] / way[violated]).min())
         value = anchor.value + theta * (entropy - anchor.value)
         return DualPoint(value, shrink, anchor.excess + theta * way)
-
-    def row_shares(self, proba: Columns) -> Array:
-        """Return theta (n,) of sparse rows, with which p violates the constraints little or not.
-
-        Rows r_i = theta_i (p_i - onehot(y_i)) push a coordinate of mean r_i ⊗ x_i up or down.
-        Where the mean is beyond its half-width, what pushes it there must shrink by a share of
-
-            1 - (half_width + what pushes back) / what pushes there,
-
-        and so each row is lowered by the largest share among the coordinates that it pushes the
-        wrong way. What pushes back shrinks as well, which leaves something for the next round.
-        Centered columns and the intercept do not count: all rows have a part in them.
-        """
-        shares = np.ones(self.design.n_rows)
-        codes: Any = self.codes
-
-        def way(rows: slice) -> Array:
-            columns = columns_of(proba, rows) * shares[rows]
-            columns[codes[rows], self.design.positions(columns.shape[1])] -= shares[rows]
-            return columns[self.first_class :]
-
-        for _ in range(ROUNDS):
-            raising, lowering = self.design.sides(way)
-            too_far = soft_threshold(raising - lowering, self.uncertainty.half_width.T)
-            if not too_far.any():
-                break
-            too_far /= np.maximum(raising, lowering).clip(min=TINY)
-            shares *= 1.0 - self.design.largest_share(too_far, way)
-        return shares
 
     def depth(self, point: DualPoint) -> float:
         """Return how far inside the constraints a point is: 1 at zero excess, 0 at a bound."""
@@ -325,13 +255,13 @@ class Objective:
         return self.sum_over_rows(part, team)
 
 
-def _least_share(excess: Array, width: Array) -> float:
-    """Return the smallest share of an excess that its half-width allows; 1 if all hold."""
-    arrays, violated = namespace(excess), abs(excess) > width
-    share = width / arrays.where(violated, abs(excess), 1.0)
-    return float(arrays.where(violated, share, 1.0).min())
-
-
 def columns_of(columns: Columns, rows: slice) -> Array:
     """Return the columns (K, rows) of some rows."""
     return columns(rows) if callable(columns) else columns[:, rows]
+
+
+def normalized(columns: Array) -> Array:
+    """Return distributions (K, rows) of what is nearly one, as a copy."""
+    columns = columns.clip(min=0.0)
+    columns /= columns.sum(axis=0)
+    return columns

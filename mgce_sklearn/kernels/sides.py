@@ -6,31 +6,39 @@ r_ik x_ij to it. Where few rows have a column, few can push its coordinates too 
 
 from __future__ import annotations
 
+import numpy as np
+
 from mgce_sklearn.kernels.compilation import jit
 
 
 @jit
-def add_sides(indptr, indices, numbers, rows, raising, lowering):
-    """Add what is positive of r_ik x_ij to raising, and the size of the rest to lowering (d, C)."""
+def add_sides(indptr, indices, numbers, rows, weights, raising, lowering):
+    """Add w_i r_ik x_ij to raising (d, C) where it is positive, its size to lowering elsewhere."""
     for i in range(len(rows)):
         for a in range(indptr[i], indptr[i + 1]):
-            j = indices[a]
+            j, number = indices[a], weights[i] * numbers[a]
             for k in range(rows.shape[1]):
-                part = rows[i, k] * numbers[a]
+                part = rows[i, k] * number
                 raising[j, k] += max(part, 0.0)
                 lowering[j, k] += max(-part, 0.0)
 
 
 @jit
-def largest_share(indptr, indices, numbers, rows, shares, any_share, out):
-    """Write the largest |share| of the coordinates that a row pushes the way of its sign (n,)."""
+def largest_share(indptr, indices, numbers, rows, shares, out):
+    """Write the largest |share| (n,) of the coordinates that a row pushes the way of its sign."""
+    any_share = np.empty(len(shares), np.bool_)
+    for j in range(len(shares)):
+        any_share[j] = shares[j].any()
+    largest = np.empty(
+        rows.shape[1]
+    )  # class by class: loops of a single maximum are not vectorised
     for i in range(len(rows)):
-        largest = 0.0
+        largest[:] = 0.0
         for a in range(indptr[i], indptr[i + 1]):
-            j = indices[a]
+            j, number = indices[a], numbers[a]
             if any_share[j]:
-                for k in range(rows.shape[1]):
+                for k in range(len(largest)):
                     share = shares[j, k]
-                    if share * (rows[i, k] * numbers[a]) > 0.0:
-                        largest = max(largest, abs(share))
-        out[i] = largest
+                    pushed = abs(share) if share * (rows[i, k] * number) > 0.0 else 0.0
+                    largest[k] = max(largest[k], pushed)
+        out[i] = largest.max()
