@@ -156,7 +156,8 @@ def test_a_column_of_one_row_costs_that_row_alone():
     np.testing.assert_array_equal(np.delete(shares, 7), 1.0)
 
 
-def test_certificates_of_given_coefficients_move_rows():
+def test_certificates_of_given_coefficients_move_rows(monkeypatch):
+    monkeypatch.setattr("mgce_sklearn.solvers.repair.MOST_COEFFICIENTS", 0)
     objective, proba = one_row_alone()
     by_one_theta = objective.dual_point(proba).value
     value, dual_value = certificate(objective, np.zeros(objective.shape))
@@ -190,14 +191,17 @@ def test_rows_are_moved_where_that_may_close_the_gap_or_when_a_fit_ends(monkeypa
         progress.result(Status.MAX_ITER if gap_in_tol > 1.0 else Status.CONVERGED, 1)
         assert len(moves) == (gap_in_tol > 1.0)
     progress = Progress(LBFGS(), objective)
+    progress.offer_proba(0.1 * proba + 0.9 * np.eye(3)[objective.codes].T)
+    progress.record()  # whatever was better at an earlier check, the last is what is left
     progress.offer_proba(proba)
     by_one_theta = progress.dual_value
     other = 0.5 * (proba + np.eye(3)[objective.codes].T)
     progress.offer_proba(other)
     moves.clear()
-    assert progress.result(Status.STALLED, 1).dual_value > 10.0 * by_one_theta
+    assert progress.result(Status.STALLED, 1).dual_value > 5.0 * by_one_theta
     values = [objective.dual_point(candidate).value for candidate in (proba, other)]
-    assert moves == [(proba, other)[int(np.argmax(values))]]
+    assert values[0] > values[1]
+    assert moves[0] is proba and len(moves) == 1
 
 
 def test_a_fit_whose_gap_its_last_move_closes_has_converged():
@@ -220,11 +224,11 @@ def test_no_row_of_a_dense_array_is_moved_alone(solver, monkeypatch):
         solver(max_iter=2).solve(objective)
 
 
-def test_a_sparse_fit_ends_with_a_smaller_gap_than_a_dense_one(monkeypatch):
+def test_a_sparse_fit_ends_with_a_higher_bound_than_a_dense_one(monkeypatch):
     """They take the same steps. Of many coefficients there is no repair either."""
     monkeypatch.setattr("mgce_sklearn.solvers.repair.MOST_COEFFICIENTS", 0)
     objective, features = sparse_objective("plain", np.random.default_rng(0), lam=0.1)
     dense = replace(objective, design=replace(objective.design, X=features[:, :D]))
     ended, beside = (SGD(max_iter=5).solve(problem) for problem in (objective, dense))
     np.testing.assert_allclose(ended.coef, beside.coef, atol=1e-9)
-    assert ended.relative_gap < 0.9 * beside.relative_gap
+    assert ended.dual_value > 1.2 * beside.dual_value
