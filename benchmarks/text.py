@@ -109,7 +109,7 @@ def fit_elsewhere(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Fit in a new process."""
     command = [sys.executable, __file__, "--model", name, "--limit", str(options.limit)]
     command += ["--quick"] * options.quick
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 
