@@ -16,6 +16,7 @@ theta of all rows: that of `Objective.dual_point`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -44,10 +45,10 @@ def moved_by_rows(objective: Objective, proba: Columns) -> Callable[[slice], Arr
     proba : ndarray of shape (K, n), or a function of the rows wanted
     """
     design = objective.design
+    codes: Any = objective.codes  # asked for where they are known
 
     def labels(rows: slice) -> tuple[Array, Array]:
-        codes = objective.codes[rows]
-        return codes, design.positions(len(codes))
+        return codes[rows], design.positions(len(codes[rows]))
 
     way = np.empty((design.n_rows, objective.shape[0]))
     for rows in design.blocks(width=objective.n_classes):
