@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn import datasets
 from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 Array = np.ndarray[Any, Any]
@@ -75,6 +76,25 @@ def images(name: str) -> tuple[Array, Array]:
     title, shape = OPENML_IMAGES[name]
     X, y = datasets.fetch_openml(title, version=1, return_X_y=True, as_frame=False)
     return X.reshape(-1, *shape).astype(np.uint8), y
+
+
+def news20() -> tuple[Any, Array, Array]:
+    """Return counts of words in the bodies of 18,846 messages, groups, and which are for tests."""
+    arrays = _from_folder("news20_counts")
+    if arrays is None:
+        parts = [
+            datasets.fetch_20newsgroups(subset=part, remove=("headers",))
+            for part in ("train", "test")
+        ]
+        texts = [text for part in parts for text in part.data]
+        y = np.concatenate([part.target for part in parts])
+        is_test = np.arange(len(y)) >= len(parts[0].data)
+        return CountVectorizer(min_df=2).fit_transform(texts).astype(float), y, is_test
+    counts = (
+        arrays["data"].astype(float), arrays["indices"].astype(np.int32), arrays["indptr"]
+    )  # fmt: skip
+    X = sp.csr_matrix(counts, shape=tuple(arrays["shape"]))
+    return X, arrays["y"], arrays["is_test"].astype(bool)
 
 
 def _standardised(rows: Split) -> Split:

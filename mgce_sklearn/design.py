@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from mgce_sklearn.arrays import Array, on_host
-from mgce_sklearn.kernels import barrier
+from mgce_sklearn.kernels import barrier, sides
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.parallel import RowTeam, row_team
 
@@ -269,6 +269,42 @@ class Design:
                 slopes -= np.outer(weighted.sum(axis=1), self._shift)
             if self.fit_intercept:
                 out[:, -1] += weighted.sum(axis=1)
+        return out
+
+    def sides(self, rows: Array, shares: Array) -> tuple[Array, Array]:
+        """Return what raises, and what lowers, the mean of share_i r_i ⊗ x_i, of sparse rows.
+
+        The mean is their difference. Columns that are centered, and the intercept's constant, have
+        a part in every row, and 0 here.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n, C)
+        shares : ndarray of shape (n,)
+
+        Returns
+        -------
+        raising, lowering : ndarrays of shape (d, C), at least 0
+        """
+        raising, lowering = np.zeros((2, self.n_features, rows.shape[1]))
+        X, weights = self.X, self.weights * shares
+        sides.add_sides(X.indptr, X.indices, X.data, rows, weights, raising, lowering)
+        if self.center is not None:
+            centered = np.flatnonzero(self.center)
+            raising[centered] = lowering[centered] = 0.0
+        return raising, lowering
+
+    def largest_share(self, rows: Array, shares: Array) -> Array:
+        """Return of each sparse row the largest |share| (n,) of coordinates that it pushes.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n, C)
+        shares : ndarray of shape (d, C)
+            Positive for a mean of r_i ⊗ x_i that rows raise, negative for one that they lower.
+        """
+        out, X = np.empty(self.n_rows), self.X
+        sides.largest_share(X.indptr, X.indices, X.data, rows, shares, out)
         return out
 
     def split(self, coef: Array) -> tuple[Array, Array]:

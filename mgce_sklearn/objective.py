@@ -208,9 +208,7 @@ class Objective:
         """
 
         def distributions(rows: slice) -> Array:
-            columns = columns_of(proba, rows).clip(min=0.0)
-            columns /= columns.sum(axis=0)
-            return columns
+            return normalized(columns_of(proba, rows))
 
         codes: Any = self.codes  # asked for where they are known
 
@@ -260,3 +258,10 @@ class Objective:
 def columns_of(columns: Columns, rows: slice) -> Array:
     """Return the columns (K, rows) of some rows."""
     return columns(rows) if callable(columns) else columns[:, rows]
+
+
+def normalized(columns: Array) -> Array:
+    """Return distributions (K, rows) of what is nearly one, as a copy."""
+    columns = columns.clip(min=0.0)
+    columns /= columns.sum(axis=0)
+    return columns

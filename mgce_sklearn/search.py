@@ -188,6 +188,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     certified fits: others have the trivial ``dual_gap_``, and "approximate" for ``solver_``. The
     rows of a fold are in memory twice while it is scored.
 
+    Scores near the optimum are no guide to text, where accuracy is best long before it: there take
+    `~sklearn.model_selection.GridSearchCV` over ``MGCEClassifier(solver="sgd", max_iter=10)``.
+
     Folds and, without a ``feature_map``, q are run in parallel.
 
     Folds are taken one after the other. If ``max_time`` ends before the last, or a callback stops

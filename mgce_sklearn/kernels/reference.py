@@ -119,3 +119,15 @@ def entropy(p: Array, q: float) -> Array:
 def soft_threshold(x: Array, width: Array) -> Array:
     """Compute argmin_w (w - x)² / 2 + width |w|, component by component."""
     return np.sign(x) * np.maximum(np.abs(x) - width, 0)
+
+
+def sides(X: Array, rows: Array, weights: Array) -> tuple[Array, Array]:
+    """Compute the sums over i of what is positive in w_i x_ij r_ik, and of what is negative."""
+    parts = np.einsum("i,ij,ik->ijk", weights, X, rows)
+    return parts.clip(min=0).sum(axis=0), (-parts).clip(min=0).sum(axis=0)
+
+
+def largest_share(X: Array, rows: Array, shares: Array) -> Array:
+    """Compute the largest |share_jk| of every row where x_ij r_ik has the sign of share_jk."""
+    pushed = np.einsum("ij,ik,jk->ijk", X, rows, shares) > 0
+    return np.where(pushed, np.abs(shares), 0.0).max(axis=(1, 2))

@@ -14,6 +14,7 @@ import numpy as np
 from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.objective import Columns, DualPoint, Objective
 from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
 
 # A value this share below its lower bound is no rounding.
 ROUNDING = 1e-9
@@ -21,6 +22,9 @@ ROUNDING = 1e-9
 # The share of a dual value that single precision may have added, through constraints that are met
 # by rounding alone.
 DUAL_ROUNDING = 1e-3
+
+# A gap of at most so many tol may be closed by moving rows one by one, at the cost of some steps.
+REACH = 10.0
 
 # To factor a (C d, C d) matrix takes about 1 s at this size.
 LARGEST_SYSTEM = 4000
@@ -288,6 +292,7 @@ class Progress:
             raise ValueError(f"{lacking}; solver='auto' chooses among those that can do without.")
         self.coef = self.objective.design.zeros(*self.objective.shape)
         self.working = self.objective
+        self._can_move = can_move(self.objective)
         self.forget()
         self._begin = time.perf_counter()
         self._latest = self.coef
@@ -312,6 +317,8 @@ class Progress:
         Labels are a feasible point. Rows without may have none.
         """
         self.value = np.inf
+        self._movable: Columns | None = None
+        self._before_moves = -np.inf
         labelled = self.objective.codes is not None
         self.dual_value = self.objective.least_value if labelled else -np.inf
 
@@ -341,9 +348,18 @@ class Progress:
         """Keep the value of a dual point (K, n) if it is the best so far; return the point."""
         point = self.working.dual_point(proba, team, self.anchor)
         self.dual_value = max(self.dual_value, point.value)
+        if self._can_move and point.shrink < 1.0 and point.value >= self._before_moves:
+            self._movable, self._before_moves = proba, point.value
         if self.objective.codes is None and np.isfinite(point.value):
             self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
+
+    def _move_rows(self) -> None:
+        """Offer the best point of sparse rows once more, moved row by row."""
+        proba, self._movable = self._movable, None
+        if proba is not None:
+            moved = moved_by_rows(self.working, proba)
+            self.dual_value = max(self.dual_value, self.working.dual_point(moved).value)
 
     def record(self, steps: tuple[float, ...] = (), n_nonzero: int | None = None) -> Status | None:
         """Add a point to the trace, tell whoever watches, and return why to end; None to go on.
@@ -355,6 +371,9 @@ class Progress:
         n_nonzero : int or None
             None: of the best coefficients.
         """
+        if not self._closed and self.gap <= REACH * self.tol * self.value:
+            self._move_rows()
+        self._before_moves = -np.inf  # the next check has points of its own
         seconds = time.perf_counter() - self._begin
         count = int((self.coef != 0.0).sum()) if n_nonzero is None else n_nonzero
         self.trace.append(TracePoint(seconds, self.value, self.dual_value, count, steps))
@@ -367,7 +386,7 @@ class Progress:
         self._ask_to_stop()
         if self._empty:
             return Status.EMPTY
-        if self.gap <= self.tol * self.value < np.inf:
+        if self._closed:
             return Status.CONVERGED
         if not self._finite:
             return Status.NOT_FINITE
@@ -383,6 +402,10 @@ class Progress:
     def _empty(self) -> bool:
         """Whether no distribution is feasible: the value is below what all of them give."""
         return self.value < self.objective.least_value * (1.0 - ROUNDING)
+
+    @property
+    def _closed(self) -> bool:
+        return bool(self.gap <= self.tol * self.value < np.inf)
 
     def iterations_since_better(self, gain: float = 0.0) -> int:
         """Return how many points of the trace, at its end, gained no more than a share of the gap.
@@ -400,7 +423,13 @@ class Progress:
         return self.value - self.dual_value
 
     def result(self, status: Status, n_iter: int) -> SolverResult:
-        """Bundle what is known now; what was rounded is computed again, or allowed for."""
+        """Bundle what is known now; what was rounded is computed again, or allowed for.
+
+        The gap of a fit that ends before it is closed is made as small as can be.
+        """
+        if status is not Status.CONVERGED and self._movable is not None:
+            self._move_rows()
+            status = Status.CONVERGED if self._closed and not self.rounded else status
         value, dual_value = self.value, self.dual_value
         if self.rounded:
             value = self.objective.possible(self.objective.value(self.coef))
@@ -430,6 +459,8 @@ class Progress:
                 raise
             with suppress(KeyboardInterrupt):
                 self._certify(self._latest)
+                self._move_rows()
+            self._movable = None
             if not np.isfinite(self.value):
                 raise
             self._stopped_by = "an interrupt"

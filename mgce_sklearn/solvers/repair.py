@@ -26,6 +26,7 @@ from scipy.linalg import LinAlgError
 from mgce_sklearn.arrays import Array, cholesky, namespace, set_diagonal
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
 
 # Constraints are moved this share inside their bounds, so that rounding does not undo it.
 MARGIN = 1e-9
@@ -108,7 +109,10 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     """Return R(coef), and a lower bound on the optimum from the worst case at ``coef``."""
     with objective.team() as team:
         value, _, proba = objective.value_and_gradient(coef, team)
-        points = [objective.dual_point(p, team) for p in (proba, repaired(objective, proba))]
+        candidates = [proba, repaired(objective, proba)]
+        if can_move(objective):
+            candidates.append(moved_by_rows(objective, proba))
+        points = [objective.dual_point(p, team) for p in candidates]
     return objective.possible(value), max(point.value for point in points)
 
 
