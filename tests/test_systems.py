@@ -395,7 +395,7 @@ def test_a_sum_that_takes_too_many_products_is_too_old(steps):
 def many_rows(q, monkeypatch):
     """Rows of very different leverage, of which a tenth is summed over."""
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 400)
-    monkeypatch.setattr(preconditioner, "ROWS_OF_ACTIVE_BLOCK", 400)
+    monkeypatch.setattr(preconditioner, "ROWS_AT_A_TIME", 100)
     curvature = class_curvatures(4000, 3)[1]
     curvature *= 10.0 ** np.random.default_rng(3).uniform(-3.0, 1.0, 4000)[:, None, None]
     this = equations(4000, 6, 3, q, curvature=curvature)
@@ -446,17 +446,19 @@ def test_a_sampled_active_block_has_the_diagonal_of_all(monkeypatch):
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
-def test_chances_sum_to_the_rows_wanted(spread):
+def test_chances_sum_to_the_rows_wanted(spread, monkeypatch):
+    monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
     leverage = np.exp(spread * np.random.default_rng(0).normal(size=5000))
-    chances = preconditioner._chances(leverage, 500)
+    chances = preconditioner._chances(leverage)
     assert chances.max() <= 1.0
     assert chances.sum() == pytest.approx(500, rel=0.05)
     assert chances.min() >= 0.05 * 500 / 5000 * (1.0 - 1e-9)
     assert (np.diff(chances[np.argsort(leverage)]) >= -1e-12).all()
 
 
-def test_chances_of_rows_without_leverage_are_equal():
-    np.testing.assert_allclose(preconditioner._chances(np.zeros(5000), 500), 0.1)
+def test_chances_of_rows_without_leverage_are_equal(monkeypatch):
+    monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
+    np.testing.assert_allclose(preconditioner._chances(np.zeros(5000)), 0.1)
 
 
 def test_an_active_block_is_kept_as_long_as_few_products_are_needed():

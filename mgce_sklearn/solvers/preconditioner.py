@@ -30,8 +30,8 @@ Array = np.ndarray[Any, Any]
 SAMPLED_ROWS = 16_000
 UNIFORM_SHARE = 0.05
 
-# Rows that the active block is summed over.
-ROWS_OF_ACTIVE_BLOCK = 8000
+# Of these so many at a time in the sum of the active block.
+ROWS_AT_A_TIME = 4000
 
 # Rounds in which the chances of rows are raised until so many can be expected.
 ROUNDS = 4
@@ -151,7 +151,7 @@ class ClassBlocks:
         chances = None
         if self.source.design.n_rows > SAMPLED_ROWS:
             leverages = _leverages(self.source, weights, diagonal)
-            chances = [_chances(leverage, SAMPLED_ROWS) for leverage in leverages]
+            chances = [_chances(leverage) for leverage in leverages]
         out = np.empty((self.n_classes, self.n_features, self.n_features), self.dtype)
         for k, weight in enumerate(weights):
             out[k] = self._sum_of(weight if chances is None else self._sampled(weight, chances[k]))
@@ -258,7 +258,7 @@ class ActiveBlock:
         """Return H of free coefficients, a new sum or the part that is still free of the last."""
         n_rows, n_free = own.shape[1], int(free.sum())
         product = _seconds_of_product(self.source) + n_free**2 / SOLVE_RATE
-        gram = min(n_rows, ROWS_OF_ACTIVE_BLOCK) * n_free**2 / BLOCK_RATE
+        gram = min(n_rows, SAMPLED_ROWS) * n_free**2 / BLOCK_RATE
         if self._block is None or self.age.is_too_great(product, gram):
             self.free = self._free_then = free
             self._block, self.age = self._sum(self._sampled(own)), _Age()
@@ -268,10 +268,10 @@ class ActiveBlock:
 
     def _sampled(self, own: Array) -> Array:
         """Return the weights of rows that stand for all, 0 of others."""
-        if own.shape[1] <= ROWS_OF_ACTIVE_BLOCK:
+        if own.shape[1] <= SAMPLED_ROWS:
             return np.ones(own.shape[1], np.float32)
         leverage = _leverages(self.source, own, self.total).sum(axis=0)
-        chance = _chances(leverage, ROWS_OF_ACTIVE_BLOCK)
+        chance = _chances(leverage)
         chosen = self.random.random(len(chance)) < chance
         return np.where(chosen, 1.0 / chance, 0.0).astype(np.float32)
 
@@ -282,29 +282,30 @@ class ActiveBlock:
         places = [slice(*pair) for pair in itertools.pairwise(ends)]
 
         def share(start: int, stop: int) -> Array:
-            rows = start + np.flatnonzero(weight[start:stop])
-            features, curvature = self._gathered(start, stop, rows)
-            curvature *= weight[rows]
-            parts = [features[:, free] for free in columns]
             out = np.zeros((ends[-1], ends[-1]), np.float32)
-            pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
-            for (k, other), curved in zip(pairs, curvature, strict=True):
-                out[places[k], places[other]] = (parts[k].T * curved) @ parts[other]
+            for features, curvature in self._chosen(start, stop, weight):
+                parts = [features[:, free] for free in columns]
+                pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
+                for (k, other), curved in zip(pairs, curvature, strict=True):
+                    out[places[k], places[other]] += (parts[k].T * curved) @ parts[other]
             return out
 
         block = self.source.sum_over_shares(share)
         return np.triu(block) + np.triu(block, 1).T
 
-    def _gathered(self, start: int, stop: int, rows: Array) -> tuple[Array, Array]:
-        """Return the features (rows, d) and curvatures (pairs, rows) of rows of a share."""
-        n_classes, d = self.source.shape
-        features = np.empty((len(rows), d), np.float32)
-        curvature = np.empty((n_classes * (n_classes + 1) // 2, len(rows)), np.float32)
-        for block, columns in self.source.blocks(start, stop):
-            here = slice(*np.searchsorted(rows, (block.start, block.stop)))
-            features[here] = columns.T[rows[here] - block.start]
-            curvature[:, here] = self.source.curvature(block)[:, rows[here] - block.start]
-        return features, curvature
+    def _chosen(self, start: int, stop: int, weight: Array) -> Iterator[tuple[Array, Array]]:
+        """Yield features (rows, d) and weighted curvatures (pairs, rows) of rows with a weight.
+
+        Many at a time, as sums over few rows spend their time on adding up.
+        """
+        gathered: list[tuple[Array, Array]] = []
+        for block, features in self.source.blocks(start, stop):
+            rows = np.flatnonzero(weight[block])
+            curvature = self.source.curvature(block)[:, rows] * weight[block][rows]
+            gathered.append((features.T[rows], curvature))
+            if sum(len(one) for one, _ in gathered) >= ROWS_AT_A_TIME or block.stop == stop:
+                yield np.concatenate([x for x, _ in gathered]), np.hstack([c for _, c in gathered])
+                gathered = []
 
     def apply(self, residual: Array) -> Array:
         """Return the approximate solution for a residual (C, d)."""
@@ -333,14 +334,14 @@ def _leverages(source: RowSource, weights: Array, total: Array) -> Array:
     return out
 
 
-def _chances(leverage: Array, expected: int) -> Array:
-    """Return with which chance each row is chosen, so that so many can be expected."""
+def _chances(leverage: Array) -> Array:
+    """Return with which chance each row is chosen, so that `SAMPLED_ROWS` can be expected."""
     n_rows, total = len(leverage), leverage.sum()
     share = leverage / total if total > 0.0 else np.full(n_rows, 1.0 / n_rows)
-    chance = expected * ((1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows)
+    chance = SAMPLED_ROWS * ((1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows)
     for _ in range(ROUNDS):
         certain = chance >= 1.0
-        rest = expected - certain.sum()
+        rest = SAMPLED_ROWS - certain.sum()
         if rest <= 0 or certain.all():
             break
         chance[~certain] *= rest / chance[~certain].sum()
