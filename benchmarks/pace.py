@@ -4,12 +4,14 @@
     OMP_NUM_THREADS=1 python benchmarks/pace.py             # everyday tables, tol = 1e-4
     OMP_NUM_THREADS=1 python benchmarks/pace.py --data letter covtype adult --relu 1000 --tol 1e-3
     OMP_NUM_THREADS=1 python benchmarks/pace.py --data mnist --tol 1e-3 --width 0.3
+    OMP_NUM_THREADS=1 python benchmarks/pace.py --data wine breast_cancer digits --paths
 
 Logistic regression is scikit-learn's ``LogisticRegression(max_iter=1000)``: no guarantee, to its
 own tolerance. Ours is `MGCEClassifier` with ``solver="auto"`` and its own widths, or with one width
 of ``--width`` · 0.3/√n for every coefficient. Rows are standardized, columns without spread left
 out. ``--relu`` puts so many random ReLU features of unit rows in their place. The gap is that of
 the objective in float64, after the fit. Medians of three, or of what takes less than 5 seconds.
+``--paths`` times `mgce_path` over ten widths beside ten fits of one.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from mgce_sklearn import MGCEClassifier
+from mgce_sklearn import MGCEClassifier, mgce_path
 
 Array = np.ndarray[Any, Any]
 
 EVERYDAY = [
     "breast_cancer", "digits", "letter", "covtype", "pendigits", "spambase", "waveform", "table",
 ]  # fmt: skip
+PATH_LAMS = np.geomspace(1.0, 0.01, 10)
 QUICK = ["breast_cancer", "digits", "pendigits"]
 MOST_ROWS = {"covtype": 40_000}
 ROWS_WITH_RELU = {"covtype": 20_000, "letter": 16_000}
@@ -47,11 +50,11 @@ def table() -> tuple[Array, Array]:
     )
 
 
-def rows_of(name: str, n_relu: int) -> tuple[Array, Array]:
-    """Return standardized rows and labels."""
+def rows_of(name: str, n_relu: int, most: int | None = None) -> tuple[Array, Array]:
+    """Return standardized rows and labels, at most so many; None: as many as is usual."""
     X, y = table() if name == "table" else real.LOADERS[name]()
     X = X.toarray() if sp.issparse(X) else np.asarray(X, float)
-    limit = (ROWS_WITH_RELU if n_relu else MOST_ROWS).get(name, len(y))
+    limit = most or (ROWS_WITH_RELU if n_relu else MOST_ROWS).get(name, len(y))
     chosen = np.random.default_rng(0).permutation(len(y))[:limit]
     X, y = X[chosen], np.asarray(y)[chosen]
     X = StandardScaler().fit_transform(X[:, X.std(axis=0) > 0.0])
@@ -82,6 +85,29 @@ def classifier(q: float, options: argparse.Namespace, X: Array, y: Array) -> MGC
     return MGCEClassifier(**settings)
 
 
+def print_paths(options: argparse.Namespace) -> None:
+    """Print what a path costs, of the fits of its points one by one."""
+    print("| set | q | steps, apart | of them | s, apart | of them |")
+    print("|---|---|---|---|---|---|")
+    for name in options.data:
+        X, y = rows_of(name, 0, options.rows)
+        for q in options.qs:
+            seconds: list[float] = []
+            steps: list[int] = []
+            for lams in (PATH_LAMS, *PATH_LAMS[:, None]):
+                took, path = median_seconds(
+                    lambda X=X, y=y, q=q, lams=lams: mgce_path(X, y, [q], lams, tol=options.tol)
+                )
+                seconds.append(took)
+                steps.append(int(path.n_iters.sum()))
+            apart, n_apart = sum(seconds[1:]), sum(steps[1:])
+            print(
+                f"| {name} | {q:g} | {n_apart} | {steps[0] / n_apart:.2f} | {apart:.2f} | "
+                f"{seconds[0] / apart:.2f} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Print a line for each table and q."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,15 +117,20 @@ def main() -> None:
     parser.add_argument("--width", type=float, help="of all coefficients, in units of 0.3/√n")
     parser.add_argument("--tol", type=float, default=1e-4)
     parser.add_argument("--relu", type=int, default=0)
+    parser.add_argument("--rows", type=int, help="at most; by default 40,000 of covtype")
+    parser.add_argument("--paths", action="store_true", help="paths beside separate fits")
     parser.add_argument("--single", action="store_true", help="rows in float32, for both")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    if options.paths:
+        print_paths(options)
+        return
     print("| set | rows × features, classes | LR, s | q | ours, s | × LR | steps | gap | |")
     print("|---|---|---|---|---|---|---|---|---|")
     ratios = []
     for name in QUICK if options.quick else options.data:
-        X, y = rows_of(name, options.relu)
+        X, y = rows_of(name, options.relu, options.rows)
         X = X.astype(np.float32 if options.single else np.float64)
         size = f"{len(y):,} × {X.shape[1]}, {len(np.unique(y))}"
         for q in options.qs:  # kernels are compiled and read before anything is timed

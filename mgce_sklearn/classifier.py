@@ -124,10 +124,10 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         its gaps may end at 1e-3. "sgd" is soon near the solution for any q, whatever
         the number of coefficients, and slow to close the last of the gap. "cvxpy" states small
         problems to a conic solver, as an outside check, and needs the extra of that name.
-        "auto" takes "interior_point" for up to 4,000 coefficients, and for more where X is dense
-        with no fewer rows than columns, save for lam >= 1 with 400 or more at q <= 1/2; "lbfgs"
-        there, and otherwise if q <= 1/2 or rows are fewer than coefficients; and "sgd" for
-        what remains.
+        "auto" takes "interior_point" for up to 4,000 coefficients, and for more where X has no
+        fewer rows than columns and, if it is sparse, all of its zeros would take a gigabyte at
+        most; save for lam >= 1 with 400 or more at q <= 1/2. There it takes "lbfgs", and otherwise
+        if q <= 1/2 or rows are fewer than coefficients; and "sgd" for what remains.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None

@@ -574,6 +574,22 @@ def test_both_forms_find_the_same_optimum(q, monkeypatch):
     assert other_low <= high * (1 + 1e-12)
 
 
+def test_products_of_sparse_rows_are_those_of_dense_ones(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 4
+    X = (rng.normal(size=(600, 120)) + 2.0 * np.eye(120)[y]) * (rng.random((600, 120)) < 0.2)
+    made, results = choose(monkeypatch, "conjugate"), []
+    for rows in (X, sp.csr_array(X)):
+        objective = make_objective(rows, y, 0.5, 0.3)
+        assert systems.has_products(objective)
+        results.append(InteriorPoint(tol=1e-4).solve(objective))
+    assert [result.status for result in results] == [Status.CONVERGED] * 2
+    assert all(form.n_products > 0 for form in made)
+    dense, sparse = results
+    assert dense.dual_value <= sparse.value
+    assert sparse.dual_value <= dense.value
+
+
 def of_size(n, d, n_classes, q=0.5, sparse=False):
     """An objective with rows of which only the number is read."""
     rng = np.random.default_rng(0)
@@ -595,8 +611,10 @@ def of_size(n, d, n_classes, q=0.5, sparse=False):
         ({"n": 50_000, "d": 200, "n_classes": 10}, 1e-6, "Factored"),
         # No factor can be had.
         ({"n": 50_000, "d": 600, "n_classes": 30}, 1e-6, "Conjugate"),
-        # Rows that products cannot read, and too few of them.
-        ({"n": 50_000, "d": 200, "n_classes": 10, "sparse": True}, 1e-4, "Factored"),
+        # Sparse rows, which products read as dense ones: with room for their zeros, and without.
+        ({"n": 50_000, "d": 200, "n_classes": 10, "sparse": True}, 1e-4, "Conjugate"),
+        ({"n": 2_000_000, "d": 200, "n_classes": 10, "sparse": True}, 1e-4, "Factored"),
+        # Fewer rows than features.
         ({"n": 150, "d": 200, "n_classes": 10}, 1e-4, "Factored"),
         # Near q = 1 from `ACTIVE_FROM` coefficients on.
         ({"n": 50_000, "d": 100, "n_classes": 10, "q": 1.0}, 1e-4, "Factored"),

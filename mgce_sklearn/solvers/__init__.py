@@ -46,8 +46,8 @@ def choose_solver(objective: Objective) -> str:
     """Return the name of the solver that ``solver="auto"`` stands for.
 
     Of those that have what they ask for it is the first that the problem suits. For a potential
-    of the library, that is "interior_point" up to `LARGEST_SYSTEM` coefficients, beyond for dense
-    rows that are no fewer than their columns (`systems.has_products`), save for strong penalties
+    of the library, that is "interior_point" up to `LARGEST_SYSTEM` coefficients, beyond for rows
+    that are no fewer than their columns (`systems.has_products`), save for strong penalties
     on many of them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2,
     or where rows are fewer than coefficients, so that passes over them are cheap, or have no
     labels, without which neither closes the gap and "lbfgs" finds better coefficients; else "sgd".

@@ -125,10 +125,14 @@ def reconsidered(form: Form, objective: Objective) -> Form:
 
 
 def has_products(objective: Objective) -> bool:
-    """Tell whether the second form has rows that it reads, room, and more rows than features."""
-    n_classes, n_features = objective.shape
-    fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= objective.design.n_rows
-    return fits and is_large(objective) and not objective.design.sparse
+    """Tell whether the second form has rows that it reads, room, and more rows than features.
+
+    Of sparse rows it reads all zeros, and would not write them again for every product.
+    """
+    design, (n_classes, n_features) = objective.design, objective.shape
+    fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= design.n_rows
+    written = not design.sparse or 4 * design.n_rows * n_features <= WORKING_MEMORY
+    return fits and written and is_large(objective)
 
 
 def is_large(objective: Objective) -> bool:
