@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -519,21 +519,21 @@ class CompactDesign(Design):
     What solvers read over and over, at half of the bytes. Coefficients, margins and means are in
     float64 and in the units of `Design`; sums over blocks are of doubles.
 
-    Parameters
+    Attributes
     ----------
-    rows : ndarray of shape (n, d), float32, default=None
-        None: made block by block, every time they are read.
+    rows : ndarray of shape (n, d), float32, or None
+        None: made block by block, every time they are read, until they are `kept`.
     """
 
-    rows: Array | None = None
+    rows: Array | None = field(default=None, init=False)  # not of designs made of this one
 
     def kept(self) -> CompactDesign:
         """Return the same rows, kept in memory."""
         rows = np.empty((self.n_rows, self.n_features), np.float32)
         for part in self.blocks():
             self._write(part, rows[part])
-        kept = replace(self, rows=rows)
-        vars(kept)["column_scale"] = self.column_scale
+        kept = replace(self)
+        vars(kept).update(rows=rows, column_scale=self.column_scale)
         return kept
 
     def compact(self) -> Design:

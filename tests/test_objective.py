@@ -402,3 +402,20 @@ def test_compact_rows_of_a_column_of_zeros_are_zeros(data):
     compact = Design(X, weights).compact()
     np.testing.assert_array_equal(compact.block(0, N).features[1], 0.0)
     assert compact.column_scale[1] == 1.0
+
+
+def test_designs_made_of_a_compact_one_have_rows_of_their_own(data):
+    X, _, weights = data
+    compact = Design(X, weights, True).compact()
+    assert compact.rows is not None
+    coef = np.random.default_rng(0).normal(size=(K, D + 1))
+    full = np.column_stack([X, np.ones(N)])
+    chosen, moved = np.arange(3, 30, 2), np.append(X.mean(axis=0), 0.0)
+    for design, expected in (
+        (compact.take(chosen), full[chosen]),
+        (compact.centered_at(moved), full - moved),
+    ):
+        np.testing.assert_allclose(design.margins(coef), coef @ expected.T, atol=1e-5)
+    columns = [2, 0, D]
+    part = compact.columns(np.array([2, 0])).margins(coef[:, columns])
+    np.testing.assert_allclose(part, coef[:, columns] @ full[:, columns].T, atol=1e-5)
