@@ -153,9 +153,9 @@ def _digits() -> tuple[Array, Array]:
     return datasets.load_digits(return_X_y=True)
 
 
-def _mnist() -> tuple[Array, Array]:
-    """Return the 60,000 training images."""
-    X, y = images("mnist")
+def _training_images(name: str) -> tuple[Array, Array]:
+    """Return the 60,000 training images, a row each."""
+    X, y = images(name)
     return X[:60_000].reshape(60_000, -1).astype(float), y[:60_000]
 
 
@@ -188,7 +188,8 @@ LOADERS = {
     "adult": _adult,
     "a9a": _a9a,
     "covtype": _covtype,
-    "mnist": _mnist,
+    "mnist": lambda: _training_images("mnist"),
+    "fashion_mnist": lambda: _training_images("fashion_mnist"),
     "pendigits": lambda: _pmlb("pendigits", "pendigits"),
     "spambase": lambda: _pmlb("spambase", "spambase"),
     "waveform": lambda: _pmlb("waveform_21", "waveform-5000"),
