@@ -13,6 +13,9 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 # Modules whose arrays are numpy's alone say so with an alias of their own.
 Array = Any
 
+# To factor a (C d, C d) matrix takes about 1 s at this size.
+LARGEST_SYSTEM = 4000
+
 
 def is_tensor(array: Any) -> bool:
     """Tell whether an array is a tensor, without an import of torch."""

@@ -224,10 +224,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ``class_weight`` as they are now.
 
     X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
-    same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64; margins
-    and probabilities of tensors are tensors on their device. What is learnt is in ndarrays all
-    the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify` and
-    `partial_fit` bring tensors to the host.
+    same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64. Tensors
+    on a CPU with more than 4,000 coefficients are solved as the arrays they share memory with.
+    Margins and probabilities of tensors are tensors on their device. What is learnt is in ndarrays
+    all the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify`
+    and `partial_fit` bring tensors to the host.
 
     Features need no scaling. Widths by rule follow the scale of the features, and means are
     taken about the means of the columns. So a factor on a column, and a constant added to it,

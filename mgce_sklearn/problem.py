@@ -10,13 +10,19 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from mgce_sklearn import validation
-from mgce_sklearn.arrays import is_tensor
+from mgce_sklearn.arrays import LARGEST_SYSTEM, is_tensor, on_host
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.sketch import RowSketch
-from mgce_sklearn.uncertainty import STANDARD_ERROR, Moments, UncertaintySet, Width
+from mgce_sklearn.uncertainty import (
+    STANDARD_ERROR,
+    Moments,
+    UncertaintySet,
+    Width,
+    n_coefficient_rows,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -87,7 +93,7 @@ class Problem:
         codes = codes.astype(np.min_scalar_type(len(classes) - 1))
         if class_weight is not None:
             sample_weight = weighted_by_class(class_weight, classes, codes, sample_weight)
-        design = _design(X, sample_weight, fit_intercept)
+        design = _design(X, sample_weight, fit_intercept, len(classes))
         codes = design.put_codes(codes)
         moments = Moments.of(design, codes, len(classes))
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
@@ -141,10 +147,16 @@ class Problem:
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
 
 
-def _design(X: Any, sample_weight: Array, fit_intercept: bool) -> Design:
-    """Return the design of rows, in numpy's arrays or in tensors."""
-    if not is_tensor(X):
-        return Design(X, sample_weight, fit_intercept)
+def _design(X: Any, sample_weight: Array, fit_intercept: bool, n_classes: int) -> Design:
+    """Return the design of rows, in numpy's arrays or in tensors.
+
+    Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
+    factor: conjugate gradients are for arrays.
+    """
+    on_device = is_tensor(X) and X.device.type != "cpu"
+    n_coefficients = n_coefficient_rows(n_classes) * (X.shape[1] + fit_intercept)
+    if not is_tensor(X) or (not on_device and n_coefficients > LARGEST_SYSTEM):
+        return Design(on_host(X), sample_weight, fit_intercept)
     from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
 
     return TensorDesign.of(X, sample_weight, fit_intercept)

@@ -15,12 +15,13 @@ from problems import load, make_objective
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
+from mgce_sklearn.arrays import LARGEST_SYSTEM
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.solvers import interior_point, preconditioner, systems
-from mgce_sklearn.solvers.base import LARGEST_SYSTEM, Status, Watch
+from mgce_sklearn.solvers.base import Status, Watch
 from mgce_sklearn.solvers.interior_point import InteriorPoint
 from mgce_sklearn.solvers.preconditioner import ActiveBlock, ClassBlocks
 

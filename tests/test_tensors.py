@@ -278,7 +278,8 @@ def test_bounds_certificates_and_portions_of_tensors():
     np.testing.assert_array_equal(stream[1].coef_, stream[0].coef_)
 
 
-def test_auto_chooses_among_the_solvers_of_tensors():
+def test_auto_chooses_among_the_solvers_of_tensors(monkeypatch):
+    monkeypatch.setattr("mgce_sklearn.problem.LARGEST_SYSTEM", 10**9)  # as on another device
     _, few = objectives(0.7)
     assert choose_solver(few) == "interior_point"
     X = torch.tensor(random(30, 2001))
@@ -428,3 +429,18 @@ def test_fit_on_a_gpu_equals_numpys(q, solver):
     mapped = MGCEClassifier(q, 0.3, feature_map=network).fit(X, y)
     assert mapped.decision_function(X).is_cuda
     assert mapped.error_bounds(X).upper < 0.5
+
+
+def test_more_coefficients_than_a_factor_holds_are_solved_as_arrays():
+    """On the host, where tensors and arrays share memory."""
+    rng = np.random.default_rng(0)
+    y = np.arange(1100) % 4
+    X = rng.normal(size=(1100, 1001)) + 2.0 * np.eye(1001)[y]
+    expected = MGCEClassifier(lam=0.5, tol=1e-2).fit(X, y)
+    found = MGCEClassifier(lam=0.5, tol=1e-2).fit(torch.from_numpy(X), y)
+    assert found.solver_ == "interior_point"
+    np.testing.assert_array_equal(found.coef_, expected.coef_)
+    assert found.score(torch.from_numpy(X), y) == expected.score(X, y)
+    design = Problem.from_labels(torch.from_numpy(X), y).design
+    assert np.shares_memory(design.X, X)
+    assert isinstance(Problem.from_labels(torch.from_numpy(X[:, :100]), y).design.X, torch.Tensor)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mgce_sklearn.arrays import LARGEST_SYSTEM
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.solvers.base import (
-    LARGEST_SYSTEM,
     UNWATCHED,
     Interrupted,
     Progress,

@@ -26,9 +26,6 @@ DUAL_ROUNDING = 1e-3
 # A gap of at most so many tol may be closed by moving rows one by one, at the cost of some steps.
 REACH = 10.0
 
-# To factor a (C d, C d) matrix takes about 1 s at this size.
-LARGEST_SYSTEM = 4000
-
 # Tells what a solver asks for and a problem lacks, in words that end a sentence; None if nothing.
 Need = Callable[[Objective], str | None]
 

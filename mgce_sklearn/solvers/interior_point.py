@@ -24,13 +24,12 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import Array, is_tensor, namespace
+from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, is_tensor, namespace
 from mgce_sklearn.interior_rows import Rows
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.solvers.base import (
-    LARGEST_SYSTEM,
     UNWATCHED,
     Need,
     Progress,

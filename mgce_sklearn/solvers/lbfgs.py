@@ -20,12 +20,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgce_sklearn.arrays import Array, inner, is_tensor, namespace, norm
+from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, inner, is_tensor, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
 from mgce_sklearn.solvers.base import (
-    LARGEST_SYSTEM,
     UNWATCHED,
     Need,
     Progress,

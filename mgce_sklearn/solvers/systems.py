@@ -13,12 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import Array, cholesky, inner, is_tensor, namespace, set_diagonal
+from mgce_sklearn.arrays import (
+    LARGEST_SYSTEM,
+    Array,
+    cholesky,
+    inner,
+    is_tensor,
+    namespace,
+    set_diagonal,
+)
 from mgce_sklearn.design import WORKING_MEMORY, Block
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.solvers.base import LARGEST_SYSTEM
 from mgce_sklearn.solvers.preconditioner import (
     GRAM_RATE,
     MANY_FEATURES,
