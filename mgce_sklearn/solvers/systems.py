@@ -264,12 +264,12 @@ class Conjugate:
     Parameters
     ----------
     objective : Objective
-        Of rows in single precision.
+        Whose rows are read in single precision, whatever they are.
     team : RowTeam
     """
 
     def __init__(self, objective: Objective, team: RowTeam) -> None:
-        self.design, self.team, self.shape = objective.design, team, objective.shape
+        self.design, self.team, self.shape = objective.design.compact(), team, objective.shape
         n_classes, n_features = objective.shape
         n_rows, n_pairs = self.design.n_rows, n_classes * (n_classes + 1) // 2
         fits = 4 * n_pairs * n_rows <= WORKING_MEMORY
