@@ -153,10 +153,11 @@ def _design(X: Any, sample_weight: Array, fit_intercept: bool, n_classes: int) -
     Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
     factor: conjugate gradients are for arrays.
     """
-    on_device = is_tensor(X) and X.device.type != "cpu"
     n_coefficients = n_coefficient_rows(n_classes) * (X.shape[1] + fit_intercept)
-    if not is_tensor(X) or (not on_device and n_coefficients > LARGEST_SYSTEM):
-        return Design(on_host(X), sample_weight, fit_intercept)
+    if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
+        X = on_host(X)
+    if not is_tensor(X):
+        return Design(X, sample_weight, fit_intercept)
     from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
 
     return TensorDesign.of(X, sample_weight, fit_intercept)

@@ -53,10 +53,9 @@ TOO_MANY_PRODUCTS = 25
 FREE = 5.0
 MOST_FREE = 6000
 
-# Operations a second: of sums of squares in single precision, of products, of sums of the active
-# block, of its solutions.
+# Operations a second: of sums of squares in single precision, of sums of the active block, of its
+# solutions.
 GRAM_RATE = 175e9
-PRODUCT_RATE = 30e9
 BLOCK_RATE = 50e9
 SOLVE_RATE = 0.5e9
 
@@ -68,6 +67,7 @@ class RowSource(Protocol):
 
     shape: tuple[int, int]
     design: Any
+    seconds_of_product: float
 
     def curvature(self, rows: slice) -> Array:
         """Return C_kl (pairs, rows) for k <= l."""
@@ -105,11 +105,6 @@ class _Age:
         return most >= TOO_MANY_PRODUCTS or self._beyond * product > gram
 
 
-def _seconds_of_product(source: RowSource) -> float:
-    n_classes, d = source.shape
-    return 4 * source.design.n_rows * n_classes * d / PRODUCT_RATE
-
-
 class ClassBlocks:
     """P of the first lines.
 
@@ -141,7 +136,7 @@ class ClassBlocks:
         diagonal = self.source.sum_over_blocks(squares)
         n_rows = self.source.design.n_rows
         gram = min(n_rows, SAMPLED_ROWS) * self.n_classes * self.n_features**2 / GRAM_RATE
-        product = _seconds_of_product(self.source)
+        product = self.source.seconds_of_product
         if self._sums is None or self.age.is_too_great(product, gram):
             self._sums, self.age = self._sum(weights, diagonal + barrier), _Age()
         self._factor(diagonal, barrier)
@@ -257,7 +252,7 @@ class ActiveBlock:
     def _summed(self, free: Array, own: Array) -> Array:
         """Return H of free coefficients, a new sum or the part that is still free of the last."""
         n_rows, n_free = own.shape[1], int(free.sum())
-        product = _seconds_of_product(self.source) + n_free**2 / SOLVE_RATE
+        product = self.source.seconds_of_product + n_free**2 / SOLVE_RATE
         gram = min(n_rows, SAMPLED_ROWS) * n_free**2 / BLOCK_RATE
         if self._block is None or self.age.is_too_great(product, gram):
             self.free = self._free_then = free

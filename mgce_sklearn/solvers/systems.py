@@ -126,7 +126,7 @@ def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
 def reconsidered(form: Form, objective: Objective) -> Form:
     """Return factors instead of products, once those of a step took longer than factors would."""
     if isinstance(form, Conjugate):
-        taken = form.n_products * _seconds_of_product(objective)
+        taken = form.n_products * form.seconds_of_product
         return Factored(objective) if _factoring_seconds(objective) < taken else form
     return form
 
@@ -270,6 +270,7 @@ class Conjugate:
 
     def __init__(self, objective: Objective, team: RowTeam) -> None:
         self.design, self.team, self.shape = objective.design.compact(), team, objective.shape
+        self.seconds_of_product = _seconds_of_product(objective)
         n_classes, n_features = objective.shape
         n_rows, n_pairs = self.design.n_rows, n_classes * (n_classes + 1) // 2
         fits = 4 * n_pairs * n_rows <= WORKING_MEMORY
