@@ -13,6 +13,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
 from mgce_sklearn import MGCEClassifier, mgce_path
+from mgce_sklearn.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +173,17 @@ def test_lbfgs_closes_small_gaps_where_values_differ_by_rounding_alone(q):
     weighted = clf.fit(X, y, weights).predict_proba(X)  # a warning would be an error
     assert clf.dual_gap_ <= 1e-8 * clf.minimax_risk_
     assert_allclose(clf.fit(X[rows], y[rows]).predict_proba(X), weighted, atol=1e-6)
+
+
+def test_a_risk_that_rounding_took_below_zero_is_zero(iris, monkeypatch):
+    """That of coefficients as they are kept is computed after all others."""
+    keep = MGCEClassifier._keep_coefficients
+
+    def keep_and_round(*arguments):
+        keep(*arguments)
+        monkeypatch.setattr(Objective, "value", lambda *_: -7e-15)
+
+    monkeypatch.setattr(MGCEClassifier, "_keep_coefficients", keep_and_round)
+    X, y = iris
+    clf = MGCEClassifier().fit(X.astype(np.float32), y)
+    assert clf.minimax_risk_ == clf.dual_gap_ == 0.0

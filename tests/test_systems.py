@@ -245,7 +245,20 @@ def test_a_guess_that_is_good_enough_costs_one_product():
         form = systems.Conjugate(this.objective, team)
         step = this.at(form, barrier).solve(right, 1e-3 * right, guess)
     assert form.n_products == 1
+    assert this.at(form, barrier).n_products == 0  # of another step
     np.testing.assert_allclose(step, guess, rtol=1e-12)
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_products_read_rows_in_single_precision(compact):
+    this = equations(compact=compact)
+    with team_of(this.objective) as team:
+        form = systems.Conjugate(this.objective, team)
+        ((_, features),) = form.blocks(0, 150)
+        assert features.dtype == np.float32
+        step = np.random.default_rng(0).normal(size=this.objective.shape)
+        image = this.at(form, np.ones(step.shape)).product(step).ravel()
+    assert relative_error(image, this.hessian @ step.ravel()) < 1e-5
 
 
 @pytest.mark.parametrize("compact", [True, False])
@@ -444,6 +457,17 @@ def test_a_sampled_active_block_has_the_diagonal_of_all(monkeypatch):
     sampled = made._sampled(weights.astype(np.float32))
     assert 200 < np.count_nonzero(sampled) < 600
     np.testing.assert_allclose(weights @ sampled, weights.sum(axis=1), rtol=0.2)
+
+
+@pytest.mark.parametrize(("sampled", "tolerance"), [(4000, 1e-5), (400, 0.3)])
+def test_the_active_block_is_summed_over_all_its_rows(sampled, tolerance, monkeypatch):
+    """Of a sample, weighted so that it stands for all."""
+    this, barrier = many_rows(1.0, monkeypatch)
+    monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", sampled)
+    made = class_blocks(this, barrier).preconditioner
+    free = made.free.ravel()
+    expected = this.hessian[np.ix_(free, free)]
+    assert np.linalg.norm(made._block - expected) < tolerance * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])

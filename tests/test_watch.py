@@ -623,3 +623,11 @@ def test_steps_that_gain_next_to_nothing_can_count_as_idle(gain, expected):
     assert progress.iterations_since_better(gain) == expected
     progress.trace.append(progress.trace[-1])
     assert progress.iterations_since_better(gain) == expected + 1
+
+
+def test_a_value_that_is_computed_again_is_no_less_than_labels_allow(monkeypatch):
+    progress = Progress(InteriorPoint(), make_objective(*load("iris")))
+    progress.working = replace(progress.objective, design=progress.objective.design.compact())
+    assert progress.rounded
+    monkeypatch.setattr(type(progress.objective), "value", lambda *_: -7e-15)
+    assert progress.result(Status.MAX_ITER, 1).value == 0.0
