@@ -2,6 +2,7 @@
 
 from mgce_sklearn.bounds import EmptySetError, ErrorBounds, ErrorCertificate
 from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.expressive import RandomReLUFeatures, ThresholdFeatures
 from mgce_sklearn.path import MGCEPath, lam_max, mgce_path
 from mgce_sklearn.search import MGCEClassifierCV
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -15,6 +16,8 @@ __all__ = [
     "MGCEClassifier",
     "MGCEClassifierCV",
     "MGCEPath",
+    "RandomReLUFeatures",
+    "ThresholdFeatures",
     "UncertaintySet",
     "__version__",
     "lam_max",

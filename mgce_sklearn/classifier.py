@@ -23,7 +23,14 @@ from mgce_sklearn.callbacks import (
     with_callbacks,
 )
 from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
-from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
+from mgce_sklearn.feature_maps import (
+    FEATURE_MAP,
+    apply_feature_map,
+    fit_feature_map,
+    is_named,
+    learns,
+    len_of,
+)
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
 from mgce_sklearn.problem import Problem, weighted_by_class
@@ -57,7 +64,7 @@ PARAMETER_RULES = {
     "delta": validation.PROBABILITY,
     "feature_range": validation.PAIR,
     "warm_start": validation.SWITCH,
-    "feature_map": validation.FEATURE_MAP,
+    "feature_map": FEATURE_MAP,
     **SETTING_RULES,
 }
 
@@ -453,11 +460,12 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         known = getattr(self, "classes_", None)
         classes = validation.check_classes(classes, known, begun=stream is not None)
         deadline = deadline_in(self.max_time)
-        if self.feature_map is not None and hasattr(self.feature_map, "transform"):
+        if learns(self.feature_map):
             # Fitted to one portion it would be another map for the next.
+            got = self.feature_map if is_named(self.feature_map) else "a transformer"
             raise ValueError(
-                "feature_map must be None or a function of rows for partial_fit; got a "
-                "transformer. Fit it first, and give its method transform."
+                f"feature_map must be None or a function of rows for partial_fit; got {got}. "
+                "Fit a transformer first, and give its method transform."
             )
         X, y = self._read(X, y, reset=stream is None)
         X = on_host(X)
@@ -545,7 +553,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
         y = validation.check_tensor_labels(y, len_of(X))
         if self.feature_map is not None and reset:
-            self.feature_map_ = fit_feature_map(self.feature_map, X, y)
+            self.feature_map_ = fit_feature_map(self.feature_map, X, y, self.random_state)
         return self._features(X, reset), y
 
     def _features(self, X: Any, reset: bool = False) -> Any:

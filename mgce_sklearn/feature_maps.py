@@ -1,7 +1,7 @@
 """Feature maps: what a linear model sees in place of X.
 
-A transformer of scikit-learn is fitted with the model. Anything else that can be called is taken
-as it is, a network or a function, and applied to some rows at a time.
+A transformer of scikit-learn, or one that has a name here, is fitted with the model. Anything else
+that can be called is taken as it is, a network or a function, and applied to some rows at a time.
 """
 
 from __future__ import annotations
@@ -16,15 +16,41 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_array
 
 from mgce_sklearn.arrays import Array, is_tensor, namespace
-from mgce_sklearn.validation import check_tensor
+from mgce_sklearn.expressive import NAMED, named_map
+from mgce_sklearn.validation import Rule, check_tensor
+
+FEATURE_MAP = Rule(
+    (object,),
+    lambda value: (
+        value in NAMED
+        if isinstance(value, str)
+        else not isinstance(value, type)
+        and (value is None or callable(value) or hasattr(value, "transform"))
+    ),
+    f"{', '.join(map(repr, NAMED))}, a transformer, a torch.nn.Module, a function of rows, or "
+    "None; an instance, not a class",
+)
 
 # Rows that a network or a function is given at a time.
 ROWS_AT_A_TIME = 4096
 
 
-def fit_feature_map(feature_map: Any, X: Any, y: Any) -> Any:
-    """Return the map to use: a transformer's clone, fitted, or what was given."""
-    return clone(feature_map).fit(X, y) if hasattr(feature_map, "transform") else feature_map
+def is_named(feature_map: Any) -> bool:
+    """Tell whether a map is given by its name."""
+    return isinstance(feature_map, str)
+
+
+def learns(feature_map: Any) -> bool:
+    """Tell whether a map is fitted with the model."""
+    return is_named(feature_map) or hasattr(feature_map, "transform")
+
+
+def fit_feature_map(feature_map: Any, X: Any, y: Any, random_state: Any) -> Any:
+    """Return the map to use: that of a name or a transformer's clone, fitted, or what was given."""
+    if not learns(feature_map):
+        return feature_map
+    named = is_named(feature_map)
+    return (named_map(feature_map, X, random_state) if named else clone(feature_map)).fit(X, y)
 
 
 def apply_feature_map(feature_map: Any, X: Any) -> Any:

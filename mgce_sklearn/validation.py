@@ -91,16 +91,6 @@ CENTER = Rule(
 )
 
 
-FEATURE_MAP = Rule(
-    (object,),
-    lambda value: (
-        not isinstance(value, type)
-        and (value is None or callable(value) or hasattr(value, "transform"))
-    ),
-    "a transformer, a torch.nn.Module, a function of rows, or None; an instance, not a class",
-)
-
-
 def one_of(names: Sequence[str]) -> Rule:
     """Return the rule of a parameter that chooses by name."""
     return Rule((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
