@@ -9,7 +9,7 @@
 Logistic regression is scikit-learn's ``LogisticRegression(max_iter=1000)``: no guarantee, to its
 own tolerance. Ours is `MGCEClassifier` with ``solver="auto"`` and its own widths, or with one width
 of ``--width`` · 0.3/√n for every coefficient. Rows are standardized, columns without spread left
-out. ``--relu`` puts so many random ReLU features of unit rows in their place. The gap is that of
+out. ``--relu`` puts so many `RandomReLUFeatures` in their place. The gap is that of
 the objective in float64, after the fit. Medians of three, or of what takes less than 5 seconds.
 ``--paths`` times `mgce_path` over ten widths beside ten fits of one.
 """
@@ -29,7 +29,7 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from mgce_sklearn import MGCEClassifier, mgce_path
+from mgce_sklearn import MGCEClassifier, RandomReLUFeatures, mgce_path
 
 Array = np.ndarray[Any, Any]
 
@@ -59,9 +59,7 @@ def rows_of(name: str, n_relu: int, most: int | None = None) -> tuple[Array, Arr
     X, y = X[chosen], np.asarray(y)[chosen]
     X = StandardScaler().fit_transform(X[:, X.std(axis=0) > 0.0])
     if n_relu:
-        directions = np.random.default_rng(0).normal(size=(X.shape[1] + 1, n_relu))
-        directions /= np.linalg.norm(directions, axis=0)
-        X = np.maximum(X @ directions[:-1] + directions[-1], 0.0)
+        X = RandomReLUFeatures(n_relu, random_state=0).fit_transform(X)
         X = StandardScaler().fit_transform(X[:, X.std(axis=0) > 0.0])
     return X, y
 

@@ -166,15 +166,18 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         range of these rows.
     warm_start : bool, default=False
         Whether to start from the coefficients of the previous fit, if they fit.
-    feature_map : transformer, torch.nn.Module, callable or None, default=None
-        What makes the features of the linear model from X. A transformer of scikit-learn is
-        cloned and fitted with the model. A network is taken as it is, and applied in evaluation
-        mode to some rows at a time on the device of its parameters, where the fit then takes
-        place; so is a function of rows that returns an array or a tensor (rows, features). Text,
-        images or frames are as good an X as what the map takes.
+    feature_map : str, transformer, torch.nn.Module, callable or None, default=None
+        What makes the features of the linear model from X. "relu", "fourier" or "threshold" puts
+        more features after the columns of X, so that fits stay free of units: 500
+        `RandomReLUFeatures`, or 500 of scikit-learn's ``RBFSampler(gamma="scale")``, of
+        standardized columns, or the `ThresholdFeatures`. A transformer of scikit-learn is
+        cloned and fitted with the model, and takes X as it is. A network is taken as it is, and
+        applied in evaluation mode to some rows at a time on the device of its parameters, where
+        the fit then takes place; so is a function of rows that returns an array or a tensor
+        (rows, features). Text, images or frames are as good an X as what the map takes.
     random_state : int, RandomState instance or None, default=None
-        Decides the order in which "sgd" reads the rows. The other solvers, and `partial_fit`,
-        leave nothing to chance.
+        Draws the features of "relu" and "fourier", and decides the order in which "sgd" reads the
+        rows. Nothing else is left to chance.
     verbose : int, default=0
         Whether to print the size of the problem, and a line whenever the gap is checked: seconds,
         value, gap and the number of coefficients that are not 0.
@@ -205,7 +208,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     solver_ : str
         Name of the solver used; "partial_fit" after that.
     feature_map_ : object
-        The map used, if there is a ``feature_map``: a transformer's fitted clone.
+        The map used, if there is a ``feature_map``: a transformer's fitted clone, or for a name a
+        fitted pipeline. Either tells ``get_feature_names_out()``, a name for each column of
+        ``coef_``.
     n_features_in_ : int
         Number of columns of X seen in ``fit``, before the ``feature_map``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -243,6 +248,18 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     then centers it). A feature that is constant within a class gets the
     width of one pseudo-observation more, if widths are standard errors or deviations.
 
+    With a ``feature_map``, what is bounded are the mapped features. The uncertainty set, widths and
+    ``feature_range``, an end for each feature if they are arrays, are those of the features, and
+    ``minimax_risk_`` and `error_bounds` hold for all distributions whose feature means lie within.
+    A map that is fitted to labels, such as "threshold", leaves this true of the set, but the
+    labels have chosen the set: data come from it less often than from one fixed beforehand.
+    Widths that hold with a probability then do not, nor does `certify`, unless the map was
+    fitted to other rows. Maps are fitted to all rows alike, whatever their weights.
+
+    Named maps take what a fit without a map takes, except that "threshold" takes no sparse X; for
+    that "relu" and "fourier" scale columns and do not center them, and after a fit to dense rows
+    they take dense ones only. Tensors are brought to the host, and results are arrays.
+
     On text as tf-idf, with more columns than rows, accuracy is best long before the optimum: take
     ``q=0.5, lam=0.3, solver="sgd", max_iter=10``, and the warning of the open gap with it.
 
@@ -250,11 +267,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     independent and identically distributed and count alike (different sample weights, or class
     weights, are an error), and the classes and the bounds ``feature_range`` of the features were
     fixed before the rows were seen. With None the sample's own range is taken for these bounds,
-    and its middle for c, which is slightly optimistic; so is a transformer, a scaler say, that was
-    fitted to the same rows. What holds with probability 1 - ``delta`` is that the true *means* of
-    onehot(y) ⊗ (x - c) lie within ``half_width`` of the sample's. The set still fixes the
-    distribution of x to the sample's, so ``minimax_risk_`` is no bound of that probability on
-    the loss where x is new.
+    and its middle for c, which is slightly optimistic; so is a transformer that was fitted to the
+    same rows without their labels, such as a scaler, "relu" or "fourier". What holds with
+    probability 1 - ``delta`` is that the true *means* of onehot(y) ⊗ (x - c) lie within
+    ``half_width`` of the sample's. The set still fixes the distribution of x to the sample's, so
+    ``minimax_risk_`` is no bound of that probability on the loss where x is new.
 
     References
     ----------
@@ -462,7 +479,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         deadline = deadline_in(self.max_time)
         if learns(self.feature_map):
             # Fitted to one portion it would be another map for the next.
-            got = self.feature_map if is_named(self.feature_map) else "a transformer"
+            got = repr(self.feature_map) if is_named(self.feature_map) else "a transformer"
             raise ValueError(
                 f"feature_map must be None or a function of rows for partial_fit; got {got}. "
                 "Fit a transformer first, and give its method transform."

@@ -127,9 +127,10 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     width, delta, feature_range
         Rule of the half-widths, as in `MGCEClassifier`; in every fold of its own rows. Where
         ``width`` does not depend on ``lam``, one of ``lams`` is enough.
-    feature_map : transformer, torch.nn.Module, callable or None, default=None
-        What makes the features of the linear model from X, as in `MGCEClassifier`. A transformer
-        is fitted to the training rows of each fold, once for all pairs, and again for the refit.
+    feature_map : str, transformer, torch.nn.Module, callable or None, default=None
+        What makes the features of the linear model from X, or "relu", "fourier" or "threshold", as
+        in `MGCEClassifier`. A transformer, or the map of a name, is fitted to the training rows
+        of each fold, once for all pairs, and again for the refit.
     selection : {"best", "one_standard_error"}, default="best"
         "best": the best mean score. "one_standard_error": of the pairs whose mean score is
         within one standard error of it, the one of largest lam, whose bound holds for more

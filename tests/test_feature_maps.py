@@ -64,7 +64,7 @@ def test_function_is_applied_in_batches():
     ("feature_map", "error", "words"),
     [
         (StandardScaler, ValueError, "an instance, not a class"),
-        (3, ValueError, "feature_map must be a transformer"),
+        (3, ValueError, "feature_map must be 'relu', 'fourier', 'threshold', a transformer"),
         (lambda rows: rows[:1], ValueError, "must return a row for each row of X, 150; got 1"),
         (lambda rows: rows * np.nan, ValueError, "features from feature_map contains NaN"),
         (lambda rows: rows[:, 0], ValueError, "Expected 2D array"),
