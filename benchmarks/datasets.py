@@ -191,6 +191,7 @@ LOADERS = {
     "mnist": lambda: _training_images("mnist"),
     "fashion_mnist": lambda: _training_images("fashion_mnist"),
     "pendigits": lambda: _pmlb("pendigits", "pendigits"),
+    "magic": lambda: _pmlb("magic", "MagicTelescope"),
     "spambase": lambda: _pmlb("spambase", "spambase"),
     "waveform": lambda: _pmlb("waveform_21", "waveform-5000"),
 }

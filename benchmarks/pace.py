@@ -9,8 +9,8 @@
 Logistic regression is scikit-learn's ``LogisticRegression(max_iter=1000)``: no guarantee, to its
 own tolerance. Ours is `MGCEClassifier` with ``solver="auto"`` and its own widths, or with one width
 of ``--width`` · 0.3/√n for every coefficient. Rows are standardized, columns without spread left
-out. ``--relu`` puts so many `RandomReLUFeatures` in their place. The gap is that of
-the objective in float64, after the fit. Medians of three, or of what takes less than 5 seconds.
+out. ``--relu`` puts so many `RandomReLUFeatures` in their place. The gap is that of the objective
+in float64, after the fit. Medians of three, or of what takes less than 5 seconds.
 ``--paths`` times `mgce_path` over ten widths beside ten fits of one.
 """
 
