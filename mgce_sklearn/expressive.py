@@ -335,7 +335,7 @@ def named_map(name: str, X: Any, random_state: Any) -> Pipeline:
     """
     dense = name == "threshold" or not sp.issparse(X)
     numbers = FunctionTransformer(
-        _numbers, kw_args={"sparse": not dense}, accept_sparse=True, feature_names_out="one-to-one"
+        _numbers, kw_args={"sparse": not dense}, feature_names_out="one-to-one"
     )
     beside = NAMED[name](dense, random_state)
     return make_pipeline(numbers, FeatureUnion([("columns", "passthrough"), (name, beside)]))

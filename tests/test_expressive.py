@@ -288,8 +288,9 @@ def test_seed_of_the_classifier_draws_the_features(name, few):
 
 def test_tensors_are_brought_to_the_host(few):
     torch = pytest.importorskip("torch")
-    fitted = classifier("relu", tol=1e-4).fit(torch.tensor(X), torch.tensor(Y))
-    proba = fitted.predict_proba(torch.tensor(X))
+    rows = torch.tensor(X, requires_grad=True)
+    fitted = classifier("relu", tol=1e-4).fit(rows, torch.tensor(Y))
+    proba = fitted.predict_proba(rows)
     assert isinstance(proba, np.ndarray)
     np.testing.assert_array_equal(proba, classifier("relu", tol=1e-4).fit(X, Y).predict_proba(X))
 
