@@ -29,8 +29,8 @@ Array = np.ndarray[Any, Any]
 
 NUMBERS = [np.float64, np.float32]
 
-# Of the named maps, too. Twice as many gain up to .003 in accuracy, and take two or three times as
-# long (benchmarks/README.md).
+# Of the named maps, too. Twice as many take twice as long for up to .01 more in accuracy
+# (benchmarks/README.md).
 N_COMPONENTS = 500
 
 
@@ -71,10 +71,12 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     -----
     Nothing is learnt from rows but the number of columns, and nothing from labels. Features of
     n rows take n · ``n_components`` numbers, in the precision of X; sparse X is multiplied as
-    it is. The scale of the weights is of no account to a model that is free of units, and their
-    directions decide all. Those uniform on the sphere have kinks of :math:`1/\sqrt d` from the
-    center of standardized rows, which was better than kinks spread over the rows
-    (``benchmarks/README.md``).
+    it is.
+
+    The size of the weights is of no account to a model that is free of units; their direction is
+    all. Uniform on the sphere, units bend at a distance of about :math:`1/\sqrt d` from 0, near
+    the middle of standardized rows, which was better than anywhere among the rows
+    (``benchmarks/README.md``). With wrong labels many features need a larger ``lam``.
 
     References
     ----------

@@ -86,6 +86,8 @@ MODELS = {
     "betting": lambda: MGCEClassifier(width="betting", feature_range=(-9, 9)),
     "balanced": lambda: MGCEClassifier(class_weight="balanced"),
     "feature_map": lambda: MGCEClassifier(feature_map=PolynomialFeatures(2)),
+    "relu": lambda: MGCEClassifier(feature_map="relu", tol=1e-1),
+    "threshold": lambda: MGCEClassifier(feature_map="threshold"),
     "function": lambda: MGCEClassifier(feature_map=abs),
     "portions": InPortions,
     "search": lambda: MGCEClassifierCV(qs=(0.0, 0.7), lams=(0.1, 1.0), cv=3),
