@@ -996,7 +996,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         With ``feature_range=None`` the range seen in the fit stands in for it, which is an
         assumption, slightly optimistic where extremes matter. A transformer, a scaler say, that
         was fitted to the same rows makes them depend on each other a little; one that was
-        fitted to others, or to none, does not.
+        fitted to others, or to none, does not. A map that the labels of the fit have chosen, as
+        for ``feature_map="threshold"``, voids the statement.
 
         However many the rows, the bound stays well above the error: means tell less than labels.
         Where labels of held-out rows are known, their error rate bounds the error more tightly.
