@@ -32,7 +32,8 @@ def run(code, *words, timeout=60):
 
 WITHOUT_CALLBACKS = """
 import sys
-from sklearn import linear_model, model_selection, pipeline  # which know callbacks, where there are any
+# These know callbacks, where there are any.
+from sklearn import linear_model, model_selection, pipeline
 sys.modules["sklearn.callback"] = None
 from sklearn.datasets import load_iris
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
