@@ -207,11 +207,11 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     --------
     >>> from sklearn.datasets import load_iris
     >>> from mgce_sklearn import ThresholdFeatures
-    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> X, y = load_iris(return_X_y=True)
     >>> thresholds = ThresholdFeatures(max_thresholds=1).fit(X, y)
-    >>> thresholds.get_feature_names_out()[2:].tolist()
-    ['petal length (cm)<=2.45', 'petal width (cm)<=0.8']
-    >>> thresholds.transform(X.tail(1))
+    >>> thresholds.get_feature_names_out().tolist()
+    ['x0<=5.45', 'x1<=3.3499999999999996', 'x2<=2.45', 'x3<=0.8']
+    >>> thresholds.transform(X[-1:])
     array([[0., 1., 0., 0.]])
     """
 
