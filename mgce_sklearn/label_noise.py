@@ -43,8 +43,8 @@ def symmetric_transition(n_classes: int, rate: float) -> Array:
      [0.1 0.8 0.1]
      [0.1 0.1 0.8]]
     """
-    same = _same(n_classes, rate)
-    return (1.0 - rate) * same + rate / (n_classes - 1) * (1.0 - same)
+    _check_noise(n_classes, rate)
+    return validation.symmetric_matrix(n_classes, rate)
 
 
 def pair_flip_transition(n_classes: int, rate: float) -> Array:
@@ -75,15 +75,14 @@ def pair_flip_transition(n_classes: int, rate: float) -> Array:
      [0.  0.8 0.2]
      [0.2 0.  0.8]]
     """
-    same = _same(n_classes, rate)
+    _check_noise(n_classes, rate)
+    same = np.eye(n_classes)
     return (1.0 - rate) * same + rate * np.roll(same, 1, axis=1)
 
 
-def _same(n_classes: int, rate: float) -> Array:
-    """Return the matrix that changes no label, once the arguments are checked."""
+def _check_noise(n_classes: int, rate: float) -> None:
     N_CLASSES.check("n_classes", n_classes)
     validation.RATE.check("rate", rate)
-    return np.eye(n_classes)
 
 
 def symmetric_noise(y: Any, rate: float, *, classes: Any = None, random_state: Any = None) -> Array:
@@ -190,12 +189,7 @@ def matrix_noise(
     [3 3 3 5 3 5]
     """
     codes, classes = _codes(y, classes)
-    transition = validation.check_proba("transition", transition)
-    if transition.shape != (len(classes), len(classes)):
-        raise ValueError(
-            f"transition must have a row and a column for each class, {classes.tolist()}; got "
-            f"shape {transition.shape}. If y lacks classes, give all of them as classes."
-        )
+    transition = validation.check_transition("transition", transition, len(classes))
     return _redrawn(codes, classes, transition, random_state)
 
 
