@@ -410,7 +410,7 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
 def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     """Return the error that says what is wrong with labels: the first that is missing, if any."""
     listed = np.asarray(on_host(labels), dtype=object)
-    absent = [_is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
+    absent = [is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
     if any(absent):
         row = absent.index(True)
         error = f"Row {row} has {listed[row]}: drop such rows, or name a class for them."
@@ -418,7 +418,8 @@ def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     return ValueError(f"{name} must be a list of labels of one type; got {shown}. ({error})")
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing(label: Any) -> bool:
+    """Tell whether a label is none: None, NaN, or NA of pandas."""
     try:
         return label is None or bool(label != label)
     except (TypeError, ValueError):  # pandas' NA is neither equal to itself nor different
