@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -279,6 +280,7 @@ def test_the_rate_of_symmetric_noise_is_found(n_classes, rate):
         assert symmetric_rate(other, noisy) == pytest.approx(found, abs=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Labels do not tell the rate")  # that of 300 rows
 def test_the_rate_has_the_largest_likelihood():
     proba, y = drawn(300, 4, scale=2.0, seed=5)
     proba[:9] = np.eye(4)[np.arange(9) % 4]  # labels may have probability 0
@@ -314,6 +316,19 @@ def test_a_forest_tells_how_often_labels_are_wrong():
     forest = RandomForestClassifier(50, min_samples_leaf=3, random_state=0)
     proba = cross_val_predict(forest, X, noisy, cv=3, method="predict_proba")
     assert symmetric_rate(proba, noisy) == pytest.approx(np.mean(noisy != names), abs=0.03)
+
+
+def test_a_rate_that_labels_do_not_tell_is_mentioned():
+    """Margins that are all alike say as much of noise as of a high temperature."""
+    y = np.arange(1000) % 2
+    wrong = np.random.default_rng(0).random(1000) < 0.3
+    proba = np.where((y ^ wrong)[:, np.newaxis] == [0, 1], 0.8, 0.2)
+    with pytest.warns(UserWarning, match=r"do not tell the rate: those from 0.00 to 0.2\d") as seen:
+        symmetric_rate(proba, y)
+    assert seen[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        symmetric_rate(*drawn(1000, 2))
 
 
 def test_rates_of_classes_that_y_lacks():
