@@ -564,36 +564,24 @@ def _temperature_of_least_loss(
     loss_of = {"log_loss": _log_losses, "brier": _brier_scores}[loss]
     shares = weights / weights.sum()
 
-    def mean_loss(log_temperature: float) -> float:
-        return float(shares @ loss_of(link(margins / np.exp(log_temperature)), codes))
+    def mean_loss(temperature: float) -> float:
+        return float(shares @ loss_of(link(margins / temperature), codes))
 
     # The log loss of the softmax is convex in 1/T. Other losses may have several minima, above all
     # where the link has exact zeros: a grid finds the lowest valley before it is searched.
     grid = np.geomspace(*LIMITS, 25)
-    logs = np.log(grid)
-    values = [mean_loss(log_temperature) for log_temperature in logs]
+    values = [mean_loss(temperature) for temperature in grid]
     best = int(np.argmin(values))
-    valley = logs[max(best - 1, 0)], logs[min(best + 1, len(grid) - 1)]
-    found = minimize_scalar(mean_loss, bounds=valley, method="bounded", options={"xatol": 1e-6})
-    if found.fun >= values[best]:
-        return float(grid[best])
-    return float(np.exp(np.clip(_nearby_minimum(mean_loss, found.x), *valley)))
-
-
-def _nearby_minimum(function: Callable[[float], float], x: float) -> float:
-    """Return the minimum next to x to more digits than values tell, where it has slopes of its own.
-
-    Values near a minimum are equal to rounding within its root; differences over a fixed step
-    change sign there to many digits more, so that rows repeated or weighted are the same.
-    """
-    step, around = 1e-4, 1e-3
-
-    def difference(at: float) -> float:
-        return function(at + step) - function(at - step)
-
-    if difference(x - around) < 0.0 < difference(x + around):
-        return brentq(difference, x - around, x + around, xtol=1e-13)
-    return x
+    valley = np.log(grid[[max(best - 1, 0), min(best + 1, len(grid) - 1)]])
+    # Nearer than 1e-8 values differ by rounding alone, and a search that went on would end anywhere
+    # there. A parabola through points further apart is the same to ten digits for rows repeated.
+    found = minimize_scalar(
+        lambda log: mean_loss(np.exp(log)),
+        bounds=valley,
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x) if found.fun < values[best] else grid[best])
 
 
 def _has_zeros(link: Link, n_classes: int) -> bool:

@@ -247,7 +247,10 @@ def symmetric_rate(proba: Any, y: Any, *, classes: Any = None) -> float:
     Nothing tells that noise is of another kind: where 30% of labels became the next class, the
     estimate was anything from 0 to 0.35.
 
-    NUMBERS
+    With symmetric noise of 0, 20 and 40%, on eight real sets of up to 3,000 rows and with
+    probabilities of five folds, a forest's rate was off by 0.036 at most, logistic regression's by
+    0.048, and that of `MGCEClassifier` by 0.077, or 0.113 at q = 1, where there was no warning;
+    it came in 8 of 96 cases, all with 40% (``benchmarks/label_noise.py``).
 
     Examples
     --------
@@ -338,11 +341,12 @@ def estimated_transition(proba: Any, y: Any, *, classes: Any = None) -> Array:
 
     Notes
     -----
-    The classifier's own errors count as noise. Where it is good, so is the estimate; where classes
-    overlap, it may hurt more than it helps. Of letter with right labels, logistic regression's
-    probabilities give a matrix that makes 14% of labels wrong, half of them in one class; a
-    forest's 1%. See ``benchmarks/label_noise.py``. If noise may be taken for symmetric,
-    `symmetric_rate` is nearer.
+    The classifier's own errors count as noise, so that where classes overlap the matrix may hurt
+    more than it helps. Of letter with right labels, logistic regression's probabilities give one
+    that makes 14% of labels wrong, and 52% of one class's; a forest's 1% and 4%. With 40% wrong
+    labels the worst entry was off by 0.22 on eight sets with a forest, by 0.41 with logistic
+    regression (``benchmarks/label_noise.py``). Where noise is symmetric, `symmetric_rate` is
+    nearer.
 
     References
     ----------

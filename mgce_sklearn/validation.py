@@ -91,7 +91,7 @@ FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, fin
 IGNORED = Rule((Integral,), lambda value: True, "an integer, a label (try -100 to ignore none)")
 NOISE_MATRIX = Rule(
     (Real, Iterable, type(None)),
-    lambda value: 0 <= value < 1 if isinstance(value, Real) else not isinstance(value, str),
+    lambda value: 0 <= float(value) < 1 if isinstance(value, Real) else not isinstance(value, str),
     "a rate in [0, 1) of symmetric noise, a matrix of shape (n_classes, n_classes), or None",
 )
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")

@@ -328,7 +328,8 @@ def test_a_rate_that_labels_do_not_tell_is_mentioned():
     assert seen[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        symmetric_rate(*drawn(1000, 2))
+        proba, y = drawn(1000, 2)
+        assert symmetric_rate(proba, symmetric_noise(y, 0.2, random_state=0)) > 0.1
 
 
 def test_rates_of_classes_that_y_lacks():
