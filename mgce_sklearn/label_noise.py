@@ -268,7 +268,7 @@ def symmetric_rate(proba: Any, y: Any, *, classes: Any = None) -> float:
     proba, codes = _held_out(proba, y, classes)
     with np.errstate(divide="ignore"):
         logs = np.log(proba)
-    # A grid, as likelihoods may have several maxima in the temperature; near it the rate is flat.
+    # Likelihoods may have several maxima in the temperature: a grid finds the highest.
     losses, rates = np.array([_rate_at(log, logs, codes) for log in LOG_TEMPERATURES]).T
     best = int(np.argmin(losses))
     found = minimize_scalar(
