@@ -45,7 +45,9 @@ from mgce_sklearn.uncertainty import UncertaintySet
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
-SELECTIONS = ("best", "one_standard_error")
+# What is largest in the pair that is chosen near the best score.
+LARGEST = {"one_standard_error": "lam", "largest_q": "q"}
+SELECTIONS = ("best", *LARGEST)
 
 # Of max_time, what is kept for the fit of the chosen pair to all rows.
 REFIT_SHARE = 0.2
@@ -131,10 +133,12 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         What makes the features of the linear model from X, or "relu", "fourier" or "threshold", as
         in `MGCEClassifier`. A transformer, or the map of a name, is fitted to the training rows
         of each fold, once for all pairs, and again for the refit.
-    selection : {"best", "one_standard_error"}, default="best"
-        "best": the best mean score. "one_standard_error": of the pairs whose mean score is
-        within one standard error of it, the one of largest lam, whose bound holds for more
-        distributions; among equal lam the better score.
+    selection : {"best", "one_standard_error", "largest_q"}, default="best"
+        "best": the best mean score. The others look at the pairs whose mean score is within one
+        standard error of it. "one_standard_error": the one of largest lam, whose bound holds for
+        more distributions. "largest_q": the one of largest q, for labels that may be wrong: where
+        scores cannot tell, the loss that such labels move least; see the notes. Among equal ones
+        the better score.
     error_score : "raise" or float, default=np.nan
         The score of a fit or a scorer that raises in a fold, as in
         `~sklearn.model_selection.GridSearchCV`: a fold may lack a class that the scorer asks for.
@@ -191,6 +195,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Scores near the optimum are no guide to text, where accuracy is best long before it: there take
     `~sklearn.model_selection.GridSearchCV` over ``MGCEClassifier(solver="sgd", max_iter=10)``.
+
+    For labels that may be wrong, ``selection="largest_q"`` goes with qs up to 1 and lams up to 10,
+    and with accuracy as the score: log loss and Brier score on wrong labels reward fitting them.
 
     Folds and, without a ``feature_map``, q are run in parallel.
 
@@ -478,8 +485,8 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Choose a pair from the results over so many folds."""
         results = self.cv_results_
         best = int(results["rank_test_score"].argmin())
-        if self.selection == "one_standard_error":
-            best = _widest_within_one_standard_error(results, best, n_folds)
+        if self.selection in LARGEST:
+            best = _largest_near(results, LARGEST[self.selection], best, n_folds)
         self.best_index_ = best
         self.best_params_ = results["params"][best]
         self.best_score_ = float(results["mean_test_score"][best])
@@ -832,13 +839,16 @@ def _deviation(over_folds: Any) -> Array:
     return over_folds.std(axis=0).filled(np.nan)
 
 
-def _widest_within_one_standard_error(results: Mapping, best: int, n_folds: int) -> int:
-    """Return the position of the largest lam, then the best score, near the best score."""
+def _largest_near(results: Mapping, name: str, best: int, n_folds: int) -> int:
+    """Return the position of a pair within one standard error of the best score.
+
+    It is that of the largest parameter of that name, then the best score.
+    """
     mean = results["mean_test_score"]
     # The stored deviation divides by n; the error of a mean has n (n - 1) under the root.
     error = results["std_test_score"][best] / np.sqrt(max(n_folds - 1, 1))
     near = mean >= mean[best] - error
     near[best] = True  # where there is no number to compare with, too
-    lam = np.asarray(results["param_lam"])
-    widest = near & (lam == lam[near].max())
-    return int(np.argmax(np.where(widest, mean, -np.inf)))
+    values = np.asarray(results[f"param_{name}"])
+    largest = near & (values == values[near].max())
+    return int(np.argmax(np.where(largest, mean, -np.inf)))

@@ -23,6 +23,12 @@ Array = np.ndarray[Any, Any]
 # Rows looked through at a time, so that what a search takes is small beside X.
 ROWS_AT_A_TIME = 8192
 
+# Of a noise matrix: a number typed to six digits may then change the whole inverse.
+LARGEST_CONDITION = 1e6
+
+# Of rows of a noise matrix that differ by no more, rounding says all there is.
+SMALLEST_DIFFERENCE = 1e-6
+
 # Of weights: less would leave nothing to divide by, and more no room for another order of adding.
 SMALLEST_SUM, LARGEST_SUM = 1e-300, 1e308
 
@@ -83,6 +89,11 @@ PAIR = Rule(
 LABEL_SMOOTHING = Rule((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
 FOCUSING = Rule((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
 IGNORED = Rule((Integral,), lambda value: True, "an integer, a label (try -100 to ignore none)")
+NOISE_MATRIX = Rule(
+    (Real, Iterable, type(None)),
+    lambda value: 0 <= float(value) < 1 if isinstance(value, Real) else not isinstance(value, str),
+    "a rate in [0, 1) of symmetric noise, a matrix of shape (n_classes, n_classes), or None",
+)
 SWITCH = Rule((bool, np.bool_), lambda value: True, "True or False")
 CENTER = Rule(
     (bool, np.bool_, str),
@@ -389,7 +400,7 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
 def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     """Return the error that says what is wrong with labels: the first that is missing, if any."""
     listed = np.asarray(on_host(labels), dtype=object)
-    absent = [_is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
+    absent = [is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
     if any(absent):
         row = absent.index(True)
         error = f"Row {row} has {listed[row]}: drop such rows, or name a class for them."
@@ -397,7 +408,8 @@ def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     return ValueError(f"{name} must be a list of labels of one type; got {shown}. ({error})")
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing(label: Any) -> bool:
+    """Tell whether a label is none: None, NaN, or NA of pandas."""
     try:
         return label is None or bool(label != label)
     except (TypeError, ValueError):  # pandas' NA is neither equal to itself nor different
@@ -497,6 +509,71 @@ def _rounding(proba: Array) -> float:
     """
     of_bfloat16 = not (np.frexp(proba)[0] * 2**8 % 1.0).any()
     return 2**-7 if of_bfloat16 else 1e-3
+
+
+def symmetric_matrix(n_classes: int, rate: float) -> Array:
+    """Return the matrix (n_classes, n_classes) by which labels become each other one alike."""
+    same = np.eye(n_classes)
+    return (1.0 - rate) * same + rate / (n_classes - 1) * (1.0 - same)
+
+
+def check_noise_matrix(noise_matrix: Any, n_classes: int) -> Array:
+    """Return the matrix (n_classes, n_classes) that a rate or a matrix stands for, in float64.
+
+    A row for each true class has the probabilities of its observed labels. Rows that sum to 1 to
+    three digits are made to do so exactly.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither a rate nor such a matrix, or if labels tell nothing of true classes.
+    """
+    NOISE_MATRIX.check("noise_matrix", noise_matrix)
+    if isinstance(noise_matrix, Real):
+        matrix = symmetric_matrix(n_classes, float(noise_matrix))
+    else:
+        matrix = check_transition("noise_matrix", noise_matrix, n_classes)
+    if np.ptp(matrix, axis=0).max() < SMALLEST_DIFFERENCE:
+        raise ValueError(
+            "noise_matrix must have rows that differ, or labels tell nothing of true classes; got "
+            f"{noise_matrix!r} for {n_classes} classes, whose rows are all alike."
+        )
+    return matrix
+
+
+def check_transition(name: str, transition: Any, n_classes: int) -> Array:
+    """Return a matrix (n_classes, n_classes) whose rows are distributions, exactly.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that is no distribution.
+    """
+    matrix = check_proba(name, transition)
+    if matrix.shape != (n_classes, n_classes):
+        raise ValueError(
+            f"{name} must have a row and a column for each class, shape {(n_classes, n_classes)}; "
+            f"got shape {matrix.shape}. If y lacks classes, name them where classes can be given."
+        )
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def check_invertible(matrix: Array) -> Array:
+    """Return the inverse of a noise matrix.
+
+    Raises
+    ------
+    ValueError
+        If it has none, or one that rests on the last digits of the matrix.
+    """
+    condition = np.linalg.cond(matrix)
+    if not condition <= LARGEST_CONDITION:
+        raise ValueError(
+            "noise_matrix must have an inverse that its digits determine, with a condition number "
+            f"of at most {LARGEST_CONDITION:g}; got {condition:.2g}. Classes whose rows are nearly "
+            "alike cannot be told apart: make them one."
+        )
+    return np.linalg.inv(matrix)
 
 
 def check_cost(cost: Any, n_classes: int) -> Array:

@@ -37,7 +37,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, kernels
 from mgce_sklearn.calibration import PiecewiseTemperatureScaling, TemperatureScaling
 from mgce_sklearn.kernels import reference
-from mgce_sklearn.label_noise import symmetric_noise
+from mgce_sklearn.label_noise import (
+    matrix_noise,
+    pair_flip_transition,
+    symmetric_noise,
+    symmetric_transition,
+)
 from mgce_sklearn.metrics import expected_calibration_error
 
 SCALINGS = [TemperatureScaling, PiecewiseTemperatureScaling]
@@ -47,6 +52,7 @@ SCALINGS = [TemperatureScaling, PiecewiseTemperatureScaling]
 @pytest.mark.filterwarnings("ignore:The temperature ended at its limit")
 @parametrize_with_checks(
     [scaling(model) for scaling in SCALINGS for model in (LogisticRegression(), MGCEClassifier())]
+    + [scaling(LogisticRegression(), noise_matrix=0.1) for scaling in SCALINGS]
 )
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
@@ -708,3 +714,171 @@ def test_classes_without_weight(wine):
     weights = np.where(y == 2, tested, 1.0)
     with pytest.raises(ValueError, match=r"fold 0 leaves none of \[2\]"):
         TemperatureScaling(MGCEClassifier(), cv=folds).fit(X, y, sample_weight=weights)
+
+
+LOPSIDED = np.array([[0.9, 0.1, 0.0, 0.0], [0.3, 0.6, 0.1, 0.0], [0.0, 0.0, 1.0, 0.0],
+                     [0.2, 0.2, 0.2, 0.4]])  # fmt: skip
+NOISES = {
+    "symmetric": symmetric_transition(4, 0.3),
+    "pair": pair_flip_transition(4, 0.3),
+    "lopsided": LOPSIDED,
+}
+
+
+@pytest.mark.parametrize("matrix", NOISES.values(), ids=NOISES)
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_a_known_temperature_is_found_through_known_noise(matrix, q):
+    margins, y = drawn(20_000, 4, q, scale=0.7 if q else 1.5)
+    noisy = matrix_noise(y, matrix, random_state=0)
+    found = TemperatureScaling(LinkedScores(3.0, q), noise_matrix=matrix).fit(margins, noisy)
+    assert found.temperature_ == pytest.approx(3.0, rel=0.05)
+    assert TemperatureScaling(LinkedScores(3.0, q)).fit(margins, noisy).temperature_ > 3.6
+
+
+@pytest.mark.parametrize("matrix", NOISES.values(), ids=NOISES)
+@pytest.mark.parametrize("q", [0.0, 0.5])
+def test_observed_labels_are_judged_against_what_noise_makes_of_probabilities(matrix, q):
+    margins, y = drawn(400, 4, q, seed=3)
+    y, weights = matrix_noise(y, matrix, random_state=0), np.arange(400) % 3
+
+    def loss(t):
+        proba = reference.rule(2.0 * margins / t, q)
+        seen = np.transpose([sum(proba[:, k] * matrix[k, j] for k in range(4)) for j in range(4)])
+        if q == 0.0:
+            return weights @ -np.log([row[label] for row, label in zip(seen, y, strict=True)])
+        return sum(weights @ (seen[:, j] - (y == j)) ** 2 for j in range(4))
+
+    model = FrozenEstimator(LinkedScores(2.0, q).fit(margins, range(4)))
+    scaling = TemperatureScaling(model, noise_matrix=matrix)
+    found = scaling.fit(margins, y, sample_weight=weights).temperature_
+    best = minimize_scalar(loss, bounds=(0.5 * found, 2.0 * found), method="bounded",
+                           options={"xatol": 1e-6})  # fmt: skip
+    assert 0.05 < found < 20.0
+    assert found == pytest.approx(best.x, rel=1e-4)
+    for elsewhere in np.geomspace(0.05, 20.0, 15):
+        assert loss(found) < loss(elsewhere) + 1e-9
+
+
+def test_noise_does_not_choose_the_loss():
+    """Noise fills the zeros of the link; the loss stays the one for a link with zeros."""
+    margins, y = drawn(2000, 4, 1.0, scale=1.0)
+    y = symmetric_noise(y, 0.2, random_state=0)
+    model = LinkedScores(1.0, 1.0)
+    auto, brier, log = (
+        TemperatureScaling(model, loss=loss, noise_matrix=0.3).fit(margins, y).temperature_
+        for loss in ("auto", "brier", "log_loss")
+    )
+    assert auto == brier
+    assert abs(log / brier - 1.0) > 0.01
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_a_rate_is_the_symmetric_matrix_and_none_the_identity(scaling, wine):
+    X, y = wine
+    proba = [
+        scaling(LogisticRegression(), cv=3, noise_matrix=noise_matrix).fit(X, y).predict_proba(X)
+        for noise_matrix in (0.15, symmetric_transition(3, 0.15).tolist(), None, np.eye(3), 0)
+    ]
+    np.testing.assert_allclose(proba[0], proba[1], rtol=1e-9)
+    np.testing.assert_allclose(proba[3], proba[2], rtol=1e-9)
+    np.testing.assert_array_equal(proba[3], proba[4])
+    assert abs(proba[0] - proba[2]).max() > 0.02
+
+
+@pytest.mark.parametrize("matrix", NOISES.values(), ids=NOISES)
+@pytest.mark.parametrize("q", [0.0, 0.5])
+def test_pieces_see_the_predicted_class_as_often_as_noise_makes_of_it(matrix, q):
+    margins, y = drawn(4000, 4, q, scale=0.7, seed=1)
+    y = matrix_noise(y, matrix, random_state=0)
+    model = FrozenEstimator(LinkedScores(2.5, q).fit(margins, range(4)))
+    found = PiecewiseTemperatureScaling(
+        model, n_pieces=5, min_samples_per_piece=1, noise_matrix=matrix
+    ).fit(margins, y)
+    plain = TemperatureScaling(model, noise_matrix=matrix).fit(margins, y)
+    assert found.temperature_ == plain.temperature_
+    pieces = np.searchsorted(found.edges_, kernels.rule(2.5 * margins, q).max(axis=1))
+    predicted, inside = margins.argmax(axis=1), 0
+    for b, temperature in enumerate(found.temperatures_):
+        rows = np.flatnonzero(pieces == b)
+        kept = len(rows) / (len(rows) + 1)
+        own = (temperature / found.temperature_ ** (1 - kept)) ** (1 / kept)
+        if 0.051 < own < 19.9:
+            inside += 1
+            proba = reference.rule(2.5 * margins[rows] / own, q)
+            seen = [p @ matrix[:, k] for p, k in zip(proba, predicted[rows], strict=True)]
+            assert np.mean(seen) == pytest.approx(np.mean(predicted[rows] == y[rows]), abs=1e-8)
+    assert inside > len(found.temperatures_) / 2
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("model", [LogisticRegression(C=0.01), MGCEClassifier(q=0.5)])
+def test_probabilities_are_about_true_labels(scaling, model):
+    X, y = load_digits(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    train = np.arange(len(y)) % 2 == 0
+    noisy = symmetric_noise(y[train], 0.4, random_state=0)
+
+    def error(**known):
+        found = scaling(model, cv=3, **known).fit(X[train], noisy)
+        return expected_calibration_error(y[~train], found.predict_proba(X[~train]))
+
+    assert error() > 0.25
+    assert error(noise_matrix=0.4) < 0.08
+
+
+class Knowing(LinkedScores):
+    """Takes a noise matrix."""
+
+    def __init__(self, factor=1.0, q=0.0, noise_matrix=None):
+        super().__init__(factor, q)
+        self.noise_matrix = noise_matrix
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("noise_matrix", [0.2, symmetric_transition(3, 0.2)])
+def test_a_scaling_that_knows_less_than_its_classifier_warns(scaling, noise_matrix):
+    margins, y = drawn(300, 3)
+    y = symmetric_noise(y, 0.2, random_state=0)
+    inner = Knowing(noise_matrix=noise_matrix)
+    for model in (
+        inner,
+        make_pipeline("passthrough", inner),
+        FrozenEstimator(clone(inner).fit(margins, y)),
+        GridSearchCV(make_pipeline(inner), {"knowing__noise_matrix": [noise_matrix]}, cv=2),
+    ):
+        with pytest.warns(UserWarning, match=f"{scaling.__name__} none.*the same") as caught:
+            scaling(model, cv=2).fit(margins, y)
+        assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            scaling(model, cv=2, noise_matrix=noise_matrix).fit(margins, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        scaling(Knowing(), cv=2).fit(margins, y)
+
+
+def test_too_much_noise_ends_at_the_limit_and_the_warning_says_so():
+    margins, y = drawn(300, 3, scale=3.0)
+    y = np.where(margins.max(axis=1) > 1.0, margins.argmax(axis=1), y)
+    with pytest.warns(UserWarning, match="limit, 0.05.*does it say too much noise"):
+        TemperatureScaling(Scores(), noise_matrix=0.5).fit(margins, y)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize(
+    ("noise_matrix", "error", "message"),
+    [
+        ("symmetric", ValueError, r"noise_matrix must be a rate in \[0, 1\).*got 'symmetric'"),
+        (1.0, ValueError, r"noise_matrix must be a rate in \[0, 1\).*got 1.0"),
+        (True, TypeError, "noise_matrix must be a rate.*got True of type bool"),
+        (np.eye(4), ValueError, r"each class, shape \(3, 3\); got shape \(4, 4\)"),
+        (2 / 3, ValueError, "noise_matrix must have rows that differ.*got 0.666"),
+    ],
+)
+def test_bad_noise_matrices_lose_nothing(wine, scaling, noise_matrix, error, message):
+    X, y = wine
+    found = scaling(LogisticRegression(), cv=2).fit(X, y)
+    before = found.predict_proba(X)
+    with pytest.raises(error, match=message):
+        found.set_params(noise_matrix=noise_matrix).fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), before)

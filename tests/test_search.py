@@ -36,6 +36,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 from mgce_sklearn import search as search_module
+from mgce_sklearn.search import SELECTIONS
 
 SMALL = {"qs": (0.0, 0.7), "lams": (0.3, 0.1), "cv": 3}
 FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -353,7 +354,7 @@ class Prescribed:
         return self.scores[pair][fold]
 
 
-def test_one_standard_error_takes_the_widest_then_the_better(wine):
+def test_near_the_best_the_widest_or_the_largest_q_then_the_better(wine):
     scores = {
         (0.0, 0.1): [0.8, 0.9, 1.0],  # best: mean 0.9, standard error 0.1 / sqrt(3) = 0.0577
         (0.5, 0.1): [0.8, 0.8, 0.8],
@@ -371,8 +372,14 @@ def test_one_standard_error_takes_the_widest_then_the_better(wine):
 
     assert chosen("best") == (0.0, 0.1, pytest.approx(0.9))
     assert chosen("one_standard_error") == (0.5, 0.5, pytest.approx(0.86))
+    assert chosen("largest_q") == (0.5, 0.5, pytest.approx(0.86))
     scores[0.0, 2.0] = [0.85, 0.85, 0.84]
     assert chosen("one_standard_error") == (0.0, 2.0, pytest.approx(2.54 / 3))
+    assert chosen("largest_q") == (0.5, 0.5, pytest.approx(0.86))
+    scores[0.5, 0.1] = [0.88, 0.87, 0.86]  # as large a q, and better
+    assert chosen("largest_q") == (0.5, 0.1, pytest.approx(0.87))
+    scores[0.5, 0.1] = scores[0.5, 0.5] = [0.84, 0.84, 0.84]  # too low, both
+    assert chosen("largest_q") == (0.0, 0.1, pytest.approx(0.9))
 
 
 def test_one_split_has_no_error_and_a_score_that_is_no_number_ranks_last(wine):
@@ -477,7 +484,7 @@ def test_warnings_of_failures_name_the_first(wine):
     assert vars(search) == before
 
 
-@pytest.mark.parametrize("selection", ["best", "one_standard_error"])
+@pytest.mark.parametrize("selection", SELECTIONS)
 def test_the_first_pair_is_chosen_where_no_score_is_a_number(wine, selection):
     search = MGCEClassifierCV([0.7, 0.0], [0.1, 1.0], cv=3, selection=selection)
     search.set_params(scoring=lambda estimator, X, y: np.nan)
@@ -672,7 +679,7 @@ def test_tensors(wine):
         ({"qs": (0.5, -0.1)}, ValueError, r"qs\[1\] must be a number in \[0, 1\].*got -0.1"),
         ({"lams": 0.1}, TypeError, "lams must be a sequence of numbers"),
         ({"lams": (0,)}, ValueError, r"lams\[0\] must be a positive"),
-        ({"selection": "widest"}, ValueError, "selection must be one of 'best', 'one_st"),
+        ({"selection": "widest"}, ValueError, "one of 'best', 'one_standard_error', 'largest_q'"),
         ({"certify_scores": 1}, TypeError, "certify_scores must be True or False"),
         ({"width": "narrow"}, ValueError, "width must be one of"),
         ({"delta": 2}, ValueError, "delta must be a number"),

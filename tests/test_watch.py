@@ -509,7 +509,7 @@ def test_pairs_are_compared_on_the_folds_that_are_complete(wine, monkeypatch, ce
     assert search.best_estimator_.score(*wine) > 0.9
 
 
-@pytest.mark.parametrize("selection", ["best", "one_standard_error"])
+@pytest.mark.parametrize("selection", ["best", "one_standard_error", "largest_q"])
 def test_a_search_that_was_stopped_equals_one_on_the_complete_folds(monkeypatch, selection):
     X, y = load("diabetes")
     folds = list(StratifiedKFold(4, shuffle=True, random_state=0).split(X, y))
