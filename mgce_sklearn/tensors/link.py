@@ -272,7 +272,7 @@ class _LossByPrograms(torch.autograd.Function):
     def forward(ctx: Any, margins: Tensor, labels: Tensor, q: float, ignored: int) -> Tensor:
         rows = margins.contiguous().view(-1, margins.shape[-1])
         codes = labels.contiguous().view(-1)
-        kept, loss = _programs(margins).threshold(rows, q, codes, ignored)
+        kept, loss = _programs().threshold(rows, q, codes, ignored)
         ctx.q, ctx.ignored = q, ignored
         ctx.save_for_backward(margins, labels, kept)
         return loss.view(labels.shape)
@@ -288,7 +288,7 @@ class _LossByPrograms(torch.autograd.Function):
             return slope.to(margins.dtype), None, None, None
         rows = margins.contiguous().view(-1, margins.shape[-1])
         codes, factor = labels.contiguous().view(-1), grad.reshape(-1)
-        slope = _programs(margins).gradient(rows, ctx.q, kept, codes, ctx.ignored, factor)
+        slope = _programs().gradient(rows, ctx.q, kept, codes, ctx.ignored, factor)
         return slope.view(margins.shape), None, None, None
 
 
@@ -330,21 +330,20 @@ def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 def _by_programs(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Find psi and p* on a GPU."""
     rows = margins.detach().contiguous().view(-1, margins.shape[-1])
-    kept, _ = _programs(margins).threshold(rows, q)
-    proba = _programs(margins).worst_case(rows, q, kept)
+    kept, _ = _programs().threshold(rows, q)
+    proba = _programs().worst_case(rows, q, kept)
     return (kept[0] + kept[1]).view(margins.shape[:-1]), proba.view(margins.shape)
 
 
-def _programs(margins: Tensor) -> ModuleType | None:
-    """Return the module of programs for a GPU, if margins are on one and Triton is there."""
-    if not _has_programs(margins):
-        return None
+def _programs() -> ModuleType:
+    """Return the module of programs for a GPU, imported where there is one."""
     from mgce_sklearn.tensors import fused
 
     return fused
 
 
 def _has_programs(margins: Tensor) -> bool:
+    """Tell whether margins are on a GPU, and Triton is there."""
     return margins.is_cuda and WITH_TRITON
 
 
