@@ -3,10 +3,12 @@
     python benchmarks/tensors.py                     # 10,000 × 500 on a CPU, some minutes
     python benchmarks/tensors.py --quick             # 2,000 × 100, under a minute
     python benchmarks/tensors.py --device cuda       # 100,000 × 2,000 there
+    python benchmarks/tensors.py --device cuda --compare --max-time 120
 
 Covertype (`benchmarks/datasets.py`) through a network of one cosine layer as ``feature_map``, and
-`MGCEClassifier` by the solver named. On a CPU the same features are fitted with numpy's arrays as
-well, in turn and on one thread, and the last columns say how far the two fits are apart.
+`MGCEClassifier` by the solver named. On a CPU, and on a device with ``--compare``, the same
+features are fitted with numpy's arrays as well, in turn and on one thread (on a device all of the
+host's), and the last columns say how far the two fits are apart.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import warnings
 import datasets
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
@@ -61,6 +64,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--solvers", nargs="+", default=["interior_point", "lbfgs"])
     parser.add_argument("--q", nargs="+", type=float, default=[0.0, 0.5, 0.7])
+    parser.add_argument("--compare", action="store_true", help="with numpy, if on a device")
+    parser.add_argument("--max-time", type=float, help="seconds a fit")
     parser.add_argument("--lam", type=float, default=0.3)
     parser.add_argument("--tol", type=float, default=1e-3)
     options = parser.parse_args()
@@ -68,27 +73,31 @@ def main() -> None:
     rows = datasets.split("covtype", n_rows, noise=0.0, seed=0)
     network = RandomFourier(rows.X.shape[1], n_features, BANDWIDTH / rows.X.shape[1])
     network.to(options.device)
-    compared = options.device == "cpu"
+    compared = options.device == "cpu" or options.compare
+    n_threads = 1 if options.device == "cpu" else None
     print(f"{len(rows.X)} rows, {n_features} features, {len(np.unique(rows.y))} classes")
     print(
         f"{'solver':14} {'q':>4} {'tensors, s':>10} {'numpy, s':>9} {'gap':>8} {'risk':>7} "
         f"{'test acc.':>9} {'|risk diff.|':>12} {'|proba diff.|':>13}"
     )
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    with threadpool_limits(n_threads):
         for solver in options.solvers:
             for q in options.q:
-                model = MGCEClassifier(q, options.lam, solver=solver, tol=options.tol)
+                model = MGCEClassifier(
+                    q, options.lam, solver=solver, tol=options.tol, max_time=options.max_time
+                )
                 tensors = model.set_params(feature_map=network)
                 tensors, seconds = fit(tensors, torch.tensor(rows.X), rows.y)
                 line = f"{solver:14} {q:4.1f} {seconds:10.2f} "
                 ours = np.nan, np.nan, np.nan
                 if compared:
-                    mine = MGCEClassifier(q, options.lam, solver=solver, tol=options.tol)
-                    features = network(torch.tensor(rows.X)).numpy()
+                    mine = clone(model).set_params(feature_map=None)
+                    features = network(torch.tensor(rows.X, device=options.device)).cpu().numpy()
                     mine, own_seconds = fit(mine, features, rows.y)
                     difference = mine.predict_proba(features) - np.asarray(
-                        tensors.predict_proba(torch.tensor(rows.X))
+                        tensors.predict_proba(torch.tensor(rows.X)).cpu()
                     )
                     apart = abs(mine.minimax_risk_ - tensors.minimax_risk_)
                     ours = own_seconds, apart, np.abs(difference).max()

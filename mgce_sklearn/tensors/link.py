@@ -2,9 +2,10 @@ r"""The link of minimax generalised cross-entropy on tensors: psi, the rule h an
 
 One function finds psi and its gradient p* on the tensor's own device (`solve`). Everything else is
 elementwise and follows from these two; only the loss of labels, for speed, has the labels' part
-subtracted in the same pass. On a CPU the kernels of `mgce_sklearn.kernels` are called; elsewhere
-`newton` takes steps on whole tensors, as many as the farthest row needs, so that the host waits
-once, at the end, to learn whether margins were numbers. The derivative is written with
+subtracted in the same pass. On a CPU the kernels of `mgce_sklearn.kernels` are called, and where
+Triton is the programs of `fused`; elsewhere `newton` takes steps on whole tensors, as many as the
+farthest row needs, so that the host waits once, at the end, to learn whether margins were numbers.
+The derivative is written with
 differentiable operations, from which PyTorch has the second derivative and those beyond, backward
 and forward, of one row or of many (`torch.func`).
 """
@@ -12,6 +13,8 @@ and forward, of one row or of many (`torch.func`).
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +26,8 @@ from mgce_sklearn.kernels.link import subtract_labels
 from mgce_sklearn.kernels.single import threshold_and_worst_case_single
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.validation import LOSS_PARAMETER
+
+WITH_TRITON = find_spec("triton") is not None
 
 
 def mgce_threshold(margins: Tensor, q: float) -> Tensor:
@@ -131,6 +136,17 @@ def mgce_worst_case(margins: Tensor, q: float) -> Tensor:
 
 def as_margins(margins: Any) -> Tensor:
     """Return margins (..., K) of at least single precision."""
+    check_margins(margins)
+    return in_single(margins)
+
+
+def in_single(margins: Tensor) -> Tensor:
+    """Return half precision in single, and the others as they are."""
+    return margins.float() if margins.dtype in (torch.float16, torch.bfloat16) else margins
+
+
+def check_margins(margins: Any) -> None:
+    """Raise TypeError or ValueError unless margins are a dense tensor (..., K)."""
     if not isinstance(margins, Tensor) or not margins.is_floating_point():
         kind = margins.dtype if isinstance(margins, Tensor) else type(margins).__name__
         raise TypeError(
@@ -143,7 +159,6 @@ def as_margins(margins: Any) -> Tensor:
             "margins must have a last dimension of one margin a class; got shape "
             f"{tuple(margins.shape)}. Try margins.reshape(-1, n_classes)."
         )
-    return margins.float() if margins.dtype in (torch.float16, torch.bfloat16) else margins
 
 
 def as_parameter(q: Any) -> float:
@@ -247,6 +262,47 @@ def loss_of_labels(margins: Tensor, labels: Tensor, q: float) -> Tensor:
     return _threshold(margins, q)[0] - _margin_of_labels(margins, labels)
 
 
+class _LossByPrograms(torch.autograd.Function):
+    """The same on a GPU, in half precision too, and 0 where labels are ignored.
+
+    Nothing is kept but the margins, and three numbers a row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, margins: Tensor, labels: Tensor, q: float, ignored: int) -> Tensor:
+        rows = margins.contiguous().view(-1, margins.shape[-1])
+        codes = labels.contiguous().view(-1)
+        kept, loss = _programs().threshold(rows, q, codes, ignored)
+        ctx.q, ctx.ignored = q, ignored
+        ctx.save_for_backward(margins, labels, kept)
+        return loss.view(labels.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        margins, labels, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            taken = labels != ctx.ignored
+            worst_case = _threshold(in_single(margins), ctx.q)[1]
+            slope = _less_onehot(worst_case, torch.where(taken, labels, 0))
+            slope = (grad * taken).unsqueeze(-1) * slope
+            return slope.to(margins.dtype), None, None, None
+        rows = margins.contiguous().view(-1, margins.shape[-1])
+        codes, factor = labels.contiguous().view(-1), grad.reshape(-1)
+        slope = _programs().gradient(rows, ctx.q, kept, codes, ctx.ignored, factor)
+        return slope.view(margins.shape), None, None, None
+
+
+def loss_by_programs(margins: Tensor, labels: Tensor, q: float, ignored: int) -> Tensor | None:
+    """Return psi(m) - m_y (...), 0 where labels are ignored, None if there are no programs for it.
+
+    The host does not wait: the loss is NaN where margins are no numbers, and where labels are no
+    classes.
+    """
+    if torch.compiler.is_compiling() or not _has_programs(margins) or _is_transformed(margins):
+        return None
+    return _LossByPrograms.apply(margins, labels, q, ignored)
+
+
 def _is_transformed(margins: Tensor) -> bool:
     """Tell whether `torch.func` or forward mode is at work, which take no `_LossOfLabels`."""
     if torch.compiler.is_compiling():
@@ -261,22 +317,47 @@ _under_func = getattr(torch._C, "_are_functorch_transforms_active", lambda: True
 
 def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return psi (...) and p* (..., K), without derivatives."""
-    psi, proba = (_by_kernels if margins.device.type == "cpu" else newton)(margins, q)
+    if margins.device.type == "cpu":
+        psi, proba = _by_kernels(margins, q)
+    elif _has_programs(margins):
+        psi, proba = _by_programs(margins, q)
+    else:
+        psi, proba = newton(margins, q)
     check_numbers(psi)
     return psi, proba
+
+
+def _by_programs(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """Find psi and p* on a GPU."""
+    rows = margins.detach().contiguous().view(-1, margins.shape[-1])
+    kept, _ = _programs().threshold(rows, q)
+    proba = _programs().worst_case(rows, q, kept)
+    return (kept[0] + kept[1]).view(margins.shape[:-1]), proba.view(margins.shape)
+
+
+def _programs() -> ModuleType:
+    """Return the module of programs for a GPU, imported where there is one."""
+    from mgce_sklearn.tensors import fused
+
+    return fused
+
+
+def _has_programs(margins: Tensor) -> bool:
+    """Tell whether margins are on a GPU, and Triton is there."""
+    return margins.is_cuda and WITH_TRITON
 
 
 def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return what `solve` does, also in a graph that is being compiled.
 
-    Such a graph takes the kernels as one operator, and on a device the steps themselves, to fuse
-    them. Without one, the operator's registry would take longer than the rows of a mini-batch.
+    Such a graph takes kernels or programs as one operator, and elsewhere the steps themselves, to
+    fuse them. Without one, the operator's registry would take longer than the rows of a mini-batch.
     Of transforms by `torch.func` the compiler differentiates what is here, and so takes the steps.
     """
     if not torch.compiler.is_compiling():
         return solve(margins, q)
-    by_kernels = margins.device.type == "cpu" and not _under_func()
-    return (_operator if by_kernels else newton)(margins, q)
+    known = margins.device.type == "cpu" or _has_programs(margins)
+    return (_operator if known and not _under_func() else newton)(margins, q)
 
 
 def _loss_and_slope(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, Tensor]:

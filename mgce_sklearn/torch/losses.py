@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from mgce_sklearn.tensors.link import (
     as_margins,
     as_parameter,
+    check_margins,
     check_numbers,
+    in_single,
+    loss_by_programs,
     loss_of_labels,
     mgce_proba,
     mgce_threshold,
@@ -111,7 +114,7 @@ class MarginLoss(nn.Module):
             If margins are not floating point or not numbers, targets are out of range or of
             another shape, or tensors are on different devices.
         """
-        margins = as_margins(margins)
+        check_margins(margins)
         labelled = _check_target(target, margins)
         if labelled:
             target = target.long()  # in fewer bits K and the ignored label may be other numbers
@@ -134,17 +137,23 @@ class MarginLoss(nn.Module):
 
     def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the loss of every row and its weight, None for ones."""
+        margins = in_single(margins)
         kept = self._kept(labels, margins.shape[-1])
         labels = labels if kept is None else torch.where(kept, labels, 0)
         loss = self._loss_of_labels(margins, labels, kept)
-        weight = None
-        if self.weight is not None:  # for `torch.func.vmap` no label may be an index by itself
-            weight = self.weight.to(loss.dtype).index_select(0, labels.flatten()).view_as(labels)
+        weight = self._weight_of(labels, loss.dtype)
         if kept is None:
             return loss, weight
         # An ignored row may have any margins, and its loss any value but NaN.
         weight = kept.to(loss.dtype) if weight is None else weight * kept
         return torch.where(kept, loss, 0.0), weight
+
+    def _weight_of(self, labels: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Return the weight of every row's class, None for ones."""
+        if self.weight is None:
+            return None
+        # For `torch.func.vmap` no label may be an index by itself.
+        return self.weight.to(dtype).index_select(0, labels.flatten()).view_as(labels)
 
     def _kept(self, labels: Tensor, n_classes: int) -> Tensor | None:
         """Return which rows are not ignored, None if all are known to be classes."""
@@ -161,6 +170,7 @@ class MarginLoss(nn.Module):
     def _of_distributions(
         self, margins: Tensor, target: Tensor, labelled: bool
     ) -> tuple[Tensor, Tensor]:
+        margins = in_single(margins)
         n_classes, kept = margins.shape[-1], None
         if labelled:
             kept = self._kept(target, n_classes)
@@ -240,7 +250,9 @@ class MGCELoss(_LossOfQ):
     ``loss.proba(margins)`` is the rule h of `mgce_proba`, not the softmax. Twice differentiable
     where no class is at the edge of the support, backward and forward: `torch.func.grad`,
     `jacrev`, `jacfwd`, `hessian` and `vmap` go through it. On a CPU the root is found by the
-    kernels of the linear model, on other devices by Newton's method on whole tensors.
+    kernels of the linear model, on a GPU with Triton by programs that read the margins once, and
+    on other devices by Newton's method on whole tensors. On a GPU with Triton the host waits for
+    nothing: the loss is NaN, not an error, where margins are no numbers or labels no classes.
 
     References
     ----------
@@ -262,6 +274,14 @@ class MGCELoss(_LossOfQ):
 
     def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
         return margins - mgce_threshold(margins, self.q).unsqueeze(-1)
+
+    def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        loss = loss_by_programs(margins, labels, self.q, self.ignore_index)
+        if loss is None:
+            return super()._of_labels(margins, labels)
+        kept = labels != self.ignore_index
+        weight = self._weight_of(labels.clamp(0, margins.shape[-1] - 1), loss.dtype)
+        return loss, kept.to(loss.dtype) if weight is None else weight * kept
 
     def _loss_of_labels(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
         return loss_of_labels(margins, labels, self.q)

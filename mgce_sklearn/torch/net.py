@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.problem import class_factors
-from mgce_sklearn.tensors.link import loss_of_labels, mgce_worst_case
+from mgce_sklearn.tensors.link import check_numbers, loss_of_labels, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
 from mgce_sklearn.torch.losses import MarginLoss, MGCELoss
 from mgce_sklearn.validation import Rule
@@ -584,7 +584,10 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         """Return the loss of a batch."""
         _check_margins(y_pred, len(self.classes_))
         codes, weights = self._targets(y_true, X, y_pred)
-        return self.criterion_(y_pred, codes, weights)
+        loss = self.criterion_(y_pred, codes, weights)
+        if isinstance(self.criterion_, MarginLoss):
+            check_numbers(loss)  # the history waits for it anyway
+        return loss
 
     def _targets(self, y: Any, X: Any, margins: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the positions of labels in ``classes_``, and weights, None for ones."""

@@ -1,0 +1,345 @@
+r"""Threshold and worst case on a GPU, each row read once by one program of Triton.
+
+A row (or, beyond `LONGEST` classes, what of it may be on the support) stays where it was read until
+Newton's steps have found its root, as many as that row needs. The gradient is a second program,
+elementwise: what is kept of a row are its largest margin, the threshold above that, and the sum
+:math:`\sum_k h_k^{1-q}`. So half precision is read and written as it is, and computed in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# Elements that one program holds at a time, and classes up to which a row is held whole.
+TILE = 1024
+LONGEST = 2048
+
+# Of longer rows: elements read at a time, threads by 32, and programs for each multiprocessor.
+CHUNK, WARPS, PROGRAMS = 1024, 2, 16
+
+# Classes of a row that one program writes.
+WRITTEN = 2048
+
+# Steps end below so many units in the last place of 1.
+LAST_PLACES = 4.0
+
+# Most of Newton's steps: what the slowest rows need, as in `link.newton_steps`, and some to spare.
+MOST_STEPS = 20
+
+PRECISIONS = {
+    torch.float16: tl.float32,
+    torch.bfloat16: tl.float32,
+    torch.float32: tl.float32,
+    torch.float64: tl.float64,
+}
+
+
+@triton.jit
+def _powers(difference, Q: tl.constexpr):
+    """Return u = h^(1-q) and z = h^q of margins less the threshold, 0 off the support, q > 0."""
+    z = 1.0 + Q * difference
+    inside = z > 0.0
+    z = tl.where(inside, z, 0.0)
+    if Q == 1.0:
+        u = tl.where(inside, z * 0.0 + 1.0, 0.0)
+    elif Q == 0.5:
+        u = z
+    else:
+        safe = tl.where(inside, z, 1.0)
+        logarithm = tl.log2(safe)
+        if Q < 0.25:  # the rounding of 1 + q d is divided by q
+            given = tl.where(inside, Q * difference, 0.0)
+            rounded = safe - 1.0
+            logarithm *= tl.where(rounded == 0.0, 1.0, given / rounded)
+        u = tl.where(inside, tl.exp2((1.0 - Q) / Q * logarithm), 0.0)
+    return u, z
+
+
+@triton.jit
+def _direction(total, slope, Q: tl.constexpr):
+    """Return Newton's step on the norm of z, as `link.newton_direction`."""
+    logarithm = tl.log(total)
+    w = Q * logarithm
+    return total / slope * logarithm / (1.0 + w * (0.5 + w / 12.0))
+
+
+@triton.jit
+def _short_rows(
+    margins, labels, kept, loss, n_rows, n_classes, ignored,
+    Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr,
+):  # fmt: skip
+    """Find the roots of ROWS rows of at most BLOCK classes."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    here = rows < n_rows
+    there = here[:, None] & (columns < n_classes)[None, :]
+    place = rows[:, None] * n_classes + columns[None, :]
+    m = tl.load(margins + place, mask=there, other=float("-inf")).to(DTYPE)
+    top = tl.max(m, axis=1)
+    unusable = (tl.max((m != m).to(tl.int32), axis=1) > 0) | (tl.abs(top) == float("inf"))
+    x = m - tl.where(unusable, 0.0, top)[:, None]
+    if Q == 0.0:
+        t = tl.log(tl.sum(tl.exp(x), axis=1))
+        slope = t * 0.0 + 1.0
+    else:
+        mean = tl.sum(tl.where(there, x, 0.0), axis=1) / n_classes
+        t = tl.maximum(mean + HIGH, 0.0)
+        step = 0
+        change = 1.0
+        while (step < MOST) & (change > SMALL):
+            u, z = _powers(x - t[:, None], Q)
+            direction = _direction(tl.sum(u * z, axis=1), tl.sum(u, axis=1), Q)
+            after = tl.minimum(tl.maximum(t + direction, 0.0), HIGH)
+            change = tl.max(tl.where(unusable, 0.0, tl.abs(after - t)), axis=0).to(tl.float32)
+            t = after
+            step += 1
+        u, z = _powers(x - t[:, None], Q)
+        slope = tl.sum(u, axis=1)
+    t = tl.where(unusable, float("nan"), t)
+    tl.store(kept + rows, top, mask=here)
+    tl.store(kept + n_rows + rows, t, mask=here)
+    tl.store(kept + 2 * n_rows + rows, slope, mask=here)
+    if LABELLED:
+        label = tl.load(labels + rows, mask=here, other=0)
+        known = (label >= 0) & (label < n_classes)
+        own = tl.load(margins + rows * n_classes + label, mask=here & known, other=0.0).to(DTYPE)
+        value = tl.where(known, t - (own - top), float("nan"))
+        tl.store(loss + rows, tl.where(label == ignored, 0.0, value), mask=here)
+
+
+@triton.jit
+def _long_rows(
+    margins, labels, kept, loss, scratch, n_rows, n_classes, ignored,
+    Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
+    BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr,
+):  # fmt: skip
+    """Find the roots of some rows, one after the other, reading BLOCK classes at a time."""
+    lanes = tl.arange(0, BLOCK)
+    candidates = scratch + tl.program_id(0).to(tl.int64) * n_classes
+    for row in range(tl.program_id(0), n_rows, tl.num_programs(0)):
+        own_row = margins + (tl.full([], 0, tl.int64) + row) * n_classes
+        best = tl.full([BLOCK], float("-inf"), DTYPE)
+        total = tl.full([BLOCK], 0.0, DTYPE)
+        odd = tl.full([BLOCK], 0, tl.int32)
+        for start in range(0, n_classes, BLOCK):
+            there = start + lanes < n_classes
+            m = tl.load(own_row + start + lanes, mask=there, other=float("-inf")).to(DTYPE)
+            best = tl.maximum(best, m)
+            total += tl.where(there, m, 0.0)
+            odd = tl.maximum(odd, (m != m).to(tl.int32))
+        top = tl.max(best, axis=0)
+        unusable = (tl.max(odd, axis=0) > 0) | (tl.abs(top) == float("inf"))
+        origin = tl.where(unusable, 0.0, top)
+        if Q == 0.0:
+            total = tl.full([BLOCK], 0.0, DTYPE)
+            for start in range(0, n_classes, BLOCK):
+                there = start + lanes < n_classes
+                m = tl.load(own_row + start + lanes, mask=there, other=float("-inf")).to(DTYPE)
+                total += tl.exp(m - origin)
+            t = tl.log(tl.sum(total, axis=0))
+            slope = t * 0.0 + 1.0
+        else:
+            t = tl.maximum(tl.sum(total, axis=0) / n_classes - origin + HIGH, 0.0)
+            t = tl.minimum(tl.where(unusable, 0.0, t), HIGH)
+            n_kept = 0
+            for start in range(0, n_classes, BLOCK):
+                there = start + lanes < n_classes
+                m = tl.load(own_row + start + lanes, mask=there, other=float("-inf")).to(DTYPE)
+                x = m - origin
+                # What lies off the support at t stays off it: the threshold is no smaller.
+                possible = (1.0 + Q * (x - t) > 0.0) & there
+                n_possible = tl.sum(possible.to(tl.int32), axis=0)
+                if n_possible > 0:
+                    index = n_kept + tl.cumsum(possible.to(tl.int32), axis=0) - 1
+                    tl.store(candidates + index, x, mask=possible)
+                n_kept += n_possible
+            tl.debug_barrier()
+            step = 0
+            change = 1.0
+            slope = t * 0.0
+            # The last round, after the last step, is for the slope alone.
+            while step <= MOST:
+                norm = tl.full([BLOCK], 0.0, DTYPE)
+                power = tl.full([BLOCK], 0.0, DTYPE)
+                for start in range(0, n_kept, BLOCK):
+                    x = tl.load(
+                        candidates + start + lanes, mask=start + lanes < n_kept,
+                        other=float("-inf"),
+                    )  # fmt: skip
+                    u, z = _powers(x - t, Q)
+                    norm += u * z
+                    power += u
+                slope = tl.sum(power, axis=0)
+                if change > SMALL:
+                    after = t + _direction(tl.sum(norm, axis=0), slope, Q)
+                    after = tl.minimum(tl.maximum(after, 0.0), HIGH)
+                    change = tl.where(unusable, 0.0, tl.abs(after - t)).to(tl.float32)
+                    t = after
+                    step += 1
+                else:
+                    step = MOST + 1
+            tl.debug_barrier()
+        t = tl.where(unusable, float("nan"), t)
+        tl.store(kept + row, top)
+        tl.store(kept + n_rows + row, t)
+        tl.store(kept + 2 * n_rows + row, slope)
+        if LABELLED:
+            label = tl.load(labels + row)
+            known = (label >= 0) & (label < n_classes)
+            own = tl.load(own_row + label, mask=known, other=0.0).to(DTYPE)
+            value = tl.where(known, t - (own - top), float("nan"))
+            tl.store(loss + row, tl.where(label == ignored, 0.0, value))
+
+
+@triton.jit
+def _worst_case(
+    margins, labels, kept, factor, out, n_rows, n_classes, ignored, stride,
+    Q: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
+    LABELLED: tl.constexpr,
+):  # fmt: skip
+    """Write p*, or the factor of the row times p* - onehot(label)."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    here = rows < n_rows
+    there = here[:, None] & (columns < n_classes)[None, :]
+    place = rows[:, None] * n_classes + columns[None, :]
+    m = tl.load(margins + place, mask=there, other=float("-inf")).to(DTYPE)
+    top = tl.load(kept + rows, mask=here, other=0.0)
+    t = tl.load(kept + n_rows + rows, mask=here, other=0.0)
+    slope = tl.load(kept + 2 * n_rows + rows, mask=here, other=1.0)
+    difference = (m - top[:, None]) - t[:, None]
+    if Q == 0.0:
+        p = tl.exp(difference)
+    else:
+        p = tl.where((t == t)[:, None], 0.0, difference)
+        # Of many classes few are on the support: most tiles need no power.
+        if tl.max(tl.max((1.0 + Q * difference > 0.0).to(tl.int32), axis=1), axis=0) > 0:
+            u, _ = _powers(difference, Q)
+            p = tl.where((t == t)[:, None], u / slope[:, None], p)
+    if LABELLED:
+        label = tl.load(labels + rows, mask=here, other=0)
+        scale = tl.load(factor + rows * stride, mask=here, other=0.0).to(DTYPE)
+        p = (p - (columns[None, :] == label[:, None]).to(DTYPE)) * scale[:, None]
+        p = tl.where((label == ignored)[:, None], 0.0, p)
+    tl.store(out + place, p.to(out.dtype.element_ty), mask=there)
+
+
+def threshold(
+    margins: Tensor, q: float, labels: Tensor | None = None, ignored: int = -1
+) -> tuple[Tensor, Tensor]:
+    """Return what is kept of every row, and the loss psi(m) - m_y if there are labels.
+
+    Parameters
+    ----------
+    margins : Tensor of shape (n, K)
+        Contiguous, on a GPU, in any floating-point precision.
+    q : float in [0, 1]
+    labels : Tensor of shape (n,), default=None
+        64-bit integers. A label that is no class makes the loss NaN.
+    ignored : int, default=-1
+        Label whose loss is 0.
+
+    Returns
+    -------
+    kept : Tensor of shape (3, n)
+        Largest margin, threshold psi less that, and the sum of h^(1-q): NaN in psi where margins
+        are no numbers.
+    loss : Tensor of shape (n,)
+        Nothing in particular without labels.
+    """
+    n_rows, n_classes = margins.shape
+    precise = torch.float64 if margins.dtype == torch.float64 else torch.float32
+    kept = margins.new_empty((3, n_rows), dtype=precise)
+    loss = margins.new_empty(n_rows if labels is not None else 0, dtype=precise)
+    settings: dict[str, Any] = {
+        "Q": q,
+        "HIGH": math.log(n_classes) if q == 0.0 else -math.expm1(-q * math.log(n_classes)) / q,
+        "SMALL": LAST_PLACES * torch.finfo(precise).eps,
+        "MOST": MOST_STEPS,
+        "DTYPE": PRECISIONS[margins.dtype],
+        "LABELLED": labels is not None,
+    }
+    targets = (margins, labels if labels is not None else margins, kept, loss)
+    block = triton.next_power_of_2(n_classes)
+    if not n_rows:
+        pass
+    elif block <= LONGEST:
+        rows, warps = _tile(block)
+        _short_rows[(triton.cdiv(n_rows, rows),)](
+            *targets, n_rows, n_classes, ignored, ROWS=rows, BLOCK=block, num_warps=warps,
+            **settings,
+        )  # fmt: skip
+    else:
+        n_programs = min(n_rows, PROGRAMS * _n_processors(margins.device))
+        scratch = kept.new_empty((n_programs, n_classes) if q > 0.0 else 0)
+        _long_rows[(n_programs,)](
+            *targets, scratch, n_rows, n_classes, ignored, BLOCK=CHUNK, num_warps=WARPS, **settings
+        )
+    return kept, loss
+
+
+def worst_case(margins: Tensor, q: float, kept: Tensor) -> Tensor:
+    """Return p* (n, K) of margins whose rows are known, in float32 or float64."""
+    out = torch.empty_like(margins, dtype=kept.dtype)
+    return _written(margins, q, kept, out)
+
+
+def gradient(
+    margins: Tensor, q: float, kept: Tensor, labels: Tensor, ignored: int, factor: Tensor
+) -> Tensor:
+    """Return ``factor`` (n,) times p* - onehot(y), (n, K) in the precision of the margins."""
+    return _written(margins, q, kept, torch.empty_like(margins), labels, ignored, factor)
+
+
+def _written(
+    margins: Tensor,
+    q: float,
+    kept: Tensor,
+    out: Tensor,
+    labels: Tensor | None = None,
+    ignored: int = -1,
+    factor: Tensor | None = None,
+) -> Tensor:
+    n_rows, n_classes = margins.shape
+    if not n_rows:
+        return out
+    block = min(triton.next_power_of_2(n_classes), WRITTEN)
+    rows, warps = _tile(block)
+    grid = triton.cdiv(n_rows, rows), triton.cdiv(n_classes, block)
+    _worst_case[grid](
+        margins,
+        labels if labels is not None else margins,
+        kept,
+        factor if factor is not None else kept,
+        out,
+        n_rows,
+        n_classes,
+        ignored,
+        0 if factor is None else factor.stride(0),  # a mean's gradient is one number, expanded
+        Q=q,
+        ROWS=rows,
+        BLOCK=block,
+        DTYPE=PRECISIONS[margins.dtype],
+        LABELLED=labels is not None,
+        num_warps=warps,
+    )
+    return out
+
+
+def _tile(block: int) -> tuple[int, int]:
+    """Return rows at a time, and threads by 32, for rows of so many elements."""
+    rows = max(1, TILE // block)
+    return rows, min(max(rows * block // 512, 1), 16)
+
+
+def _n_processors(device: torch.device) -> int:
+    if device.type != "cuda":  # Triton's interpreter
+        return 2
+    return torch.cuda.get_device_properties(device).multi_processor_count

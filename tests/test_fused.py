@@ -1,0 +1,122 @@
+"""Programs for a GPU, on one, or row by row by Triton's interpreter (see CONTRIBUTING.md)."""
+
+import os
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+fused = pytest.importorskip("mgce_sklearn.tensors.fused", reason="needs Triton")
+
+from mgce_sklearn import kernels  # noqa: E402
+from mgce_sklearn.tensors import link  # noqa: E402
+from mgce_sklearn.torch import MGCELoss, mgce_threshold, mgce_worst_case  # noqa: E402
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+pytestmark = [
+    pytest.mark.skipif(
+        not (torch.cuda.is_available() or INTERPRETED),
+        reason="needs a GPU, or Triton's interpreter",
+    ),
+    # The interpreter computes with numpy, which warns of what is masked afterwards.
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+Q = [0.0, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
+IGNORED = -100
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch):
+    monkeypatch.setattr(link, "_has_programs", lambda margins: True)
+
+
+def sample(n_rows, n_classes, dtype=torch.float64):
+    """Return margins, and labels of which the second is ignored."""
+    generator = torch.Generator().manual_seed(0)
+    margins = 3.0 * torch.randn(n_rows, n_classes, generator=generator, dtype=torch.float64)
+    labels = torch.randint(n_classes, (n_rows,), generator=generator)
+    labels[1] = IGNORED
+    return margins.to(dtype).to(DEVICE), labels.to(DEVICE)
+
+
+@pytest.mark.parametrize("q", Q)
+@pytest.mark.parametrize(("n_classes", "longest"), [(2, 2048), (26, 2048), (100, 8)])
+@pytest.mark.parametrize(
+    ("dtype", "tol"), [(torch.float64, 1e-11), (torch.float32, 4e-6), (torch.bfloat16, 4e-6)]
+)
+def test_roots_and_gradients_are_the_kernels(q, n_classes, longest, dtype, tol, monkeypatch):
+    """Of rows held whole, and of rows that are read in pieces."""
+    monkeypatch.setattr(fused, "LONGEST", longest)
+    monkeypatch.setattr(fused, "CHUNK", 32)
+    margins, labels = sample(37, n_classes, dtype)
+    exact, known = margins.double().cpu().numpy(), labels.cpu().numpy() != IGNORED
+    psi, proba = kernels.threshold(exact, q), kernels.worst_case(exact, q)
+    own = np.where(known, labels.cpu().numpy(), 0)
+    kept, loss = fused.threshold(margins, q, labels, IGNORED)
+    np.testing.assert_allclose((kept[0] + kept[1]).double().cpu(), psi, rtol=tol, atol=tol)
+    expected = np.where(known, psi - exact[np.arange(37), own], 0.0)
+    np.testing.assert_allclose(loss.cpu(), expected, rtol=tol, atol=10 * tol)
+    np.testing.assert_allclose(fused.worst_case(margins, q, kept).cpu(), proba, atol=50 * tol)
+    factor = torch.linspace(0.5, 1.0, 37, dtype=kept.dtype, device=DEVICE)
+    got = fused.gradient(margins, q, kept, labels, IGNORED, factor).double().cpu()
+    proba[np.arange(37), own] -= 1.0
+    expected = np.where(known, factor.cpu(), 0.0)[:, np.newaxis] * proba
+    np.testing.assert_allclose(got, expected, atol=5e-3 if dtype == torch.bfloat16 else 50 * tol)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("options", [{}, {"reduction": "sum"}, {"weight": [0.5, 1.0, 2.0, 0.0]}])
+def test_a_loss_is_that_of_the_kernels(q, options, monkeypatch):
+    if "weight" in options:
+        options = {"weight": torch.tensor(options["weight"], device=DEVICE)}
+    margins, labels = sample(12, 4)
+    row_weight = torch.linspace(0.0, 1.0, 12, dtype=torch.float64, device=DEVICE)
+    found = []
+    for with_programs in (True, False):
+        monkeypatch.setattr(link, "_has_programs", lambda margins, here=with_programs: here)
+        leaf = margins.clone().requires_grad_()
+        value = MGCELoss(q, **options).to(DEVICE)(leaf, labels, row_weight)
+        found.append((value.detach(), *torch.autograd.grad(value, leaf)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_derivatives_of_derivatives():
+    margins, labels = sample(4, 5)
+    loss = MGCELoss(0.3)
+    assert torch.autograd.gradcheck(lambda m: loss(m, labels), margins.requires_grad_())
+    assert torch.autograd.gradgradcheck(lambda m: loss(m, labels), margins)
+
+
+def test_half_precision_stays_half():
+    margins, labels = sample(6, 5, torch.bfloat16)
+    loss = MGCELoss(0.5)(margins.requires_grad_(), labels)
+    (gradient,) = torch.autograd.grad(loss, margins)
+    assert loss.dtype == torch.float32
+    assert gradient.dtype == torch.bfloat16
+    assert not gradient[1].any()
+
+
+def test_what_is_no_number_makes_the_loss_nan():
+    rows = [
+        [0.0, torch.nan],
+        [0.0, torch.inf],
+        [-torch.inf, -torch.inf],
+        [0.0, 1.0],
+        [-torch.inf, 0.0],
+    ]
+    margins = torch.tensor(rows, device=DEVICE)
+    labels = torch.tensor([0, 1, 0, 2, 1], device=DEVICE)
+    loss = MGCELoss(0.5, reduction="none")(margins, labels)
+    assert loss.isnan().tolist() == [True, True, True, True, False]
+    for function in (mgce_threshold, mgce_worst_case):
+        with pytest.raises(ValueError, match="NaN"):
+            function(margins, 0.5)
+
+
+def test_no_rows():
+    margins = torch.zeros(0, 3, device=DEVICE, requires_grad=True)
+    loss = MGCELoss(0.5)(margins, torch.zeros(0, dtype=torch.long, device=DEVICE))
+    assert loss.item() == 0.0
+    assert torch.autograd.grad(loss, margins)[0].shape == (0, 3)
