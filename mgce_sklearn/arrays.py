@@ -37,6 +37,12 @@ def namespace(array: Any) -> Any:
     return sys.modules["torch"] if is_tensor(array) else np
 
 
+def positions_of(array: Any) -> Any:
+    """Return 0 to len(array) - 1, where the array is."""
+    arrays = namespace(array)
+    return np.arange(len(array)) if arrays is np else arrays.arange(len(array), device=array.device)
+
+
 def inner(a: Any, b: Any) -> float:
     """Return the sum of products."""
     return float((a * b).sum())

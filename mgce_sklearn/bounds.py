@@ -29,17 +29,14 @@ from scipy.optimize import brentq
 from mgce_sklearn import kernels
 from mgce_sklearn.arrays import inner
 from mgce_sklearn.design import Design
+from mgce_sklearn.feasibility import EmptySetError, Sample, solved
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MaximumPotential
 from mgce_sklearn.solvers import (
-    SOLVERS,
-    UNWATCHED,
-    SolverResult,
     Start,
     Status,
     Watch,
-    choose_solver,
     deadline_in,
 )
 from mgce_sklearn.uncertainty import Moments, UncertaintySet, Width
@@ -47,9 +44,6 @@ from mgce_sklearn.uncertainty import Moments, UncertaintySet, Width
 Array = np.ndarray[Any, Any]
 
 RULES = ("deterministic", "randomized")
-
-# The factor by which an empty set must grow is found to this accuracy.
-GROWTH_ACCURACY = 0.01
 
 # Gap to which the coefficients of a certificate are found, as a share of the range of costs.
 CERTIFY_TOL = 1e-3
@@ -163,33 +157,6 @@ class ErrorCertificate(_AgainstChance):
         )
 
 
-class EmptySetError(ValueError):
-    """No distribution has these features and means within the half-widths.
-
-    Attributes
-    ----------
-    growth : float
-        Factor on the half-widths with which the set holds something: the least, to one per
-        cent, wherever the solver decides.
-    """
-
-    def __init__(self, growth: float, lam: float | None = None) -> None:
-        self.growth, self._lam = growth, lam
-        if lam is None:
-            remedy = f"Half-widths {growth:.3g} times as large would hold some"
-        else:
-            remedy = f"lam must grow from {lam:g} to {growth * lam:.3g} to hold some"
-        super().__init__(
-            "X must be able to have means within the uncertainty set: no labels give its rows "
-            f"means within half_width of tau. {remedy}; or take rows distributed like those of "
-            "the fit."
-        )
-
-    def __reduce__(self) -> Any:
-        """Pickle what the message is made of: workers hand errors back that way."""
-        return type(self), (self.growth, self._lam)
-
-
 class Costs(NamedTuple):
     """Costs of a rule, moved and scaled into [0, 1].
 
@@ -230,78 +197,6 @@ class Costs(NamedTuple):
     def unscaled(self, value: float) -> float:
         """Return the cost that a value in [0, 1] stands for."""
         return self.least + (self.largest - self.least) * value
-
-
-class Sample(NamedTuple):
-    """Rows without labels, and the uncertainty set of a fit, for features that it constrains.
-
-    Attributes
-    ----------
-    design : Design
-    uncertainty : UncertaintySet
-    seen : ndarray of shape (d,)
-        Which features are left.
-    """
-
-    design: Design
-    uncertainty: UncertaintySet
-    seen: Array
-
-    @classmethod
-    def of(cls, design: Design, uncertainty: UncertaintySet) -> Sample:
-        """Leave out the features that were zero in every row of the fit.
-
-        Of these the set says nothing: their half-widths are 0 because no row showed them.
-        """
-        seen: Array = np.any(uncertainty.half_width > 0.0, axis=0)
-        if seen.all():
-            return cls(design, uncertainty, seen)
-        columns = np.flatnonzero(seen[: design.X.shape[1]])
-        return cls(design.columns(columns), uncertainty.columns(seen), seen)
-
-    def objective(self, offsets: Array) -> Objective:
-        """Return the problem of the worst case for costs (K, n)."""
-        uncertainty = self.uncertainty.of_coefficients(self.mean())
-        n_classes = len(self.uncertainty.tau)
-        return Objective(MaximumPotential(), self.design, None, uncertainty, n_classes, offsets)
-
-    def mean(self) -> Array:
-        """Return the mean of the features (d,)."""
-        return self.design.adjoint(np.ones((1, self.design.n_rows)))[0]
-
-    def growth_for_sums(self) -> float:
-        """Return the factor that the half-widths need for the sums over classes alone.
-
-        Over classes the means of onehot(y) ⊗ x sum to the mean of x, whatever the labels.
-        """
-        surplus = np.abs(self.mean() - self.uncertainty.tau.sum(axis=0))
-        return float(np.max(surplus / self.uncertainty.half_width.sum(axis=0), initial=0.0))
-
-    def growth(self) -> float:
-        """Return the factor on the half-widths from which on the set, empty now, is not."""
-        low, high = max(1.0, self.growth_for_sums()), np.inf
-        step = GROWTH_ACCURACY
-        while high > (1.0 + GROWTH_ACCURACY) * low:
-            trial = low * (1.0 + step) if np.isinf(high) else np.sqrt(low * high)
-            holds, needed = self._holds(trial)
-            low, high = (low, trial) if holds else (max(needed, trial), high)
-            step *= 2.0
-        return high
-
-    def _holds(self, growth: float) -> tuple[bool, float]:
-        """Tell whether the set holds something if it grows, and what growth it needs at least.
-
-        With equal costs for all the value is theirs, unless some W proves the set empty.
-        """
-        uncertainty = self.uncertainty.widened(growth)
-        n_classes, n_rows = len(uncertainty.tau), self.design.n_rows
-        equal = np.broadcast_to(1.0, (n_classes, n_rows))
-        objective = Objective(MaximumPotential(), self.design, None, uncertainty, n_classes, equal)
-        result = _solve(objective, tol=1.0)
-        if result.status is not Status.EMPTY:
-            return bool(np.isfinite(result.dual_value)), growth
-        penalty = np.vdot(uncertainty.half_width, np.abs(result.coef))
-        return False, growth * (1.0 + (1.0 - result.value) / float(penalty))
 
 
 @one_blas_thread()
@@ -381,7 +276,7 @@ def _worst_case(
     """Return an upper bound on U(c) for costs in [0, 1]."""
     # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
     objective = sample.objective(1.0 + costs)
-    result = _solve(objective, tol / 2.0, start, watch, verbose)
+    result = solved(objective, tol / 2.0, start, watch, verbose)
     if result.status is Status.EMPTY:
         raise EmptySetError(sample.growth())
     # The coefficients of the rule bound its worst case by its minimax risk, zeros by the largest
@@ -389,21 +284,6 @@ def _worst_case(
     value = min(result.value, objective.value(start.coef), 2.0)
     gap = value - max(result.dual_value, objective.least_value)
     return _WorstCase(value - 1.0, max(0.0, gap), result.status)
-
-
-def _solve(
-    objective: Objective,
-    tol: float,
-    start: Start | None = None,
-    watch: Watch = UNWATCHED,
-    verbose: int = 0,
-) -> SolverResult:
-    if objective.shape[1] == 0:  # nothing is constrained, and there is nothing to choose
-        coef = np.zeros(objective.shape)
-        value = objective.value(coef)
-        return SolverResult(coef, value, value, Status.CONVERGED, 0, ())
-    solver = SOLVERS[choose_solver(objective)](tol=tol, verbose=verbose)
-    return solver.solve(objective, start, watch=watch)
 
 
 class Training(NamedTuple):
@@ -603,7 +483,7 @@ def _coefficients(training: Training, seen: Design, costs: Array, log_share: flo
         MaximumPotential(), sample.design, None, sample.uncertainty, len(offsets), offsets
     )
     coef = np.zeros(wider.shape)
-    coef[:, sample.seen] = _solve(objective, CERTIFY_TOL).coef
+    coef[:, sample.seen] = solved(objective, CERTIFY_TOL).coef
     return coef
 
 

@@ -23,6 +23,7 @@ from mgce_sklearn.callbacks import (
     with_callbacks,
 )
 from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
+from mgce_sklearn.feasibility import feasible_lam
 from mgce_sklearn.feature_maps import (
     FEATURE_MAP,
     apply_feature_map,
@@ -31,9 +32,10 @@ from mgce_sklearn.feature_maps import (
     learns,
     len_of,
 )
+from mgce_sklearn.labels import Distributions, Labels, read_labels
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow
-from mgce_sklearn.problem import Problem, weighted_by_class
+from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow, objective_of
+from mgce_sklearn.problem import Problem, encoded, inverse_noise, weighted_by_class
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import (
     Interrupted,
@@ -57,7 +59,7 @@ from mgce_sklearn.uncertainty import (
 
 PARAMETER_RULES = {
     "q": validation.LOSS_PARAMETER,
-    "lam": validation.HALF_WIDTH,
+    "lam": validation.HALF_WIDTH_OR_FEASIBLE,
     "width": validation.one_of_or_array(
         WIDTHS, "half-widths of shape (n_classes, n_features + fit_intercept)"
     ),
@@ -65,6 +67,7 @@ PARAMETER_RULES = {
     "feature_range": validation.PAIR,
     "warm_start": validation.SWITCH,
     "feature_map": FEATURE_MAP,
+    "noise_matrix": validation.NOISE_MATRIX,
     **SETTING_RULES,
 }
 
@@ -306,6 +309,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         feature_range: Any = None,
         warm_start: bool = False,
         feature_map: Any = None,
+        noise_matrix: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -323,6 +327,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.feature_range = feature_range
         self.warm_start = warm_start
         self.feature_map = feature_map
+        self.noise_matrix = noise_matrix
         self.random_state = random_state
         self.verbose = verbose
 
@@ -340,8 +345,10 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
             Finite numbers. float32 is kept, and computed with in float64 by blocks. With a
             ``feature_map`` whatever that takes, here and in all other methods.
-        y : array-like or Tensor of shape (n_samples,)
-            Labels of any dtype, at least two different ones.
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            Labels of any dtype, at least two different ones; or distributions over the classes,
+            rows of non-negative numbers that sum to 1 within 1e-6. The columns of a frame are the
+            classes, those of an array 0 to n_classes - 1; see the notes.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. A weight of 2 equals the row twice, 0 the row left out.
 
@@ -389,10 +396,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X, y = self._read(X, y, reset=True)
         problem = self._problem(X, y, sample_weight, self.fit_intercept)
         settings, start = Settings.of(self), self._previous(problem)
-        report = GapReport(task, partial(self._ended_at, problem))
+        lam = self._lam_for(problem)
+        report = GapReport(task, partial(self._ended_at, problem, lam))
         # A fit is a path of one point.
         for point in follow(
-            problem, self.q, [self.lam], settings, start, Watch(deadline, report, keeps=True)
+            problem, self.q, [lam], settings, start, Watch(deadline, report, keeps=True)
         ):
             self._adopt(problem, point)
         report.end()
@@ -418,10 +426,14 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             stacklevel=stacklevel + WRAPPERS,
         )
 
-    def _ended_at(self, problem: Problem, progress: Progress) -> dict[str, Any]:
+    def _lam_for(self, problem: Problem) -> float:
+        """Return lam as a number."""
+        return feasible_lam(problem) if isinstance(self.lam, str) else float(self.lam)
+
+    def _ended_at(self, problem: Problem, lam: float, progress: Progress) -> dict[str, Any]:
         """Return the attributes as if the fit had ended here."""
         result = progress.result(Status.STOPPED, progress.n_iter)
-        point = PathPoint(float(self.lam), progress.objective, progress.solver.name, result, 0.0)
+        point = PathPoint(lam, progress.objective, progress.solver.name, result, 0.0)
         return dict(vars(copy(self)._adopt(problem, point)))
 
     def partial_fit(
@@ -435,8 +447,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
-        y : array-like or Tensor of shape (n_samples,)
-            Labels, all of them among ``classes``.
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            Labels, all of them among ``classes``, or distributions over some of these.
         classes : array-like of shape (n_classes,), default=None
             All labels that can occur. Needed at the first call; after `fit` those of the fit
             serve, and the rest of its result is forgotten.
@@ -484,16 +496,27 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"feature_map must be None or a function of rows for partial_fit; got {got}. "
                 "Fit a transformer first, and give its method transform."
             )
+        if isinstance(self.lam, str):
+            raise ValueError(
+                f"lam must be a number for partial_fit, which cannot look back; got {self.lam!r}. "
+                "Try lam=1."
+            )
         X, y = self._read(X, y, reset=stream is None)
         X = on_host(X)
-        codes = validation.check_labels(y, classes)
+        _, labels = encoded(y, classes)
+        inverse = self._inverse_noise(classes, labels)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
-        sample_weight = weighted_by_class(self.class_weight, classes, codes, sample_weight)
+        labels, sample_weight = weighted_by_class(self.class_weight, classes, labels, sample_weight)
         used = sample_weight > 0.0
         design = Design(X[used], sample_weight[used], self.fit_intercept)
         if stream is None:
-            stream = Stream(len(classes), design.n_features, self.center)
+            stream = Stream(len(classes), design.n_features, self.center, inverse)
+        if not np.array_equal(stream.inverse, inverse):
+            raise ValueError(
+                "noise_matrix must stay what it was at the first call of partial_fit; got "
+                f"{self.noise_matrix!r}. Make a new estimator, or call fit."
+            )
         if stream.center != self.center:
             raise ValueError(
                 f"center must stay what it was at the first call of partial_fit, "
@@ -504,7 +527,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"fit_intercept must stay what it was at the first call of partial_fit; got "
                 f"{self.fit_intercept}. Make a new estimator, or call fit."
             )
-        coef = stream.read(design, codes[used], float(self.q), float(self.lam), width, deadline)
+        coef = stream.read(
+            design, labels.take(used), float(self.q), float(self.lam), width, deadline
+        )
         for name in ("minimax_risk_", "dual_gap_"):
             self.__dict__.pop(name, None)
         self._stream = stream
@@ -534,8 +559,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
-        y : array-like or Tensor of shape (n_samples,)
-            Labels; every class must occur.
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            Labels; every class must occur. Or distributions over the classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
 
@@ -560,17 +585,23 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"{problem.classes.tolist()}."
             )
         coef = problem.design.put(self._coefficients(problem.moments.center))
-        value, dual_value = certificate(problem.objective(self._fitted_q, float(self.lam)), coef)
+        objective = objective_of(problem, self._fitted_q, self._lam_for(problem))
+        value, dual_value = certificate(objective, coef)
         return Certificate(value, max(0.0, value - dual_value))
 
-    def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
+    def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array | Distributions]:
         """Return the features and the labels of rows, checked; with ``reset`` to learn from."""
-        y, _ = validation.check_label_array("y", y, warn=True)
+        y = read_labels(y, n_rows=len_of(X))
+        certain = not isinstance(y, Distributions)
         if self.feature_map is None and not is_tensor(X):
-            return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
-        y = validation.check_tensor_labels(y, len_of(X))
+            if certain:
+                return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
+            return self._features(X, reset), y
+        if certain:
+            y = validation.check_tensor_labels(y, len_of(X))
         if self.feature_map is not None and reset:
-            self.feature_map_ = fit_feature_map(self.feature_map, X, y, self.random_state)
+            labels = y if certain else y.most_probable()
+            self.feature_map_ = fit_feature_map(self.feature_map, X, labels, self.random_state)
         return self._features(X, reset), y
 
     def _features(self, X: Any, reset: bool = False) -> Any:
@@ -582,18 +613,31 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X if self.feature_map is None else apply_feature_map(self.feature_map_, X)
 
-    def _problem(self, X: Any, y: Array, sample_weight: Any, fit_intercept: bool) -> Problem:
+    def _problem(
+        self, X: Any, y: Array | Distributions, sample_weight: Any, fit_intercept: bool
+    ) -> Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
         return Problem.from_labels(
-            X, y, sample_weight, self.class_weight, fit_intercept, width, self.center
-        )
+            X, y, sample_weight, self.class_weight, fit_intercept, width, self.center,
+            self.noise_matrix,
+        )  # fmt: skip
+
+    def _inverse_noise(self, classes: Array, labels: Labels) -> Array | None:
+        if self.noise_matrix is None:
+            return None
+        return inverse_noise(self.noise_matrix, self.class_weight, classes, labels)
 
     def _width(self, X: Any, sample_weight: Array) -> Width:
         """Return the rule of the half-widths, with X held against the range of the features."""
         feature_range = validation.check_feature_range(self.feature_range, X, sample_weight)
         if not isinstance(self.width, str):
             return Width(validation.check_numbers("width", self.width))
+        if self.width in PROBABLE_WIDTHS and self.noise_matrix is not None:
+            raise ValueError(
+                f"noise_matrix must be None if width={self.width!r}, whose probability is that of "
+                "labels as they come. Leave it out, or take width='standard_error'."
+            )
         if self.width in PROBABLE_WIDTHS and self.class_weight is not None:
             raise ValueError(
                 f"class_weight must be None if width={self.width!r}, whose probability is that of "
@@ -725,20 +769,24 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self.classes_[on_host(best)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Compute the accuracy of `predict`.
+        """Compute the accuracy of `predict`, expected if labels are distributions.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
-        y : array-like or Tensor of shape (n_samples,)
-            True labels.
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            True labels, or distributions over the classes.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------
         float
         """
-        return super().score(X, on_host(y), sample_weight)
+        labels = read_labels(y, n_rows=len_of(X))
+        if not isinstance(labels, Distributions):
+            return super().score(X, on_host(y), sample_weight)
+        predicted = self.predict(X)
+        return labels.expected_accuracy(predicted, sample_weight)
 
     def predict_proba(self, X: Any) -> Array:
         r"""Compute the minimax rule, :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
@@ -1043,6 +1091,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _check_equal_weights(self) -> None:
         """Raise ValueError unless a certificate may rest on the moments of the fit."""
+        if self._moments.inverse is not None:
+            raise ValueError(
+                "certify must have a fit without noise_matrix: its probability is that of labels "
+                "as they come. Fit without the matrix, or take error_bounds."
+            )
         if self.class_weight is not None or not self._moments.equal_weights:
             raise ValueError(
                 "certify must have a fit whose rows count alike, being draws from the distribution "

@@ -26,6 +26,7 @@ import scipy.sparse as sp
 from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.kernels import barrier, sides
 from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, row_team
 
 # Rows taken at a time: small beside X, large beside the cost of a call.
@@ -330,7 +331,7 @@ class Design:
         return origin
 
     def class_moments(
-        self, codes: Array, n_classes: int, origin: Array, rows: slice
+        self, labels: Labels, n_classes: int, origin: Array, rows: slice
     ) -> tuple[Array, Array, Array, Array]:
         """Compute weights, means, variances and support of a block of rows, class by class.
 
@@ -340,8 +341,8 @@ class Design:
 
         Parameters
         ----------
-        codes : ndarray of shape (n,)
-            Class of each row, 0 to n_classes - 1.
+        labels : Labels
+            Of all rows. A distribution counts as copies of its row.
         n_classes : int
         origin : ndarray of shape (d,)
             What means are counted from.
@@ -356,7 +357,7 @@ class Design:
         support : ndarray of shape (n_classes, d)
             Sum of the weights where the feature is not 0.
         """
-        codes, weights = codes[rows], self.sample_weight[rows]
+        block, weights, codes = self._copied(labels, rows)
         one_hot = sp.csr_array(
             (weights, codes, np.arange(len(codes) + 1)), shape=(len(codes), n_classes)
         ).T
@@ -367,7 +368,7 @@ class Design:
             moments[2, :, -1] = weight
         mean, variance, support = moments[:, :, : self.X.shape[1]]
         share = np.where(weight > 0.0, weight, 1.0)[:, np.newaxis]
-        block = self.X[rows].astype(np.float64)
+        block = block.astype(np.float64)
         if sp.issparse(block):
             block.eliminate_zeros()
             mean[:] = (one_hot @ block).toarray() / share
@@ -384,12 +385,21 @@ class Design:
             variance[:] = one_hot @ np.square(block, out=block) / share
         return weight, *moments
 
-    def differing(self, codes: Array, values: Array) -> tuple[Array, Array]:
+    def _copied(self, labels: Labels, rows: slice) -> tuple[Any, Array, Array]:
+        """Return rows as stored, their weights and their classes, each once for every class."""
+        block, weights, copies = self.X[rows], self.sample_weight[rows], labels.copies(rows)
+        if copies is None:
+            return block, weights, labels.codes[rows]
+        positions = self.put_codes(copies.positions)
+        shares = self.put(copies.shares)
+        return block[positions], weights[positions] * shares, self.put_codes(copies.codes)
+
+    def differing(self, labels: Labels, values: Array) -> tuple[Array, Array]:
         """Compute the weight of rows whose feature is not a given number.
 
         Parameters
         ----------
-        codes : ndarray of shape (n,)
+        labels : Labels
         values : ndarray of shape (n_classes, d)
             A number of x as it is stored for each class and feature; NaN: none.
 
@@ -406,7 +416,7 @@ class Design:
                 if len(columns):
                     differs = self._numbers(rows, columns) != values[k, columns]
                     total[k, columns] += weights @ differs
-                    own[k, columns] += np.where(on_host(codes[rows]) == k, weights, 0.0) @ differs
+                    own[k, columns] += (labels.share(k, rows) * weights) @ differs
         return own, total
 
     def _numbers(self, rows: Any, columns: Array) -> Array:
@@ -414,10 +424,10 @@ class Design:
         block = self.X[rows][:, columns]
         return block.toarray() if sp.issparse(block) else on_host(block)
 
-    def first_rows(self, codes: Array, n_classes: int) -> Array:
+    def first_rows(self, labels: Labels, n_classes: int) -> Array:
         """Return a row of each class as it is stored (n_classes, d), NaN where it has none."""
         out = np.full((n_classes, self.n_features), np.nan)
-        present, rows = np.unique(on_host(codes), return_index=True)
+        present, rows = labels.first_rows()
         n_columns = self.X.shape[1]
         out[present, :n_columns] = self._numbers(rows, np.arange(n_columns))
         return out

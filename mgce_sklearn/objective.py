@@ -20,6 +20,7 @@ import numpy as np
 
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import ALL_ROWS, FEATURES_PER_MARGIN, Design
+from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -57,22 +58,26 @@ class Objective:
     ----------
     potential : Potential
     design : Design
-    codes : ndarray of shape (n,) or None
-        Class of each row, 0 to n_classes - 1; None if the rows have no labels.
+    labels : Labels or None
+        Classes of the rows, or distributions over them, whose means are tau; None if the rows
+        have no labels.
     uncertainty : UncertaintySet
         With C = n_classes rows, or C = 1 row for two classes: then the coefficients are
         those of the second class and the margin of the first is 0.
     n_classes : int
     offsets : ndarray of shape (n_classes, n), default=None
         Added to the margins. None: zeros.
+    anchor : DualPoint, default=None
+        Of rows without labels a feasible point, if one is known.
     """
 
     potential: Potential
     design: Design
-    codes: Array | None
+    labels: Labels | None
     uncertainty: UncertaintySet
     n_classes: int
     offsets: Array | None = None
+    anchor: DualPoint | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,8 +111,11 @@ class Objective:
     def least_value(self) -> float:
         """A lower bound on the optimum, if any distribution is feasible.
 
-        Entropies are at least 0, and expected offsets at least their minimum.
+        Distributions as labels are a feasible point. Else entropies are at least 0, and expected
+        offsets at least their minimum.
         """
+        if self.labels is not None and not self.labels.certain:
+            return self.mean_entropy(self.label_columns)
         if self.offsets is None:
             return 0.0
         return float(self.design.weights @ self.offsets.min(axis=0))
@@ -117,15 +125,16 @@ class Objective:
 
         Labels are feasible. Without them a value below the least tells that nothing is.
         """
-        return value if self.codes is None else max(value, self.least_value)
+        return value if self.labels is None else max(value, self.least_value)
 
     def take(self, rows: Array) -> Objective:
         """Return the objective of some of the rows, by position."""
         return replace(
             self,
             design=self.design.take(rows),
-            codes=None if self.codes is None else self.codes[rows],
+            labels=None if self.labels is None else self.labels.take(rows),
             offsets=None if self.offsets is None else self.offsets[:, rows],
+            anchor=None,
         )
 
     def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
@@ -190,7 +199,7 @@ class Objective:
         return float(total[0]) + self.linear_part(coef), slope
 
     def excess(self, proba: Columns, team: RowTeam | None = None) -> Array:
-        """Return mean (p_i - onehot(y_i)) ⊗ x_i, bounded by half_width if p is feasible."""
+        """Return mean (p_i - label_i) ⊗ x_i, bounded by half_width if p is feasible."""
 
         def mean(rows: slice) -> Array:
             return self.adjoint(columns_of(proba, rows), rows)
@@ -210,19 +219,19 @@ class Objective:
         def distributions(rows: slice) -> Array:
             return normalized(columns_of(proba, rows))
 
-        codes: Any = self.codes  # asked for where they are known
+        labels: Any = self.labels  # asked for where they are known
 
         def shrunk(rows: slice) -> Array:
             columns = distributions(rows)
             columns *= shrink
-            columns[codes[rows], self.design.positions(columns.shape[1])] += 1.0 - shrink
+            labels.add_to(columns, 1.0 - shrink, rows)
             return columns
 
         excess, width = self.excess(distributions, team), self.uncertainty.half_width
         arrays, violated = namespace(excess), abs(excess) > width
         share = width / arrays.where(violated, abs(excess), 1.0)
         shrink = float(arrays.where(violated, share, 1.0).min())
-        if self.codes is not None:
+        if self.labels is not None:
             return DualPoint(self.mean_entropy(shrunk, team), shrink, shrink * excess)
         entropy = self.mean_entropy(distributions, team)
         if not violated.any():
@@ -235,6 +244,14 @@ class Objective:
         theta = float((room[violated] / way[violated]).min())
         value = anchor.value + theta * (entropy - anchor.value)
         return DualPoint(value, shrink, anchor.excess + theta * way)
+
+    def label_columns(self, rows: slice) -> Array:
+        """Return the labels of some rows as distributions (K, rows)."""
+        start, stop, _ = rows.indices(self.design.n_rows)
+        columns, labels = self.design.zeros(self.n_classes, stop - start), self.labels
+        if labels is not None:
+            labels.add_to(columns, 1.0, rows)
+        return columns
 
     def depth(self, point: DualPoint) -> float:
         """Return how far inside the constraints a point is: 1 at zero excess, 0 at a bound."""

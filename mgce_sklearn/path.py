@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state, check_X_y
 
 from mgce_sklearn import validation
 from mgce_sklearn.design import raw_coefficients
+from mgce_sklearn.feasibility import anchor_of
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import (
@@ -130,7 +131,7 @@ def follow(
     """
     for lam in map(float, lams):
         begin = time.perf_counter()
-        objective = problem.objective(float(q), lam)
+        objective = objective_of(problem, q, lam)
         name, solver = settings.solver_for(objective)
         try:
             result = solver.solve(objective, start, watch=watch)
@@ -172,7 +173,7 @@ def estimates(
     design = problem.design.centered_in_memory()
     for lam in map(float, lams):
         begin = time.perf_counter()
-        objective = problem.objective(float(q), lam)
+        objective = objective_of(problem, q, lam)
         smooth = replace(objective, design=design, potential=_tamed(objective.potential))
         coef, n_gradients = approximate(smooth, LEAST_GAIN, MOST_GRADIENTS, watch.out_of_time)
         with objective.team() as team:
@@ -181,6 +182,22 @@ def estimates(
         status = Status.STOPPED if watch.out_of_time() else Status.STALLED
         result = SolverResult(coef, *bounds, status, n_gradients, trace=())
         yield PathPoint(lam, objective, "approximate", result, time.perf_counter() - begin)
+
+
+def objective_of(problem: Problem, q: float, lam: float) -> Objective:
+    """Return what is to be minimised, with a feasible point where labels are none.
+
+    Raises
+    ------
+    EmptySetError
+        If noisy labels leave the set empty.
+    """
+    objective = problem.objective(float(q), lam)
+    if objective.labels is not None:
+        return objective
+    if lam not in problem.anchors:
+        problem.anchors[lam] = anchor_of(problem, lam)
+    return replace(objective, anchor=problem.anchors[lam])
 
 
 def _tamed(potential: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import LARGEST_SYSTEM, is_tensor, on_host
 from mgce_sklearn.design import Design
-from mgce_sklearn.objective import Objective
+from mgce_sklearn.labels import Distributions, HardLabels, Labels, SoftLabels
+from mgce_sklearn.objective import DualPoint, Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.sketch import RowSketch
@@ -35,39 +36,43 @@ class Problem:
     ----------
     design : Design
         Rows of positive weight.
-    codes : ndarray of shape (n,)
-        Class of each row, 0 to K - 1.
+    labels : Labels
+        Of the rows, as they were observed.
     classes : ndarray of shape (K,)
         Label of each class, sorted.
     moments : Moments
         Of the labelled rows, read once for all lam.
     width : Width
         Rule of the half-widths.
+    anchors : dict
+        A point of the set for every lam for which one was asked for, if labels are none.
     """
 
     design: Design
-    codes: Array
+    labels: Labels
     classes: Array
     moments: Moments
     width: Width = STANDARD_ERROR
+    anchors: dict[float, DualPoint] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_labels(
         cls,
         X: Any,
-        y: Array,
+        y: Array | Distributions,
         sample_weight: Any = None,
         class_weight: Any = None,
         fit_intercept: bool = True,
         width: Width = STANDARD_ERROR,
         center: Any = "auto",
+        noise_matrix: Any = None,
     ) -> Problem:
         """Weigh the rows, encode the labels, and estimate their moments.
 
         Parameters
         ----------
         X : ndarray, CSR matrix or Tensor of shape (n_samples, n_features), float64 or float32
-        y : ndarray of shape (n_samples,)
+        y : ndarray of shape (n_samples,), or Distributions
             Labels, checked.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. Rows of weight 0 are left out.
@@ -76,28 +81,30 @@ class Problem:
         width : Width, default=standard errors
         center : "auto" or bool, default="auto"
             Which columns to center; see `Width.columns_to_center`.
+        noise_matrix : float, array-like of shape (K, K) or None, default=None
+            By which labels became wrong; see `Moments`.
 
         Raises
         ------
         ValueError
-            If y has one class only, or weights are invalid.
+            If y has one class only, or weights or the matrix are invalid.
         """
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():
             rows = np.flatnonzero(used)
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
-        classes, codes = np.unique(y, return_inverse=True)
-        validation.check_several(classes)
-        # Seldom more than a byte a row.
-        codes = codes.astype(np.min_scalar_type(len(classes) - 1))
+        classes, labels = encoded(y)
+        inverse = None
+        if noise_matrix is not None:
+            inverse = inverse_noise(noise_matrix, class_weight, classes, labels)
         if class_weight is not None:
-            sample_weight = weighted_by_class(class_weight, classes, codes, sample_weight)
+            labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
         design = _design(X, sample_weight, fit_intercept, len(classes))
-        codes = design.put_codes(codes)
-        moments = Moments.of(design, codes, len(classes))
+        labels = labels.put(design)
+        moments = Moments.of(design, labels, len(classes)).unmixed(inverse)
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
-        return cls(design.centered_at(moments.center), codes, classes, moments, width)
+        return cls(design.centered_at(moments.center), labels, classes, moments, width)
 
     @cached_property
     def sketch(self) -> RowSketch:
@@ -109,13 +116,16 @@ class Problem:
         return UncertaintySet.from_moments(self.moments, lam, self.width)
 
     def objective(self, q: float, lam: float) -> Objective:
-        """Return what is to be minimised; of two classes only the second has coefficients."""
+        """Return what is to be minimised; of two classes only the second has coefficients.
+
+        Labels that became wrong are no distributions of the set: the rows then have none.
+        """
         uncertainty = self.uncertainty(lam).of_coefficients()
         width = np.where(uncertainty.half_width > 0.0, uncertainty.half_width, self._beyond_idle())
         return Objective(
             potential=_potential(q, self.design),
             design=self.design,
-            codes=self.codes,
+            labels=self.labels if self.moments.inverse is None else None,
             uncertainty=UncertaintySet(*map(self.design.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
         )
@@ -172,35 +182,89 @@ def _potential(q: float, design: Design) -> MGCEPotential:
     return TensorMGCEPotential(q)
 
 
+def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Array, Labels]:
+    """Return the classes, and the labels by their positions.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), or Distributions
+    classes : ndarray of shape (K,), default=None
+        All that there are. None: those that occur, or that distributions are over.
+    """
+    if isinstance(y, Distributions):
+        if classes is None:
+            classes = y.classes
+            validation.check_several(classes[(y.proba > 0.0).any(axis=0)])
+        return classes, SoftLabels(np.ascontiguousarray(y.over(classes).T))
+    if classes is None:
+        classes = np.unique(y)
+        validation.check_several(classes)
+    codes = validation.check_labels(y, classes)
+    # Seldom more than a byte a row.
+    return classes, HardLabels(codes.astype(np.min_scalar_type(len(classes) - 1)))
+
+
+def inverse_noise(noise_matrix: Any, class_weight: Any, classes: Array, labels: Labels) -> Array:
+    """Return the inverse of the matrix by which labels became wrong, if there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such matrix, or if with these labels, or class weights, means of true labels
+        cannot be told.
+    """
+    if class_weight is not None:
+        raise ValueError(
+            f"class_weight must be None beside a noise_matrix; got {class_weight!r}. Weights of "
+            "observed classes would move the means of true ones: take sample_weight, or neither."
+        )
+    if not labels.certain:
+        raise ValueError(
+            "y must be labels beside a noise_matrix; got distributions, which say themselves how "
+            "sure they are. Give the observed labels, or leave the matrix out."
+        )
+    matrix = validation.check_noise_matrix(noise_matrix, len(classes))
+    return validation.check_invertible(matrix)
+
+
 def weighted_by_class(
-    class_weight: Any, classes: Array, codes: Array, sample_weight: Array
-) -> Array:
-    """Return the weights of rows (n,), each times the factor of its class."""
-    factors = class_factors(class_weight, classes, codes, sample_weight)
+    class_weight: Any, classes: Array, labels: Labels, sample_weight: Array
+) -> tuple[Labels, Array]:
+    """Return labels and weights (n,) of rows whose copies have the factors of their classes."""
+    if isinstance(labels, SoftLabels):
+        totals = labels.proba @ sample_weight
+    else:
+        totals = np.bincount(labels.codes, sample_weight, len(classes))
+    factors = class_factors(class_weight, classes, totals)
+    name = "sample_weight times class_weight"
     with np.errstate(over="ignore"):
-        weights = sample_weight * factors[codes]
-    return validation.check_sample_weight(weights, len(codes), "sample_weight times class_weight")
+        if isinstance(labels, SoftLabels):
+            weighted = factors[:, np.newaxis] * labels.proba
+            mean = weighted.sum(axis=0)
+            labels, weights = SoftLabels(weighted / mean), sample_weight * mean
+        else:
+            weights = sample_weight * factors[labels.codes]
+    return labels, validation.check_sample_weight(weights, len(weights), name)
 
 
-def class_factors(class_weight: Any, classes: Array, codes: Array, sample_weight: Array) -> Array:
-    """Return a factor (K,) on the weights of each class.
+def class_factors(class_weight: Any, classes: Array, totals: Array) -> Array:
+    """Return a factor (K,) on the weights of each class, of which ``totals`` (K,) are the sums.
 
     "Balanced" counts weights rather than rows, so that a weight of 2 still equals two rows.
     """
     if isinstance(class_weight, str) and class_weight == "balanced":
-        totals = np.bincount(codes, sample_weight, len(classes))
         if not totals.all():
             raise ValueError(
                 "class_weight='balanced' must have rows of every class; got none of "
                 f"{classes[totals == 0.0].tolist()[0]!r}. Give factors as a dict."
             )
-        return sample_weight.sum() / (len(classes) * totals)
+        return totals.sum() / (len(classes) * totals)
     if isinstance(class_weight, str):
         raise ValueError(
             f"class_weight must be a dict of positive factors by class, 'balanced' or None; "
             f"got {class_weight!r}."
         )
-    factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+    factors = compute_class_weight(class_weight, classes=classes, y=classes)
     if not (np.isfinite(factors).all() and (factors > 0.0).all()):
         raise ValueError(
             f"class_weight must be positive for every class; got {class_weight!r}. "

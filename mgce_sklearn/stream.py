@@ -25,6 +25,7 @@ import numpy as np
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import soft_threshold
+from mgce_sklearn.labels import Labels
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
@@ -57,11 +58,14 @@ class Stream:
         With the intercept's constant feature, if there is one.
     center : "auto" or bool
         As the first portion came with it.
+    inverse : ndarray of shape (n_classes, n_classes) or None
+        As `Moments` has it.
     """
 
     n_classes: int
     n_features: int
     center: Any = "auto"
+    inverse: Array | None = None
     moments: Moments = field(init=False)
     sketch: RowSketch = field(default=RowSketch.none(), init=False)
     centered: Array | None = field(default=None, init=False)
@@ -69,7 +73,7 @@ class Stream:
     n_skipped: int = field(default=0, init=False)  # rows of the last portion, for want of time
 
     def __post_init__(self) -> None:
-        self.moments = Moments.none(self.n_classes, self.n_features)
+        self.moments = Moments.none(self.n_classes, self.n_features).unmixed(self.inverse)
         shape = (n_coefficient_rows(self.n_classes), self.n_features)
         self._gradients, self._squares, self._products = np.zeros((3, *shape))
         self._weight, self._unit = 0.0, 1.0
@@ -82,7 +86,7 @@ class Stream:
     def read(
         self,
         design: Design,
-        codes: Array,
+        labels: Labels,
         q: float,
         lam: float,
         width: Width = STANDARD_ERROR,
@@ -93,7 +97,7 @@ class Stream:
         After the ``deadline``, on the clock of `time.monotonic`, and one step no more are made.
         """
         self.sketch = self.sketch.joined(RowSketch.of(design.X))
-        portion = Moments.of(design, codes, self.n_classes)
+        portion = Moments.of(design, labels, self.n_classes).unmixed(self.inverse)
         if self.centered is None:
             self.centered = width.columns_to_center(design, portion, self.center)
             self._unit = design.total_weight
@@ -106,9 +110,9 @@ class Stream:
         for start in range(0, design.n_rows, ROWS_PER_STEP):
             rows = np.arange(start, min(start + ROWS_PER_STEP, design.n_rows))
             batch = design.take(rows)
-            mean = batch.adjoint(np.eye(self.n_classes)[:, codes[rows]])
+            mean = batch.adjoint(self._columns(labels.take(rows), len(rows)))
             step = Objective(
-                MGCEPotential(q), batch, codes[rows],
+                MGCEPotential(q), batch, None,
                 UncertaintySet(mean[-len(coef) :], half_width), self.n_classes,
             )  # fmt: skip
             _, gradient, _ = step.value_and_gradient(coef)
@@ -124,6 +128,12 @@ class Stream:
             if time.monotonic() >= deadline:
                 break
         return coef
+
+    def _columns(self, labels: Labels, n_rows: int) -> Array:
+        """Return what the mean over rows (K, n_rows) is an estimate of true labels by."""
+        columns = np.zeros((self.n_classes, n_rows))
+        labels.add_to(columns, 1.0, slice(None))
+        return columns if self.inverse is None else self.inverse.T @ columns
 
     def _move(self, way: Array) -> None:
         """Take the sums of gradients to another center, so far (d,) from the last."""

@@ -10,8 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgce_sklearn.design import Design
+from mgce_sklearn.labels import Labels
 
 Array = np.ndarray[Any, Any]
+
+# Numbers that a row takes of a block's size, times its copies: as many rows as any block has.
+COPIES_WIDTH = 4
 
 # A class' variance that may be the rounding of its mean, in units of the mean's square.
 ROUNDING = 1e-20
@@ -99,6 +103,20 @@ class Moments(NamedTuple):
         Least and largest value of each feature as it is stored.
     center : ndarray of shape (d,)
         c, the point that ``mean`` and all below are about; 0 for the intercept.
+    inverse : ndarray of shape (K, K) or None
+        Inverse S of the matrix by which labels became wrong, a row for each class as it was
+        observed; None if labels count as they come. See the notes.
+
+    Notes
+    -----
+    If labels became wrong by a matrix T (a row for each true class), the components
+
+    .. math:: Z_k = (T^{-1})_{\tilde y k} (x - c)
+
+    of an observed label :math:`\tilde y` have the expectation of onehot(y)_k (x - c) with the true
+    label y. With the means M1 and mean squares M2 of the observed components these have
+
+    .. math:: \tau = T^{-\top} M1, \quad \sigma^2 = (T^{-1} \circ T^{-1})^\top M2 - \tau^2 .
     """
 
     n_rows: int
@@ -110,9 +128,10 @@ class Moments(NamedTuple):
     low: Array
     high: Array
     center: Array
+    inverse: Array | None = None
 
     @classmethod
-    def of(cls, design: Design, codes: Array, n_classes: int) -> Moments:
+    def of(cls, design: Design, labels: Labels, n_classes: int) -> Moments:
         """Compute the moments of labelled rows, about 0.
 
         Raises
@@ -124,11 +143,11 @@ class Moments(NamedTuple):
         check_magnitudes(low, high)
         origin = design.origin()
         blocks = (
-            ClassMoments(*design.class_moments(codes, n_classes, origin, rows))
-            for rows in design.blocks()
+            ClassMoments(*design.class_moments(labels, n_classes, origin, rows))
+            for rows in design.blocks(width=COPIES_WIDTH * labels.n_copies)
         )
         classes = reduce(ClassMoments.joined, blocks)
-        constant, differing = _constants(design, codes, classes)
+        constant, differing = _constants(design, labels, classes)
         varies = np.isnan(constant)
         return cls(
             design.n_rows,
@@ -153,7 +172,7 @@ class Moments(NamedTuple):
     def joined(self, other: Moments) -> Moments:
         """Return the moments of both parts together, about the center of this one."""
         if self.n_rows == 0:
-            return other.about(self.center)
+            return other.about(self.center).unmixed(self.inverse)
         share = other.total_weight / (self.total_weight + other.total_weight)
         moved = other.classes._replace(mean=other.classes.mean + (other.origin - self.origin))
         one, another = ((part.classes.weight > 0.0)[:, np.newaxis] for part in (self, other))
@@ -171,11 +190,16 @@ class Moments(NamedTuple):
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
             self.center,
+            self.inverse,
         )
 
     def about(self, center: Array) -> Moments:
         """Return the same moments about another point."""
         return self._replace(center=center)
+
+    def unmixed(self, inverse: Array | None) -> Moments:
+        """Return the moments of true labels, by the inverse of the matrix that made them wrong."""
+        return self._replace(inverse=inverse)
 
     @property
     def total_weight(self) -> float:
@@ -196,7 +220,8 @@ class Moments(NamedTuple):
     @property
     def mean(self) -> Array:
         """Means tau (K, d) of onehot(y) ⊗ (x - c)."""
-        return self._shares * self._class_means
+        observed = self._shares * self._class_means
+        return observed if self.inverse is None else self.inverse.T @ observed
 
     def row_mean(self) -> Array:
         """Return the mean (d,) of the rows as they are stored."""
@@ -204,6 +229,10 @@ class Moments(NamedTuple):
 
     def variance(self) -> Array:
         """Return the variance of every component (K, d), by the mean over rows."""
+        if self.inverse is not None:
+            square = self._shares * (self.classes.variance + self._class_means**2)
+            variance: Array = (self.inverse**2).T @ square - self.mean**2
+            return variance.clip(min=0.0)
         # A sum, not 1 less the share: other classes may weigh next to nothing.
         others = (1.0 - np.eye(len(self._shares))) @ self._shares
         return self._shares * (self.classes.variance + others * self._class_means**2)
@@ -242,12 +271,16 @@ class Moments(NamedTuple):
         :math:`s^2_{kj} / n` is added to :math:`\sigma^2_{kj}`, with s the root mean square
         distance of the rows that have another number from the constant: what one observation
         of such a row would do. The components of a class without rows, or with all of them, are
-        constants as well; of these s is the root mean square of the rows that are not 0.
+        constants as well; of these s is the root mean square of the rows that are not 0. What is
+        added to observed classes comes to true ones as their mean squares do.
         """
         support = self.classes.support.sum(axis=0)
         differing = np.where(self.constant == 0.0, support, self.differing)
         differing = np.where(np.isnan(self.constant) | (differing == 0.0), np.inf, differing)
-        variance = self.variance() + self._square_about(self._class_means) / differing
+        unseen = self._square_about(self._class_means) / differing
+        if self.inverse is not None:
+            unseen = (self.inverse**2).T @ unseen
+        variance = self.variance() + unseen
         not_zero = np.where(self.center == 0.0, support, self.total_weight)
         of_any_row = self.column_scale() ** 2 / np.where(not_zero > 0.0, not_zero, np.inf)
         sigma = np.sqrt(np.where(variance > 0.0, variance, of_any_row))
@@ -508,14 +541,14 @@ def check_magnitudes(low: Array, high: Array) -> None:
         )
 
 
-def _constants(design: Design, codes: Array, classes: ClassMoments) -> tuple[Array, Array]:
+def _constants(design: Design, labels: Labels, classes: ClassMoments) -> tuple[Array, Array]:
     """Return `Moments.constant` and `Moments.differing` of labelled rows.
 
     Where variances are within rounding, rows are compared with the first of their class.
     """
-    first = design.first_rows(codes, len(classes.weight))
+    first = design.first_rows(labels, len(classes.weight))
     first[classes.variance > ROUNDING * classes.mean**2] = np.nan
-    own, total = design.differing(codes, np.where(first == 0.0, np.nan, first))
+    own, total = design.differing(labels, np.where(first == 0.0, np.nan, first))
     own = np.where(first == 0.0, classes.support, own)
     return np.where(own > 0.0, np.nan, first), total
 
@@ -599,7 +632,7 @@ class UncertaintySet:
     def from_sample(
         cls,
         design: Design,
-        codes: Array,
+        labels: Labels,
         n_classes: int,
         lam: float,
         width: Width = STANDARD_ERROR,
@@ -616,14 +649,13 @@ class UncertaintySet:
         Parameters
         ----------
         design : Design
-        codes : ndarray of shape (n,)
-            Class of each row, 0 to n_classes - 1.
+        labels : Labels
         n_classes : int
         lam : float
             Half-width in standard errors, or in the unit of ``width``.
         width : Width, default=standard errors
         """
-        moments = Moments.of(design, codes, n_classes).about(design.center_point())
+        moments = Moments.of(design, labels, n_classes).about(design.center_point())
         return cls.from_moments(moments, lam, width)
 
     @classmethod

@@ -29,6 +29,9 @@ LARGEST_CONDITION = 1e6
 # Of rows of a noise matrix that differ by no more, rounding says all there is.
 SMALLEST_DIFFERENCE = 1e-6
 
+# By how much sums of distributions may miss 1.
+SUM_ACCURACY = 1e-6
+
 # Of weights: less would leave nothing to divide by, and more no room for another order of adding.
 SMALLEST_SUM, LARGEST_SUM = 1e-300, 1e308
 
@@ -65,6 +68,11 @@ HALF_WIDTH = Rule(
     lambda lam: 1e-6 <= lam <= 1e6,
     "a positive number of standard errors, from 1e-6 to 1e6 (try 0.1; a small one such as 1e-3 in "
     "place of 0)",
+)
+HALF_WIDTH_OR_FEASIBLE = Rule(
+    (Real, str),
+    lambda lam: lam == "feasible" if isinstance(lam, str) else HALF_WIDTH.valid(lam),
+    f"{HALF_WIDTH.expected}, or 'feasible'",
 )
 TOLERANCE = Rule((Real,), _finite_positive, "a positive, finite number (try 1e-4)")
 ITERATIONS = Rule(
@@ -498,6 +506,33 @@ def check_proba(name: str, proba: Any) -> Array:
             f"{proba[row].tolist()}."
         )
     return proba
+
+
+def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
+    """Return labels that are distributions as a float64 array (n, K), rows summing to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shape is another, or with the first row that is no distribution to `SUM_ACCURACY`.
+    """
+    Y = check_numbers(name, Y)
+    if Y.ndim != 2 or Y.shape[1] < 2 or (n_rows is not None and len(Y) != n_rows):
+        rows = "n_samples" if n_rows is None else n_rows
+        raise ValueError(
+            f"{name} must have shape ({rows},) if it is of labels, or ({rows}, n_classes) if it is "
+            f"of distributions over 2 classes or more; got shape {Y.shape}."
+        )
+    total = Y.sum(axis=1)
+    valid = (Y >= 0.0).all(axis=1) & (np.abs(total - 1.0) <= SUM_ACCURACY)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{name} must have distributions, rows of non-negative numbers that sum to 1; row "
+            f"{row} has {reprlib.repr(Y[row].tolist())}, with sum {total[row]:g}. Divide rows of "
+            "counts by their sums."
+        )
+    return Y / total[:, np.newaxis]
 
 
 def _rounding(proba: Array) -> float:

@@ -13,6 +13,7 @@ from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn.design import Design
+from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -82,10 +83,10 @@ def make_objective(X, y, q=0.7, lam=0.3, sample_weight=None, fit_intercept=True,
     classes, codes = np.unique(y, return_inverse=True)
     weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, float)
     design = Design(X, weights, fit_intercept)
-    uncertainty = UncertaintySet.from_sample(design, codes, len(classes), lam)
+    uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), len(classes), lam)
     if len(classes) == 2 and reduce:
         uncertainty = uncertainty.binary()
-    return Objective(MGCEPotential(q), design, codes, uncertainty, len(classes))
+    return Objective(MGCEPotential(q), design, HardLabels(codes), uncertainty, len(classes))
 
 
 def conic_optimum(X, y, q, lam):

@@ -13,6 +13,7 @@ from problems import ALL_Q, load, make_objective
 
 from mgce_sklearn.design import CompactDesign, Design
 from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.potentials import MaximumPotential, MGCEPotential
 from mgce_sklearn.uncertainty import Moments, UncertaintySet
 
@@ -74,7 +75,7 @@ def test_moments_about_any_point(data, storage, fit_intercept, offset, monkeypat
     X = STORAGES[storage](np.where(X == 0.0, 0.0, X + offset))
     full = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
     full = np.column_stack([full, np.ones(N)]) if fit_intercept else full
-    moments = Moments.of(Design(X, weights, fit_intercept), codes, K)
+    moments = Moments.of(Design(X, weights, fit_intercept), HardLabels(codes), K)
     for center in (0.0 * full[0], full[:9].mean(axis=0)):
         about = moments.about(center)
         phi = np.einsum("ik,ij->ikj", np.eye(K)[codes], full - center)
@@ -92,7 +93,10 @@ def test_moments_keep_their_digits_at_large_offsets(data):
     """mean_square - mean² would be wrong by 5% at 1e7 spreads, and by everything at 1e9."""
     X, codes, weights = data
     shifted = np.round(X * 2**20) / 2**20  # so that adding the offset rounds nothing
-    moments = [Moments.of(Design(shifted + offset, weights), codes, K) for offset in (0.0, 2.0**30)]
+    moments = [
+        Moments.of(Design(shifted + offset, weights), HardLabels(codes), K)
+        for offset in (0.0, 2.0**30)
+    ]
     near, far = (part.about(part.row_mean() * [1, 1, 1, 1, 0]) for part in moments)
     np.testing.assert_allclose(far.mean, near.mean, atol=1e-6)
     np.testing.assert_allclose(far.variance(), near.variance(), rtol=1e-6)
@@ -104,7 +108,7 @@ def test_moments_keep_their_digits_at_large_offsets(data):
 def test_uncertainty_set_from_its_definition(data):
     X, codes, weights = data
     design = Design(X, weights)
-    uncertainty = UncertaintySet.from_sample(design, codes, K, lam=0.5)
+    uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), K, lam=0.5)
     full = np.column_stack([X, np.ones(N)])
     phi = np.einsum("ik,ij->ikj", np.eye(K)[codes], full)
     n = weights.sum()
@@ -125,7 +129,7 @@ def test_a_feature_constant_within_a_class_gets_a_pseudo_observation(
     X[np.flatnonzero(codes != 1)[:4], 2] = constant  # other classes have it, too
     X[:, 3] = 0.0
     design = Design(STORAGES[storage](X), weights).centered_at(np.array([0, 0, center, 0, 0.0]))
-    uncertainty = UncertaintySet.from_sample(design, codes, K, lam=0.5)
+    uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), K, lam=0.5)
     n, other = weights.sum(), X[:, 2] != constant
     share = weights[codes == 1].sum() / n
     distance = np.average((X[other, 2] - constant) ** 2, weights=weights[other])
@@ -144,7 +148,7 @@ def test_one_row_that_differs_makes_a_feature_vary():
     X = np.repeat([[5.0], [6.0], [7.0]], 5000, axis=0)
     codes = np.repeat([0, 1, 2], 5000)
     X[77], X[5077] = np.nextafter(5.0, 6.0), np.nextafter(6.0, 7.0)  # the first row is the origin
-    moments = Moments.of(Design(X, np.ones(15_000)), codes, 3)
+    moments = Moments.of(Design(X, np.ones(15_000)), HardLabels(codes), 3)
     assert np.isnan(moments.constant[:2, 0]).all()
     assert moments.constant[2, 0] == 7.0
     assert moments.differing[2, 0] == 10_000.0
@@ -152,7 +156,7 @@ def test_one_row_that_differs_makes_a_feature_vary():
 
 def test_a_class_without_rows_has_the_width_of_one_row_of_any():
     X, weights = np.array([[0.0], [2.0], [4.0]]), np.ones(3)
-    moments = Moments.of(Design(X, weights), np.array([0, 0, 1]), 3)
+    moments = Moments.of(Design(X, weights), HardLabels(np.array([0, 0, 1])), 3)
     for center, square in ((0.0, (4.0 + 16.0) / 2.0), (2.0, (4.0 + 0.0 + 4.0) / 3.0)):
         found = moments.about(np.array([center, 0.0])).deviation()[2]
         np.testing.assert_allclose(found, np.sqrt(np.array([square, 1.0]) / 3.0))
@@ -163,7 +167,7 @@ def test_a_class_of_nearly_all_the_weight_has_finite_widths():
     weights = np.array([1e-20, 1.0, 1.0, 1.0])
     design = Design(np.array([[0.1], [0.7], [0.7], [0.7]]), weights)
     assert weights[1:].sum() / weights.sum() == 1.0
-    uncertainty = UncertaintySet.from_sample(design, np.array([0, 1, 1, 1]), 2, lam=0.3)
+    uncertainty = UncertaintySet.from_sample(design, HardLabels(np.array([0, 1, 1, 1])), 2, lam=0.3)
     assert np.isfinite(uncertainty.half_width).all()
     expected = 0.3 * np.sqrt(1e-20 / 3.0 / 3.0)
     assert uncertainty.half_width[1, -1] == pytest.approx(expected)
@@ -297,7 +301,7 @@ def test_rounding_takes_no_value_below_the_least_that_labels_allow(data):
     objective = make_objective(data[0], data[1], q=0.5)
     assert objective.possible(-7e-15) == objective.least_value == 0.0
     assert objective.possible(0.3) == 0.3
-    assert replace(objective, codes=None).possible(-7e-15) == -7e-15
+    assert replace(objective, labels=None).possible(-7e-15) == -7e-15
 
 
 @pytest.mark.parametrize("q", ALL_Q)
@@ -314,7 +318,7 @@ def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
     labelled = make_objective(X, y, lam=1.0)
     rng = np.random.default_rng(0)
     offsets = rng.uniform(1.0, 2.0, (3, len(y)))
-    objective = replace(labelled, potential=MaximumPotential(), codes=None, offsets=offsets)
+    objective = replace(labelled, potential=MaximumPotential(), labels=None, offsets=offsets)
     width = objective.uncertainty.half_width
     labels, other = np.eye(3)[y].T, rng.dirichlet(np.ones(3), len(y)).T
     anchor = objective.dual_point(0.99 * labels + 0.01 * other)

@@ -30,7 +30,7 @@ def test_many_rows_are_certified(q):
 def test_the_average_of_the_table_closes_more_of_the_gap_than_the_table(q, monkeypatch):
     objective = make_objective(*load_once("wine"), q)
     # Repairs start from the average as well. Labels in their place give a dual value of 0.
-    labels = np.eye(3)[objective.codes].T
+    labels = np.eye(3)[objective.labels.codes].T
     monkeypatch.setattr(sgd, "repaired", lambda objective, proba: labels)
     with_average = SGD(max_iter=200).solve(objective)
     monkeypatch.setattr(_Iteration, "average", lambda iteration: labels)

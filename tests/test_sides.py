@@ -13,6 +13,7 @@ from problems import ALL_Q, make_objective
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import reference, sides
+from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.solvers import LBFGS, SGD, InteriorPoint, Status, base, certificate
@@ -43,9 +44,9 @@ def sparse_objective(kind, rng, q=0.5, lam=0.3):
         center[[2, 5]] = 0.7, -0.2
         design = design.centered_at(center)
         X = X - center[:D]
-    uncertainty = UncertaintySet.from_sample(design, codes, n_classes, lam)
+    uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), n_classes, lam)
     uncertainty = uncertainty.binary() if n_classes == 2 else uncertainty
-    objective = Objective(MGCEPotential(q), design, codes, uncertainty, n_classes)
+    objective = Objective(MGCEPotential(q), design, HardLabels(codes), uncertainty, n_classes)
     return objective, np.column_stack([X, np.ones(N)]) if design.fit_intercept else X
 
 
@@ -55,7 +56,7 @@ def some_distributions(rng, objective):
 
 def by_definition(objective, features, proba):
     """Return the point (K, n) that rows moved one by one, and then all alike, arrive at."""
-    labels = np.eye(objective.n_classes)[objective.codes].T
+    labels = np.eye(objective.n_classes)[objective.labels.codes].T
     away, width = (proba - labels)[objective.first_class :], objective.uncertainty.half_width
     counted = (objective.design.center_point() == 0.0) & (np.arange(features.shape[1]) < D)
     theta = np.ones(N)
@@ -150,7 +151,7 @@ def test_a_column_of_one_row_costs_that_row_alone():
     assert objective.dual_point(proba).value < 0.01 * without
     point = objective.dual_point(moved_by_rows(objective, proba))
     assert 0.99 * without <= point.value < without
-    one_hot = np.eye(3)[objective.codes]
+    one_hot = np.eye(3)[objective.labels.codes]
     shares = row_shares(objective, proba.T - one_hot)
     assert shares[7] < 0.01
     np.testing.assert_array_equal(np.delete(shares, 7), 1.0)
@@ -190,7 +191,7 @@ def test_rows_are_moved_where_that_may_close_the_gap_or_when_a_fit_ends(monkeypa
         assert len(moves) == expected
         progress.result(Status.MAX_ITER if gap_in_tol > 1.0 else Status.CONVERGED, 1)
         assert len(moves) == (gap_in_tol > 1.0)
-    labels = np.eye(3)[objective.codes].T
+    labels = np.eye(3)[objective.labels.codes].T
     earlier = moved_by_rows(objective, proba)(slice(None))
     earlier[:, 7] = labels[:, 7] + 2.0 * (earlier - labels)[:, 7]
     candidates = [earlier, proba, 0.5 * (proba + labels)]

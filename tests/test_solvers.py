@@ -542,7 +542,7 @@ def test_a_problem_that_no_solver_can_take_is_refused_with_all_reasons():
 def test_largest_margins_with_labels(solver):
     """Hinge-like: the largest margin less the label's, against the linear program's dual."""
     objective = replace(make_objective(*load_once("diabetes")), potential=MaximumPotential())
-    offsets = 1.0 - np.eye(4)[objective.codes].T
+    offsets = 1.0 - np.eye(4)[objective.labels.codes].T
     objective = replace(objective, offsets=offsets)
     expected = worst_case_by_linear_program(
         load_once("diabetes")[0], objective.design.weights, objective.uncertainty, offsets
@@ -558,7 +558,7 @@ def test_rows_without_labels(solver):
     """The worst case of costs, as the bounds on errors ask for it."""
     labelled = make_objective(*load_once("diabetes"), lam=1.0)
     offsets = np.random.default_rng(0).uniform(1.0, 2.0, (4, labelled.design.n_rows))
-    objective = replace(labelled, potential=MaximumPotential(), codes=None, offsets=offsets)
+    objective = replace(labelled, potential=MaximumPotential(), labels=None, offsets=offsets)
     expected = worst_case_by_linear_program(
         load_once("diabetes")[0], objective.design.weights, objective.uncertainty, offsets
     )
@@ -590,7 +590,7 @@ def test_auto_chooses_by_size_and_by_penalty(monkeypatch):
     assert choose_solver(sparse) == "interior_point"
     monkeypatch.setattr("mgce_sklearn.solvers.systems.WORKING_MEMORY", 2**20)
     assert choose_solver(sparse) == "sgd"  # no room for its zeros
-    assert choose_solver(replace(sparse, codes=None)) == "lbfgs"
+    assert choose_solver(replace(sparse, labels=None)) == "lbfgs"
 
 
 def test_threads_give_the_same_solution():
@@ -654,7 +654,7 @@ def test_a_neighbour_of_another_potential_is_a_start_too(solver):
     offsets = np.random.default_rng(0).uniform(1.0, 2.0, (3, 150))
     maximum = replace(labelled, potential=MaximumPotential(), offsets=offsets)
     narrower = replace(maximum, uncertainty=maximum.uncertainty.widened(0.9))
-    unlabelled = replace(narrower, codes=None)
+    unlabelled = replace(narrower, labels=None)
     solve = solver_of(solver, tol=1e-2, max_iter=200).solve
     first = solve(maximum)
     for neighbour in (narrower, labelled, unlabelled):

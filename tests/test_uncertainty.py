@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.design import Design
+from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.uncertainty import (
     LARGEST_BET,
     PROBABLE_WIDTHS,
@@ -395,7 +396,9 @@ def test_one_other_weight_in_many_portions_is_found():
         for i in range(2000):
             weights = np.full(10, 0.1)
             weights[0] *= odd if i == 1000 else 1.0
-            moments = moments.joined(Moments.of(Design(np.ones((10, 1)), weights), codes, 2))
+            moments = moments.joined(
+                Moments.of(Design(np.ones((10, 1)), weights), HardLabels(codes), 2)
+            )
         return moments
 
     codes = np.arange(10) % 2

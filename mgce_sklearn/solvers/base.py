@@ -88,6 +88,8 @@ class SolverResult:
         Best values so far against seconds, a point whenever the gap was checked.
     stopped_by : str
         Who stopped it, if the status is STOPPED.
+    anchor : DualPoint or None
+        A feasible point well inside, of rows without labels.
     """
 
     coef: Array
@@ -97,6 +99,7 @@ class SolverResult:
     n_iter: int
     trace: tuple[TracePoint, ...]
     stopped_by: str = ""
+    anchor: DualPoint | None = None
 
     @property
     def reason(self) -> str:
@@ -279,7 +282,7 @@ class Progress:
     coef: Array = field(init=False)
     value: float = field(default=np.inf, init=False)
     dual_value: float = field(init=False)
-    anchor: DualPoint | None = field(default=None, init=False)
+    anchor: DualPoint | None = field(init=False)
     trace: list[TracePoint] = field(default_factory=list, init=False)
     n_iter: int = field(default=0, init=False)
 
@@ -288,7 +291,7 @@ class Progress:
         if lacking:
             raise ValueError(f"{lacking}; solver='auto' chooses among those that can do without.")
         self.coef = self.objective.design.zeros(*self.objective.shape)
-        self.working = self.objective
+        self.working, self.anchor = self.objective, self.objective.anchor
         self._can_move = can_move(self.objective)
         self.forget()
         self._begin = time.perf_counter()
@@ -311,13 +314,13 @@ class Progress:
     def forget(self) -> None:
         """Begin anew with the best values: those so far were rounded.
 
-        Labels are a feasible point. Rows without may have none.
+        Labels are a feasible point, and so is an anchor. Rows without either may have none.
         """
         self.value = np.inf
         self._movable: Columns | None = None
         self._before_moves = -np.inf
-        labelled = self.objective.codes is not None
-        self.dual_value = self.objective.least_value if labelled else -np.inf
+        known = self.objective.labels is not None or self.objective.anchor is not None
+        self.dual_value = self.objective.least_value if known else -np.inf
 
     @property
     def well_posed(self) -> bool:
@@ -336,7 +339,7 @@ class Progress:
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
         self._finite &= bool(np.isfinite(value))
-        if self.objective.codes is not None and value < self.objective.least_value:
+        if self.objective.labels is not None and value < self.objective.least_value:
             return  # labels are feasible, so that this is rounding alone
         if value < self.value:
             self.coef, self.value = coef, value
@@ -347,7 +350,7 @@ class Progress:
         self.dual_value = max(self.dual_value, point.value)
         if self._can_move and point.shrink < 1.0 and point.value >= self._before_moves:
             self._movable, self._before_moves = proba, point.value
-        if self.objective.codes is None and np.isfinite(point.value):
+        if self.objective.labels is None and np.isfinite(point.value):
             self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
 
@@ -433,7 +436,8 @@ class Progress:
             dual_value *= 1.0 - DUAL_ROUNDING
         status = Status.EMPTY if self._empty else status
         by = self._stopped_by if status is Status.STOPPED else ""
-        return SolverResult(self.coef, value, dual_value, status, n_iter, tuple(self.trace), by)
+        trace = tuple(self.trace)
+        return SolverResult(self.coef, value, dual_value, status, n_iter, trace, by, self.anchor)
 
     @contextmanager
     def kept_on_interrupt(self) -> Iterator[None]:

@@ -221,7 +221,7 @@ def _may_be_rounded(objective: Objective) -> bool:
     Without labels the point that others are moved to, once there is one, must not be rounded.
     Few rows gain nothing, and devices read them in double precision whatever they are.
     """
-    if objective.codes is None or not is_large(objective):
+    if objective.labels is None or not is_large(objective):
         return False
     widths = objective.uncertainty.half_width / objective.design.column_scale
     return float(np.median(widths)) >= SINGLE_WIDTH
@@ -252,7 +252,7 @@ def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
     objective = progress.working
     progress.offer_coef(coef, objective.value(coef, team))
     shrink = progress.offer_proba(proba, team).shrink
-    if objective.codes is None:
+    if objective.labels is None:
         _anchor(progress, proba, 1.0 / shrink - 1.0, team)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
@@ -308,7 +308,7 @@ def _central(
     All products add up to the target, in units of the value.
     """
     value, at_zero = objective.value(coef, team), _value_at_zero(objective)
-    if objective.codes is not None and not value > 0.0:  # beyond what numbers hold
+    if objective.labels is not None and not value > 0.0:  # beyond what numbers hold
         coef, value = 0.0 * coef, at_zero
     rows = new_rows(objective)
     n_products = 2 * objective.n_classes + 1 + 2 * _share(rows, objective) * np.prod(coef.shape)

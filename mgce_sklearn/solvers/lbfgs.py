@@ -136,7 +136,7 @@ class LBFGS:
         n_coef, design = int(np.prod(objective.shape)), objective.design
         closes = objective.potential.smooth or n_coef <= LARGEST_SYSTEM
         cheap = design.n_rows < n_coef or is_tensor(design.X)
-        return closes or cheap or objective.codes is None
+        return closes or cheap or objective.labels is None
 
     @one_blas_thread()
     def solve(

@@ -112,7 +112,7 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
         candidates = [proba, repaired(objective, proba)]
         if can_move(objective):
             candidates.append(moved_by_rows(objective, proba))
-        points = [objective.dual_point(p, team) for p in candidates]
+        points = [objective.dual_point(p, team, objective.anchor) for p in candidates]
     return objective.possible(value), max(point.value for point in points)
 
 

@@ -32,7 +32,7 @@ TINY = np.finfo(np.float64).tiny
 
 def can_move(objective: Objective) -> bool:
     """Tell whether there are labels to move to, and rows that have a part in few constraints."""
-    return objective.codes is not None and objective.design.sparse
+    return objective.labels is not None and objective.design.sparse
 
 
 def moved_by_rows(objective: Objective, proba: Columns) -> Callable[[slice], Array]:
@@ -45,21 +45,17 @@ def moved_by_rows(objective: Objective, proba: Columns) -> Callable[[slice], Arr
     proba : ndarray of shape (K, n), or a function of the rows wanted
     """
     design = objective.design
-    codes: Any = objective.codes  # asked for where they are known
-
-    def labels(rows: slice) -> tuple[Array, Array]:
-        return codes[rows], design.positions(len(codes[rows]))
-
+    labels: Any = objective.labels  # asked for where they are known
     way = np.empty((design.n_rows, objective.shape[0]))
     for rows in design.blocks(width=objective.n_classes):
         columns = normalized(columns_of(proba, rows))
-        columns[labels(rows)] -= 1.0
+        labels.add_to(columns, -1.0, rows)
         way[rows] = columns[objective.first_class :].T
     shares = row_shares(objective, way)
 
     def moved(rows: slice) -> Array:
         columns = normalized(columns_of(proba, rows)) * shares[rows]
-        columns[labels(rows)] += 1.0 - shares[rows]
+        labels.add_to(columns, 1.0 - shares[rows], rows)
         return columns
 
     return moved

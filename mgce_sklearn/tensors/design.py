@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mgce_sklearn.design import ALL_ROWS, Design
+from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.tensors.barrier import TensorBarrier
 from mgce_sklearn.tensors.gram import TensorGram
@@ -145,12 +146,13 @@ class TensorDesign(Design):
         return origin
 
     def class_moments(
-        self, codes: Tensor, n_classes: int, origin: Array, rows: slice
+        self, labels: Labels, n_classes: int, origin: Array, rows: slice
     ) -> tuple[Array, Array, Array, Array]:
         """Compute weights, means, variances and support of a block of rows, class by class."""
-        block, codes = self.X[rows].to(torch.float64), codes[rows]
+        block, weights, codes = self._copied(labels, rows)
+        block = block.to(torch.float64)
         one_hot = self.zeros(n_classes, len(block))
-        one_hot[codes, self.positions(len(block))] = self.sample_weight[rows]
+        one_hot[codes, self.positions(len(block))] = weights
         weight = one_hot.sum(dim=1)
         moments = self.zeros(3, n_classes, self.n_features)
         if self.fit_intercept:

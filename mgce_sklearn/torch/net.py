@@ -383,7 +383,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         """Run epochs over rows, on parameters that are fresh or go on from the last ones."""
         codes = validation.check_labels(y, self.classes_)
         weights = np.ones(len(y)) if sample_weight is None else sample_weight
-        self.class_weight_ = class_factors(self.class_weight, self.classes_, codes, weights)
+        totals = np.bincount(codes, weights, len(self.classes_))
+        self.class_weight_ = class_factors(self.class_weight, self.classes_, totals)
         self.__dict__.pop("minimax_risk_", None)
         if sample_weight is not None:
             X = {ROWS: X, WEIGHTS: sample_weight}

@@ -1,0 +1,240 @@
+"""Labels of rows: a class each, or a distribution over the classes.
+
+A distribution counts as K copies of its row, one for each class, with its probabilities as shares
+of the row's weight: as if the label were drawn from it. Both kinds answer the same questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from mgce_sklearn import validation
+from mgce_sklearn.arrays import Array, on_host, positions_of
+
+Rows = slice | Array
+
+
+class Copies(NamedTuple):
+    """Rows as often as they have classes, on the host.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (m,)
+        Which of the rows asked for.
+    codes : ndarray of shape (m,)
+        Class of each copy.
+    shares : ndarray of shape (m,)
+        Share of the row's weight that the copy has.
+    """
+
+    positions: Array
+    codes: Array
+    shares: Array
+
+
+class Labels(Protocol):
+    """What moments, objectives and streams ask of labels."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether every row has one class."""
+
+    @property
+    def n_copies(self) -> int:
+        """Number of copies of a row, at most."""
+
+    @property
+    def codes(self) -> Array:
+        """Class of each row (n,), if every row has one."""
+
+    def take(self, rows: Rows) -> Labels:
+        """Return the labels of some rows."""
+
+    def put(self, design: Any) -> Labels:
+        """Return the labels where the rows of a design are."""
+
+    def copies(self, rows: slice) -> Copies | None:
+        """Return some rows as copies of one class each, None if each has one."""
+
+    def share(self, k: int, rows: slice) -> Array:
+        """Return the probability (rows,) of class k, on the host."""
+
+    def first_rows(self) -> tuple[Array, Array]:
+        """Return the classes that occur, and the first row of each, on the host."""
+
+    def add_to(self, columns: Array, factor: Any, rows: slice) -> None:
+        """Add ``factor``, a number or an array (rows,), times the labels to columns (K, rows)."""
+
+
+@dataclass(frozen=True)
+class HardLabels:
+    """A class for each row.
+
+    Parameters
+    ----------
+    codes : Array of shape (n,)
+        0 to K - 1: indices, where the rows are.
+    """
+
+    codes: Array
+    certain = True
+    n_copies = 1
+
+    def take(self, rows: Rows) -> HardLabels:
+        """Return the labels of some rows."""
+        return HardLabels(self.codes[rows])
+
+    def put(self, design: Any) -> HardLabels:
+        """Return the labels where the rows of a design are."""
+        return HardLabels(design.put_codes(self.codes))
+
+    def copies(self, rows: slice) -> None:
+        """Return None: each row has one class."""
+
+    def share(self, k: int, rows: slice) -> Array:
+        """Return 1 for rows of class k, else 0."""
+        return on_host(self.codes[rows]) == k
+
+    def first_rows(self) -> tuple[Array, Array]:
+        """Return the classes that occur, and the first row of each."""
+        present, rows = np.unique(on_host(self.codes), return_index=True)
+        return present, rows
+
+    def add_to(self, columns: Array, factor: Any, rows: slice) -> None:
+        """Add ``factor`` at the class of each column."""
+        codes = self.codes[rows]
+        columns[codes, positions_of(codes)] += factor
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """A distribution over the classes for each row.
+
+    Parameters
+    ----------
+    proba : Array of shape (K, n)
+        Columns that sum to 1, where the rows are.
+    """
+
+    proba: Array
+    certain = False
+
+    @property
+    def codes(self) -> Array:
+        """Class of each row: there are none."""
+        raise AttributeError("distributions have no classes of rows; take copies")
+
+    @property
+    def n_copies(self) -> int:
+        """Number of classes."""
+        return len(self.proba)
+
+    def take(self, rows: Rows) -> SoftLabels:
+        """Return the labels of some rows."""
+        return SoftLabels(self.proba[:, rows])
+
+    def put(self, design: Any) -> SoftLabels:
+        """Return the labels where the rows of a design are."""
+        return SoftLabels(design.put(self.proba))
+
+    def copies(self, rows: slice) -> Copies:
+        """Return each row once for every class that it may have."""
+        proba = on_host(self.proba[:, rows]).T
+        positions, codes = np.nonzero(proba)
+        return Copies(positions, codes, proba[positions, codes])
+
+    def share(self, k: int, rows: slice) -> Array:
+        """Return the probability of class k."""
+        return on_host(self.proba[k, rows])
+
+    def first_rows(self) -> tuple[Array, Array]:
+        """Return the classes that occur, and the first row that may have each."""
+        possible = on_host(self.proba) > 0.0
+        present = np.flatnonzero(possible.any(axis=1))
+        return present, possible[present].argmax(axis=1)
+
+    def add_to(self, columns: Array, factor: Any, rows: slice) -> None:
+        """Add ``factor`` times the distributions."""
+        columns += factor * self.proba[:, rows]
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Labels as a user gave them: a distribution a row. Rows are taken as those of an array.
+
+    Attributes
+    ----------
+    proba : ndarray of shape (n, K)
+        Rows that sum to 1.
+    classes : ndarray of shape (K,)
+        Label of each column, sorted.
+    """
+
+    proba: Array
+    classes: Array
+
+    def __len__(self) -> int:
+        return len(self.proba)
+
+    def __getitem__(self, rows: Rows) -> Distributions:
+        return Distributions(self.proba[rows], self.classes)
+
+    def most_probable(self) -> Array:
+        """Return the label (n,) of the largest probability of each row, of equal ones the first."""
+        return self.classes[self.proba.argmax(axis=1)]
+
+    def over(self, classes: Array) -> Array:
+        """Return the same (n, K) as distributions over all classes.
+
+        Raises
+        ------
+        ValueError
+            If a column is none of them.
+        """
+        proba = np.zeros((len(self), len(classes)))
+        proba[:, validation.check_labels(self.classes, classes)] = self.proba
+        return proba
+
+    def expected_accuracy(self, predicted: Array, weights: Array | None = None) -> float:
+        """Return the mean probability of predicted labels (n,): 0 of one that has no column."""
+        codes = np.minimum(np.searchsorted(self.classes, predicted), len(self.classes) - 1)
+        right = self.proba[np.arange(len(codes)), codes] * (self.classes[codes] == predicted)
+        return float(np.average(right, weights=weights))
+
+
+def read_labels(y: Any, n_rows: int | None = None) -> Array | Distributions:
+    """Return labels as an array (n,), or distributions over two classes or more.
+
+    The columns of a frame are the classes, in any order; those of an array are 0 to K - 1.
+
+    Raises
+    ------
+    ValueError
+        If they are neither.
+    """
+    if isinstance(y, Distributions):
+        return y
+    if not _has_columns(y):
+        return validation.check_label_array("y", y, warn=True)[0]
+    proba = validation.check_distributions("y", y, n_rows)
+    if not hasattr(y, "columns"):
+        return Distributions(proba, np.arange(proba.shape[1]))
+    columns, classes = validation.check_label_array("columns of y", np.asarray(y.columns))
+    if len(classes) < len(columns):
+        raise ValueError(f"columns of y must be different classes; got {columns.tolist()}.")
+    return Distributions(proba[:, np.argsort(columns)], classes)
+
+
+def _has_columns(y: Any) -> bool:
+    shape = y.shape if hasattr(y, "shape") else _shape_of_lists(y)
+    return len(shape) == 2 and shape[1] > 1
+
+
+def _shape_of_lists(y: Any) -> tuple[int, ...]:
+    try:
+        return np.shape(y)
+    except ValueError:  # as many in every row there are not
+        return ()
