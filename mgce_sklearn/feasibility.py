@@ -192,14 +192,20 @@ def anchor_of(problem: Problem, lam: float) -> DualPoint:
     EmptySetError
         If the set is empty, with the least ``lam`` that is not.
     """
-    uncertainty = problem.uncertainty(lam)
-    sample = Sample.of(problem.design.on_host(), uncertainty)
+    width = problem.width.factor(lam)
+    if width is not None and width <= problem.largest_empty[0]:
+        largest, growth = problem.largest_empty
+        raise EmptySetError(growth * largest / width, width, of_fit=True)
+    sample = Sample.of(problem.design.on_host(), problem.uncertainty(lam))
     for growth in (NARROWER, 1.0):
         excess = sample.feasible_excess(growth)
         if excess is not None:
             rows = excess[-n_coefficient_rows(len(excess)) :]
             return DualPoint(0.0, 1.0, problem.design.put(rows))
-    raise EmptySetError(sample.growth(), problem.width.factor(lam), of_fit=True)
+    growth = sample.growth()
+    if width is not None:
+        problem.largest_empty[:] = width, growth
+    raise EmptySetError(growth, width, of_fit=True)
 
 
 def feasible_lam(problem: Problem) -> float:

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils import check_array, check_random_state, check_X_y
 
 from mgce_sklearn import validation
 from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.feasibility import anchor_of
+from mgce_sklearn.feature_maps import len_of
+from mgce_sklearn.labels import Distributions, read_labels
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import (
@@ -284,6 +286,7 @@ def mgce_path(
     max_iter: int | None = None,
     max_time: float | None = None,
     class_weight: Any = None,
+    noise_matrix: Any = None,
     random_state: Any = None,
     verbose: int = 0,
 ) -> MGCEPath:
@@ -301,8 +304,9 @@ def mgce_path(
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Finite numbers. float32 is computed with in float64 by blocks.
-    y : array-like of shape (n_samples,)
-        Labels of any dtype, at least two different ones.
+    y : array-like of shape (n_samples,) or (n_samples, n_classes)
+        Labels of any dtype, at least two different ones; or distributions, as in
+        `MGCEClassifier.fit`.
     qs : sequence of float
         Loss parameters in [0, 1].
     lams : sequence of float
@@ -325,6 +329,8 @@ def mgce_path(
         a valid bound; those that were not begun are NaN.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class.
+    noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
+        By which labels became wrong, as in `MGCEClassifier`.
     random_state : int, RandomState instance or None, default=None
         Decides the order in which "sgd" reads the rows.
     verbose : int, default=0
@@ -339,6 +345,8 @@ def mgce_path(
     ------
     TypeError, ValueError
         For a parameter or data that cannot be used.
+    EmptySetError
+        If beside a ``noise_matrix`` the set of the smallest lam is empty.
 
     Warns
     -----
@@ -369,7 +377,9 @@ def mgce_path(
     all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
     X, y = _labelled_rows(X, y)
-    problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
+    problem = Problem.from_labels(
+        X, y, sample_weight, class_weight, fit_intercept, center=center, noise_matrix=noise_matrix
+    )
     path = _collect(problem, all_q, all_lam, settings, watch)
     begun = ~np.isnan(path.seconds)
     missed = [(all_q[i], all_lam[j]) for i, j in np.argwhere(begun & ~path.converged)]
@@ -438,10 +448,13 @@ def lam_max(
     return problem.lam_max()
 
 
-def _labelled_rows(X: Any, y: Any) -> tuple[Any, Array]:
+def _labelled_rows(X: Any, y: Any) -> tuple[Any, Array | Distributions]:
     """Return features and labels, checked."""
-    y, _ = validation.check_label_array("y", y, warn=True)
-    return check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+    y = read_labels(y, n_rows=len_of(X))
+    how: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
+    if isinstance(y, Distributions):
+        return check_array(X, **how), y
+    return check_X_y(X, y, **how)
 
 
 def _collect(

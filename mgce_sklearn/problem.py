@@ -46,6 +46,8 @@ class Problem:
         Rule of the half-widths.
     anchors : dict
         A point of the set for every lam for which one was asked for, if labels are none.
+    largest_empty : list
+        The largest lam whose set is known to be empty, and by what it must grow.
     """
 
     design: Design
@@ -54,6 +56,7 @@ class Problem:
     moments: Moments
     width: Width = STANDARD_ERROR
     anchors: dict[float, DualPoint] = field(default_factory=dict, repr=False, compare=False)
+    largest_empty: list[float] = field(default_factory=lambda: [0.0, 1.0], repr=False)
 
     @classmethod
     def from_labels(

@@ -29,6 +29,7 @@ from mgce_sklearn.arrays import on_host
 from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
 from mgce_sklearn.classifier import PARAMETER_RULES, MGCEClassifier
 from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
+from mgce_sklearn.labels import Distributions, read_labels
 from mgce_sklearn.path import (
     PathPoint,
     Settings,
@@ -38,7 +39,7 @@ from mgce_sklearn.path import (
     warn_of_gaps,
     widest_first,
 )
-from mgce_sklearn.problem import Problem
+from mgce_sklearn.problem import Problem, encoded, inverse_noise
 from mgce_sklearn.solvers import Status, Watch, deadline_in
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -64,6 +65,7 @@ HANDED_ON = (
     "delta",
     "feature_range",
     "feature_map",
+    "noise_matrix",
     "random_state",
 )
 
@@ -84,6 +86,9 @@ RULES = {
 }
 
 
+Labelling = Array | Distributions
+
+
 class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""`MGCEClassifier` with q and lam chosen by cross-validation.
 
@@ -99,8 +104,11 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     cv : int, cross-validation generator, iterable or None, default=None
         As in scikit-learn. None: 5 stratified folds.
     scoring : str, callable or None, default=None
-        A scorer's name, or a callable ``scorer(estimator, X, y)``. None: accuracy. For
-        probabilities that are exactly 0 when q > 0, "neg_brier_score" says more than
+        A scorer's name, or a callable ``scorer(estimator, X, y)``. None: accuracy; expected
+        accuracy if labels are distributions, and beside a ``noise_matrix`` the mean of its
+        inverse at observed and predicted labels, which is on average the accuracy on true ones.
+        A scorer that is named sees labels as they come. For probabilities
+        that are exactly 0 when q > 0, "neg_brier_score" says more than
         "neg_log_loss".
     n_jobs : int or None, default=None
         Number of processes. Each limits its own threads to its share of the cores.
@@ -133,6 +141,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         What makes the features of the linear model from X, or "relu", "fourier" or "threshold", as
         in `MGCEClassifier`. A transformer, or the map of a name, is fitted to the training rows
         of each fold, once for all pairs, and again for the refit.
+    noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
+        By which labels became wrong, as in `MGCEClassifier`. A pair whose set is empty in a fold
+        has failed there.
     selection : {"best", "one_standard_error", "largest_q"}, default="best"
         "best": the best mean score. The others look at the pairs whose mean score is within one
         standard error of it. "one_standard_error": the one of largest lam, whose bound holds for
@@ -251,6 +262,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         delta: float = 0.05,
         feature_range: Any = None,
         feature_map: Any = None,
+        noise_matrix: Any = None,
         selection: str = "best",
         error_score: Any = np.nan,
         random_state: Any = None,
@@ -274,6 +286,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.delta = delta
         self.feature_range = feature_range
         self.feature_map = feature_map
+        self.noise_matrix = noise_matrix
         self.selection = selection
         self.error_score = error_score
         self.random_state = random_state
@@ -292,8 +305,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Finite numbers; with a ``feature_map`` whatever that takes, here and elsewhere.
-        y : array-like of shape (n_samples,)
-            Labels of any dtype, at least two different ones.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Labels of any dtype, at least two different ones; or distributions, as in
+            `MGCEClassifier.fit`. Folds are then stratified by the most probable class.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
         **params : dict
@@ -335,8 +349,8 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         deadline = deadline_in(self.max_time)
         qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
         lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)
-        self.scorer_ = self._scorer()
         rows, labels = self._read(X, y)
+        self.scorer_ = self._scorer_of(labels)
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(labels))
         params = {"sample_weight": sample_weight, **params}
@@ -354,7 +368,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.refit:
             self._refit(X, labels, sample_weight, deadline, task)
 
-    def _refit(self, X: Any, y: Array, sample_weight: Any, deadline: float, task: Task) -> None:
+    def _refit(self, X: Any, y: Labelling, sample_weight: Any, deadline: float, task: Task) -> None:
         """Fit the chosen pair to all rows, in the time that is left."""
         classifier = self._candidate(**self.best_params_)
         if self.max_time is not None:
@@ -366,13 +380,17 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             classifier.fit(X, y, sample_weight)
         classifier.set_params(max_time=self.max_time)
 
-    def _read(self, X: Any, y: Any) -> tuple[Any, Array]:
+    def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
         """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
-        labels, _ = validation.check_label_array("y", y, warn=True)
+        labels = read_labels(y, n_rows=len_of(X))
+        certain = not isinstance(labels, Distributions)
         if self.feature_map is None:
-            numbers = [np.float64, np.float32]
-            return validate_data(self, on_host(X), labels, accept_sparse="csr", dtype=numbers)
-        labels = validation.check_tensor_labels(labels, len_of(X))
+            how = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
+            if certain:
+                return validate_data(self, on_host(X), labels, **how)
+            return validate_data(self, on_host(X), **how), labels
+        if certain:
+            labels = validation.check_tensor_labels(labels, len_of(X))
         validate_data(self, X, skip_check_array=True)
         return indexable(X)[0], labels
 
@@ -381,14 +399,15 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         qs: Array,
         lams: Array,
         X: Any,
-        y: Array,
+        y: Labelling,
         params: Params,
         watch: Watch,
         task: Task,
     ) -> tuple[list[dict[str, float]], _Scores]:
         """Return the pairs of the grid, and their scores in every fold, as far as time allows."""
         split_params, score_params = self._route("fit", params, without_routing=["groups"])
-        splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **split_params))
+        strata = y.most_probable() if isinstance(y, Distributions) else y
+        splits = list(check_cv(self.cv, strata, classifier=True).split(X, strata, **split_params))
         validation.check_folds(splits)
         self.n_splits_ = len(splits)
         data = (X, y, params["sample_weight"], self.scorer_, score_params, self.error_score)
@@ -444,6 +463,22 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "sklearn.metrics.get_scorer_names() lists them."
             )
         return check_scoring(MGCEClassifier(), scoring=self.scoring or "accuracy")
+
+    def _scorer_of(self, labels: Labelling) -> Any:
+        """Return what pairs are compared by: accuracy, if nothing else is asked for."""
+        scorer = self._scorer()
+        if isinstance(labels, Distributions):
+            if self.scoring is not None:
+                raise ValueError(
+                    f"scoring must be None if y is distributions, for expected accuracy; got "
+                    f"{self.scoring!r}. Or give the most probable labels as y."
+                )
+            return _expected_accuracy
+        if self.noise_matrix is None or self.scoring is not None:
+            return scorer
+        classes, coded = encoded(labels)
+        inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, coded)
+        return _AccuracyOfTrueLabels(inverse, classes)
 
     def _route(self, caller: str, params: Params, without_routing: list[str]) -> tuple[Any, Any]:
         """Return the parameters for the splitter and those for the scorer.
@@ -583,6 +618,26 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._best().solver_
 
 
+def _expected_accuracy(
+    fitted: MGCEClassifier, X: Any, y: Distributions, sample_weight: Array | None = None
+) -> float:
+    return fitted.score(X, y, sample_weight)
+
+
+class _AccuracyOfTrueLabels(NamedTuple):
+    """Mean of (T^-1) at observed and predicted labels: the accuracy on true ones, unbiased."""
+
+    inverse: Array
+    classes: Array
+
+    def __call__(
+        self, fitted: MGCEClassifier, X: Any, y: Array, sample_weight: Array | None = None
+    ) -> float:
+        observed = validation.check_labels(np.asarray(y), self.classes)
+        predicted = validation.check_labels(fitted.predict(X), self.classes)
+        return float(np.average(self.inverse[observed, predicted], weights=sample_weight))
+
+
 class _Scores(NamedTuple):
     """Numbers of one fit in one fold, or arrays (n_folds, n_candidates) of them."""
 
@@ -707,7 +762,7 @@ def _score_fold(
     train: Array,
     test: Array,
     X: Any,
-    y: Array,
+    y: Labelling,
     sample_weight: Array | None,
     scorer: Any,
     score_params: Params,
