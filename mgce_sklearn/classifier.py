@@ -512,7 +512,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         design = Design(X[used], sample_weight[used], self.fit_intercept)
         if stream is None:
             stream = Stream(len(classes), design.n_features, self.center, inverse)
-        if not np.array_equal(stream.inverse, inverse):
+        if not stream.has_inverse(inverse):
             raise ValueError(
                 "noise_matrix must stay what it was at the first call of partial_fit; got "
                 f"{self.noise_matrix!r}. Make a new estimator, or call fit."

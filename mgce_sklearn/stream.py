@@ -82,6 +82,12 @@ class Stream:
         """Return the uncertainty set of all rows so far, all classes in it."""
         return UncertaintySet.from_moments(self.moments, lam, width)
 
+    def has_inverse(self, inverse: Array | None) -> bool:
+        """Tell whether labels became wrong by the same matrix as this inverse says, or by none."""
+        if self.inverse is None or inverse is None:
+            return self.inverse is inverse
+        return np.array_equal(self.inverse, inverse)
+
     @one_blas_thread()
     def read(
         self,
