@@ -112,10 +112,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     q : float, default=0.5
         Loss parameter in [0, 1]. Larger values resist wrong labels more, and underfit more
         where linear margins express little.
-    lam : float, default=0.1
+    lam : float or "feasible", default=0.1
         Half-width of the uncertainty set in standard errors of the feature means. Larger
         values give sparser coefficients and a bound that holds for more distributions. It
-        plays no part if ``width`` holds with a probability or is an array.
+        plays no part if ``width`` holds with a probability or is an array. "feasible" is for a
+        ``noise_matrix``: 1, or 1.5 times the least lam whose set is not empty if that is more.
     fit_intercept : bool, default=True
         Whether to add a constant feature. It has a half-width like every other feature.
     center : "auto" or bool, default="auto"
@@ -178,6 +179,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         applied in evaluation mode to some rows at a time on the device of its parameters, where
         the fit then takes place; so is a function of rows that returns an array or a tensor
         (rows, features). Text, images or frames are as good an X as what the map takes.
+    noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
+        Probabilities by which labels became wrong: a row for each true class (sorted), a column for
+        each observed one; or the rate of symmetric noise. The uncertainty set is then about the
+        means of *true* labels, and so are ``minimax_risk_`` and `error_bounds`; see the notes.
+        None: labels count as they come.
     random_state : int, RandomState instance or None, default=None
         Draws the features of "relu" and "fourier", and decides the order in which "sgd" reads the
         rows. Nothing else is left to chance.
@@ -199,7 +205,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Upper bound on the worst-case expected loss of the fitted rule over the uncertainty set,
         in units of :math:`\ell_q`, and so on the error there of labels drawn from
         `predict_proba` (for `predict` see `error_bounds`); at the optimum it is
-        attained. Valid whether or not the solver converged. Not there after `partial_fit`.
+        attained. Valid whether or not the solver converged. Not there after `partial_fit`. The
+        set, and so the bound, is about labels as they come, wrong ones too; with a
+        ``noise_matrix`` about true labels.
     dual_gap_ : float
         ``minimax_risk_ - dual_gap_ <= optimum <= minimax_risk_``.
     uncertainty_set_ : UncertaintySet
@@ -263,6 +271,26 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     that "relu" and "fourier" scale columns and do not center them, and after a fit to dense rows
     they take dense ones only. Tensors are brought to the host, and results are arrays.
 
+    Labels may be distributions, shares of annotators' votes for example. A row then counts once,
+    as if its label were drawn: as K copies of it, one a class, with these shares as weights.
+    Half-widths follow, :math:`\sigma^2 = \operatorname{mean} Y x^2 - \tau^2`. Every column is a
+    class, also one that is 0. ``class_weight`` multiplies the shares. `partial_fit`, `certificate`,
+    `score`, `mgce_path` and `MGCEClassifierCV` take them too; a ``feature_map`` that learns from
+    labels sees the most probable ones, and `mgce_sklearn.calibration` asks for labels.
+
+    With a ``noise_matrix`` T the means of true labels are estimated by those of
+    :math:`(T^{-1})_{\tilde y k} (x - c)`, :math:`\tilde y` the observed label [3]_:
+
+    .. math:: \tau = T^{-\top} M_1, \qquad
+              \sigma^2 = (T^{-1} \circ T^{-1})^\top M_2 - \tau^2,
+
+    with the observed means and mean squares M1 and M2. Such means may be those of no labels at
+    all: then the set is empty, and the error names the least ``lam`` at which it is not. That is a
+    limit and no choice, since bounds just above it are narrow and mostly wrong. ``lam="feasible"``
+    keeps away from it. Below ``lam=1`` no bound on the error of true labels is claimed. The matrix
+    must be known: one that was estimated from the same rows makes the bounds those of a guess.
+    ``class_weight``, distributions as labels, probable widths and `certify` are refused beside it.
+
     On text as tf-idf, with more columns than rows, accuracy is best long before the optimum: take
     ``q=0.5, lam=0.3, solver="sgd", max_iter=10``, and the warning of the open gap with it.
 
@@ -281,6 +309,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     .. [1] "Minimax Generalized Cross-Entropy", 2026.
     .. [2] S. Mazuelas, A. Zanoni and A. Perez, "Minimax Classification with 0-1 Loss and
        Performance Guarantees", NeurIPS 2020.
+    .. [3] N. Natarajan, I. Dhillon, P. Ravikumar and A. Tewari, "Learning with Noisy Labels",
+       NeurIPS 2013, Lemma 1: losses corrected by the inverse.
 
     Examples
     --------
@@ -361,6 +391,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError
             For a parameter or data that cannot be used. The estimator stays as it was.
+        EmptySetError
+            A ValueError: with a ``noise_matrix``, if no true labels have means within the set.
         KeyboardInterrupt
             On Ctrl-C. The estimator is fitted, with the best coefficients so far and a valid
             bound, or stays as it was if there are none yet.
@@ -893,7 +925,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
         :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
-        ``minimax_risk_``; for the randomised rule they are never above it.
+        ``minimax_risk_``; for the randomised rule they are never above it. The error is that of
+        labels as they come, or with a ``noise_matrix`` of true ones.
 
         Parameters
         ----------
