@@ -623,14 +623,14 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array | Distributions]:
         """Return the features and the labels of rows, checked; with ``reset`` to learn from."""
-        y = read_labels(y, n_rows=len_of(X))
+        y = read_labels(y)
         certain = not isinstance(y, Distributions)
-        if self.feature_map is None and not is_tensor(X):
-            if certain:
-                return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
-            return self._features(X, reset), y
+        if certain and self.feature_map is None and not is_tensor(X):
+            return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
         if certain:
             y = validation.check_tensor_labels(y, len_of(X))
+        else:
+            y.check_rows(len_of(X))
         if self.feature_map is not None and reset:
             labels = y if certain else y.most_probable()
             self.feature_map_ = fit_feature_map(self.feature_map, X, labels, self.random_state)
@@ -814,10 +814,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         float
         """
-        labels = read_labels(y, n_rows=len_of(X))
+        labels = read_labels(y)
         if not isinstance(labels, Distributions):
             return super().score(X, on_host(y), sample_weight)
         predicted = self.predict(X)
+        labels.check_rows(len(predicted))
         return labels.expected_accuracy(predicted, sample_weight)
 
     def predict_proba(self, X: Any) -> Array:

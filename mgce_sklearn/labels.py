@@ -182,6 +182,13 @@ class Distributions:
     def __getitem__(self, rows: Rows) -> Distributions:
         return Distributions(self.proba[rows], self.classes)
 
+    def check_rows(self, n_rows: int) -> None:
+        """Raise ValueError unless there is one for each of so many rows."""
+        if len(self) != n_rows:
+            raise ValueError(
+                f"y must have a distribution for each row of X, {n_rows}; got {len(self)}."
+            )
+
     def most_probable(self) -> Array:
         """Return the label (n,) of the largest probability of each row, of equal ones the first."""
         return self.classes[self.proba.argmax(axis=1)]
@@ -205,7 +212,7 @@ class Distributions:
         return float(np.average(right, weights=weights))
 
 
-def read_labels(y: Any, n_rows: int | None = None) -> Array | Distributions:
+def read_labels(y: Any) -> Array | Distributions:
     """Return labels as an array (n,), or distributions over two classes or more.
 
     The columns of a frame are the classes, in any order; those of an array are 0 to K - 1.
@@ -219,7 +226,7 @@ def read_labels(y: Any, n_rows: int | None = None) -> Array | Distributions:
         return y
     if not _has_columns(y):
         return validation.check_label_array("y", y, warn=True)[0]
-    proba = validation.check_distributions("y", y, n_rows)
+    proba = validation.check_distributions("y", y)
     if not hasattr(y, "columns"):
         return Distributions(proba, np.arange(proba.shape[1]))
     columns, classes = validation.check_label_array("columns of y", np.asarray(y.columns))

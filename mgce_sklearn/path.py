@@ -20,7 +20,6 @@ from sklearn.utils import check_array, check_random_state, check_X_y
 from mgce_sklearn import validation
 from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.feasibility import anchor_of
-from mgce_sklearn.feature_maps import len_of
 from mgce_sklearn.labels import Distributions, read_labels
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.problem import Problem
@@ -450,10 +449,12 @@ def lam_max(
 
 def _labelled_rows(X: Any, y: Any) -> tuple[Any, Array | Distributions]:
     """Return features and labels, checked."""
-    y = read_labels(y, n_rows=len_of(X))
+    y = read_labels(y)
     how: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
     if isinstance(y, Distributions):
-        return check_array(X, **how), y
+        X = check_array(X, **how)
+        y.check_rows(X.shape[0])
+        return X, y
     return check_X_y(X, y, **how)
 
 

@@ -382,8 +382,10 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
         """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
-        labels = read_labels(y, n_rows=len_of(X))
+        labels = read_labels(y)
         certain = not isinstance(labels, Distributions)
+        if not certain:
+            labels.check_rows(len_of(X))
         if self.feature_map is None:
             how = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
             if certain:

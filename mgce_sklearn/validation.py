@@ -508,7 +508,7 @@ def check_proba(name: str, proba: Any) -> Array:
     return proba
 
 
-def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
+def check_distributions(name: str, Y: Any) -> Array:
     """Return labels that are distributions as a float64 array (n, K), rows summing to 1.
 
     Raises
@@ -517,11 +517,10 @@ def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
         If the shape is another, or with the first row that is no distribution to `SUM_ACCURACY`.
     """
     Y = check_numbers(name, Y)
-    if Y.ndim != 2 or Y.shape[1] < 2 or (n_rows is not None and len(Y) != n_rows):
-        rows = "n_samples" if n_rows is None else n_rows
+    if Y.ndim != 2 or Y.shape[1] < 2:
         raise ValueError(
-            f"{name} must have shape ({rows},) if it is of labels, or ({rows}, n_classes) if it is "
-            f"of distributions over 2 classes or more; got shape {Y.shape}."
+            f"{name} must have a row of probabilities for each row of X, shape (n_samples, "
+            f"n_classes) with 2 classes or more; got shape {Y.shape}."
         )
     total = Y.sum(axis=1)
     valid = (Y >= 0.0).all(axis=1) & (np.abs(total - 1.0) <= SUM_ACCURACY)

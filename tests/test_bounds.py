@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
 
-from mgce_sklearn import MGCEClassifier, bounds
+from mgce_sklearn import MGCEClassifier, bounds, feasibility
 from mgce_sklearn.bounds import RULES, EmptySetError, Game, best_bet, largest_cost
 from mgce_sklearn.design import Design
 from mgce_sklearn.solvers import LBFGS, SolverResult, Status
@@ -145,12 +145,12 @@ def test_the_search_for_the_growth_tries_nothing_that_is_known(monkeypatch, rows
     least = growth_by_linear_program(others, np.ones(len(others)), model.uncertainty_set_)
     tried = []
 
-    def holds(sample, growth, plain=bounds.Sample._holds):
+    def holds(sample, growth, plain=feasibility.Sample._holds):
         found = plain(sample, growth)
         tried.append((growth, *found))
         return found
 
-    monkeypatch.setattr(bounds.Sample, "_holds", holds)
+    monkeypatch.setattr(feasibility.Sample, "_holds", holds)
     with pytest.raises(EmptySetError):
         model.error_bounds(others)
     known, enough = 1.0, np.inf
@@ -168,7 +168,7 @@ def test_a_proof_that_a_set_is_empty_says_what_it_needs():
     """In one dimension all of it."""
     X, y, others = middle()
     uncertainty = MGCEClassifier(lam=0.2).fit(X, y).uncertainty_set_
-    sample = bounds.Sample.of(Design(others, np.ones(len(others))), uncertainty)
+    sample = feasibility.Sample.of(Design(others, np.ones(len(others))), uncertainty)
     held, needed = sample._holds(1.01)
     assert not held
     expected = growth_by_linear_program(others, np.ones(len(others)), uncertainty)
@@ -292,8 +292,8 @@ def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
     X, y = load("wine")
     model = MGCEClassifier(lam=0.3).fit(X, y)
     tight = model.error_bounds(X)
-    monkeypatch.setattr(bounds, "choose_solver", lambda objective: "lbfgs")
-    monkeypatch.setattr(bounds, "SOLVERS", {"lbfgs": partial(LBFGS, max_iter=3)})
+    monkeypatch.setattr(feasibility, "choose_solver", lambda objective: "lbfgs")
+    monkeypatch.setattr(feasibility, "SOLVERS", {"lbfgs": partial(LBFGS, max_iter=3)})
     with pytest.warns(ConvergenceWarning, match="'max_iter'.*valid all the same"):
         found = model.error_bounds(X)
     assert found.status == "max_iter" and found.gap > 1e-3
@@ -315,7 +315,7 @@ def test_bounds_of_a_solver_that_finds_nothing(monkeypatch):
     """The fit's coefficients bound its rule by the minimax risk, and costs by their extremes."""
     X, y = load("wine")
     model = MGCEClassifier(lam=0.3).fit(X, y)
-    monkeypatch.setattr(bounds, "SOLVERS", {"interior_point": Useless})
+    monkeypatch.setattr(feasibility, "SOLVERS", {"interior_point": Useless})
     with pytest.warns(ConvergenceWarning, match="'stalled'"):
         found = model.error_bounds(X, "randomized")
     assert found.upper <= model.minimax_risk_ + 1e-12 and found.lower >= 0.0
@@ -329,9 +329,9 @@ def test_bounds_of_a_solver_that_finds_nothing(monkeypatch):
 def test_the_status_is_that_of_the_side_that_fails(monkeypatch, fails):
     X, y = load("wine")
     model = MGCEClassifier(lam=0.3).fit(X, y)
-    solvers = [Useless, bounds.SOLVERS["interior_point"]]
+    solvers = [Useless, feasibility.SOLVERS["interior_point"]]
     order = iter(solvers if fails == "the first" else solvers[::-1])
-    monkeypatch.setattr(bounds, "SOLVERS", {"interior_point": lambda **how: next(order)(**how)})
+    monkeypatch.setattr(feasibility, "SOLVERS", {"interior_point": lambda **how: next(order)(**how)})
     with pytest.warns(ConvergenceWarning, match="'stalled'"):
         assert model.error_bounds(X).status == "stalled"
 
@@ -342,7 +342,7 @@ def test_first_order_solvers_bound_too(monkeypatch, solver):
     X, y = load("wine")
     model = MGCEClassifier(lam=0.3).fit(X, y)
     tight = model.error_bounds(X, tol=1e-5)
-    monkeypatch.setattr(bounds, "choose_solver", lambda objective: solver)
+    monkeypatch.setattr(feasibility, "choose_solver", lambda objective: solver)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = model.error_bounds(X, tol=1e-2)

@@ -244,7 +244,7 @@ def test_a_column_is_labels():
         (lambda Y: 2 * Y, r"row 0 has \[2\.0, 0\.0, 0\.0\], with sum 2\. Divide"),
         (lambda Y: np.where(np.arange(150)[:, None] == 7, np.nan, Y), "row 7 has"),
         (lambda Y: Y * [[1.0, 1.0, -1.0]], "row .* has"),
-        (lambda Y: Y[:-1], r"must have shape \(150,\) if it is of labels"),
+        (lambda Y: Y[:-1], "a distribution for each row of X, 150; got 149"),
         (lambda Y: np.eye(3)[np.zeros(150, int)], "at least 2 classes"),
         (lambda Y: Y * (1.0 + 2e-6), "sum to 1"),
     ],
