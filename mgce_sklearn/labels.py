@@ -236,12 +236,8 @@ def read_labels(y: Any) -> Array | Distributions:
 
 
 def _has_columns(y: Any) -> bool:
-    shape = y.shape if hasattr(y, "shape") else _shape_of_lists(y)
-    return len(shape) == 2 and shape[1] > 1
-
-
-def _shape_of_lists(y: Any) -> tuple[int, ...]:
     try:
-        return np.shape(y)
-    except ValueError:  # as many in every row there are not
-        return ()
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # lists of different lengths
+        return False
+    return len(shape) == 2 and shape[1] > 1

@@ -331,7 +331,8 @@ def test_the_status_is_that_of_the_side_that_fails(monkeypatch, fails):
     model = MGCEClassifier(lam=0.3).fit(X, y)
     solvers = [Useless, feasibility.SOLVERS["interior_point"]]
     order = iter(solvers if fails == "the first" else solvers[::-1])
-    monkeypatch.setattr(feasibility, "SOLVERS", {"interior_point": lambda **how: next(order)(**how)})
+    made = {"interior_point": lambda **how: next(order)(**how)}
+    monkeypatch.setattr(feasibility, "SOLVERS", made)
     with pytest.warns(ConvergenceWarning, match="'stalled'"):
         assert model.error_bounds(X).status == "stalled"
 
