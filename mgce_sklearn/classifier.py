@@ -443,7 +443,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not self.coef_.any() and self._lam is not None and self._lam < problem.lam_max():
             warnings.warn(
                 "The coefficients of all features are zero, so every row gets the same prediction: "
-                f"at lam={self.lam:g} no feature tells the classes apart by more than its "
+                f"at lam={self._lam:g} no feature tells the classes apart by more than its "
                 "half-width. Try a smaller lam, other features, or more rows.",
                 UserWarning,
                 stacklevel=3 + WRAPPERS,

@@ -162,6 +162,15 @@ def test_feasible_is_at_least_one_and_has_room():
     )
 
 
+def test_zero_coefficients_at_a_feasible_lam_are_a_warning():
+    observed = np.repeat([0, 1], [160, 40])
+    X = np.where(np.arange(200) % 2 == 0, 1.0, -1.0)[:, np.newaxis]  # tells nothing of classes
+    model = MGCEClassifier(lam="feasible", noise_matrix=0.1)
+    with pytest.warns(UserWarning, match="at lam=1 no feature"):
+        model.fit(X, observed)
+    assert not model.coef_.any()
+
+
 @pytest.mark.parametrize("solver", ["interior_point", "lbfgs", "sgd"])
 @pytest.mark.parametrize("q", [0.3, 1.0])
 def test_every_solver_has_a_certificate(solver, q):
