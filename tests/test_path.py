@@ -133,9 +133,9 @@ def test_one_warning_names_the_points_that_missed(wine):
 def test_a_widened_set_is_the_set_of_that_width(wine):
     X, y = wine
     design = make_objective(X, y).design
-    one = UncertaintySet.from_sample(design, y, 3, 1.0)
+    one = UncertaintySet.from_sample(design, HardLabels(y), 3, 1.0)
     for lam in (0.01, 3.0):
-        direct = UncertaintySet.from_sample(design, y, 3, lam)
+        direct = UncertaintySet.from_sample(design, HardLabels(y), 3, lam)
         np.testing.assert_array_equal(one.widened(lam).tau, direct.tau)
         np.testing.assert_allclose(one.widened(lam).half_width, direct.half_width, rtol=1e-15)
 
