@@ -23,7 +23,6 @@ from mgce_sklearn.callbacks import (
     with_callbacks,
 )
 from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
-from mgce_sklearn.feasibility import feasible_lam
 from mgce_sklearn.feature_maps import (
     FEATURE_MAP,
     apply_feature_map,
@@ -32,10 +31,17 @@ from mgce_sklearn.feature_maps import (
     learns,
     len_of,
 )
-from mgce_sklearn.labels import Distributions, Labels, read_labels
+from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.path import SETTING_RULES, PathPoint, Settings, follow, objective_of
-from mgce_sklearn.problem import Problem, encoded, inverse_noise, weighted_by_class
+from mgce_sklearn.path import (
+    SETTING_RULES,
+    PathPoint,
+    Settings,
+    feasible_lam,
+    follow,
+    objective_of,
+)
+from mgce_sklearn.problem import Problem, inverse_noise, weighted_by_class
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import (
     Interrupted,
@@ -48,6 +54,7 @@ from mgce_sklearn.solvers import (
     deadline_in,
 )
 from mgce_sklearn.stream import Stream
+from mgce_sklearn.targets import Distributions, encoded, read_labels
 from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
     WIDTHS,

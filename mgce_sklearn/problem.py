@@ -12,11 +12,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import LARGEST_SYSTEM, is_tensor, on_host
 from mgce_sklearn.design import Design
-from mgce_sklearn.labels import Distributions, HardLabels, Labels, SoftLabels
+from mgce_sklearn.labels import Labels, SoftLabels
 from mgce_sklearn.objective import DualPoint, Objective
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.sketch import RowSketch
+from mgce_sklearn.targets import Distributions, encoded
 from mgce_sklearn.uncertainty import (
     STANDARD_ERROR,
     Moments,
@@ -183,28 +184,6 @@ def _potential(q: float, design: Design) -> MGCEPotential:
     from mgce_sklearn.tensors.potentials import TensorMGCEPotential
 
     return TensorMGCEPotential(q)
-
-
-def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Array, Labels]:
-    """Return the classes, and the labels by their positions.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), or Distributions
-    classes : ndarray of shape (K,), default=None
-        All that there are. None: those that occur, or that distributions are over.
-    """
-    if isinstance(y, Distributions):
-        if classes is None:
-            classes = y.classes
-            validation.check_several(classes[(y.proba > 0.0).any(axis=0)])
-        return classes, SoftLabels(np.ascontiguousarray(y.over(classes).T))
-    if classes is None:
-        classes = np.unique(y)
-        validation.check_several(classes)
-    codes = validation.check_labels(y, classes)
-    # Seldom more than a byte a row.
-    return classes, HardLabels(codes.astype(np.min_scalar_type(len(classes) - 1)))
 
 
 def inverse_noise(noise_matrix: Any, class_weight: Any, classes: Array, labels: Labels) -> Array:

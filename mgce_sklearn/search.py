@@ -29,7 +29,6 @@ from mgce_sklearn.arrays import on_host
 from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
 from mgce_sklearn.classifier import PARAMETER_RULES, MGCEClassifier
 from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
-from mgce_sklearn.labels import Distributions, read_labels
 from mgce_sklearn.path import (
     PathPoint,
     Settings,
@@ -39,8 +38,9 @@ from mgce_sklearn.path import (
     warn_of_gaps,
     widest_first,
 )
-from mgce_sklearn.problem import Problem, encoded, inverse_noise
+from mgce_sklearn.problem import Problem, inverse_noise
 from mgce_sklearn.solvers import Status, Watch, deadline_in
+from mgce_sklearn.targets import Distributions, encoded, read_labels
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
@@ -383,15 +383,14 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
         """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
         labels = read_labels(y)
-        certain = not isinstance(labels, Distributions)
-        if not certain:
+        how = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
+        if isinstance(labels, Distributions):
             labels.check_rows(len_of(X))
-        if self.feature_map is None:
-            how = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
-            if certain:
-                return validate_data(self, on_host(X), labels, **how)
-            return validate_data(self, on_host(X), **how), labels
-        if certain:
+            if self.feature_map is None:
+                return validate_data(self, on_host(X), **how), labels
+        elif self.feature_map is None:
+            return validate_data(self, on_host(X), labels, **how)
+        else:
             labels = validation.check_tensor_labels(labels, len_of(X))
         validate_data(self, X, skip_check_array=True)
         return indexable(X)[0], labels

@@ -9,8 +9,9 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.model_selection import StratifiedKFold
 
 from mgce_sklearn import EmptySetError, MGCEClassifier, MGCEClassifierCV, mgce_path
-from mgce_sklearn.feasibility import GROWTH_ACCURACY, ROOM
+from mgce_sklearn.feasibility import GROWTH_ACCURACY
 from mgce_sklearn.label_noise import matrix_noise, symmetric_noise, symmetric_transition
+from mgce_sklearn.path import ROOM
 
 T = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.0, 0.1, 0.9]])
 LOADERS = {"iris": load_iris, "wine": load_wine, "breast_cancer": load_breast_cancer}

@@ -11,6 +11,7 @@ from problems import load, make_objective
 from sklearn.exceptions import ConvergenceWarning
 
 from mgce_sklearn import MGCEClassifier, lam_max, mgce_path
+from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.path import Settings, follow, widest_first
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.uncertainty import UncertaintySet

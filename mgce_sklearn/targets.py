@@ -1,0 +1,117 @@
+"""Labels as users give them: a class a row, or a distribution over the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgce_sklearn import validation
+from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Labels as a user gave them: a distribution a row. Rows are taken as those of an array.
+
+    Attributes
+    ----------
+    proba : ndarray of shape (n, K)
+        Rows that sum to 1.
+    classes : ndarray of shape (K,)
+        Label of each column, sorted.
+    """
+
+    proba: Array
+    classes: Array
+
+    def __len__(self) -> int:
+        return len(self.proba)
+
+    def __getitem__(self, rows: Any) -> Distributions:
+        return Distributions(self.proba[rows], self.classes)
+
+    def check_rows(self, n_rows: int) -> None:
+        """Raise ValueError unless there is one for each of so many rows."""
+        if len(self) != n_rows:
+            raise ValueError(
+                f"y must have a distribution for each row of X, {n_rows}; got {len(self)}."
+            )
+
+    def most_probable(self) -> Array:
+        """Return the label (n,) of the largest probability of each row, of equal ones the first."""
+        return self.classes[self.proba.argmax(axis=1)]
+
+    def over(self, classes: Array) -> Array:
+        """Return the same (n, K) as distributions over all classes.
+
+        Raises
+        ------
+        ValueError
+            If a column is none of them.
+        """
+        proba = np.zeros((len(self), len(classes)))
+        proba[:, validation.check_labels(self.classes, classes)] = self.proba
+        return proba
+
+    def expected_accuracy(self, predicted: Array, weights: Array | None = None) -> float:
+        """Return the mean probability of predicted labels (n,): 0 of one that has no column."""
+        codes = np.minimum(np.searchsorted(self.classes, predicted), len(self.classes) - 1)
+        right = self.proba[np.arange(len(codes)), codes] * (self.classes[codes] == predicted)
+        return float(np.average(right, weights=weights))
+
+
+def read_labels(y: Any) -> Array | Distributions:
+    """Return labels as an array (n,), or distributions over two classes or more.
+
+    The columns of a frame are the classes, in any order; those of an array are 0 to K - 1.
+
+    Raises
+    ------
+    ValueError
+        If they are neither.
+    """
+    if isinstance(y, Distributions):
+        return y
+    if not _has_columns(y):
+        return validation.check_label_array("y", y, warn=True)[0]
+    proba = validation.check_distributions("y", y)
+    if not hasattr(y, "columns"):
+        return Distributions(proba, np.arange(proba.shape[1]))
+    columns, classes = validation.check_label_array("columns of y", np.asarray(y.columns))
+    if len(classes) < len(columns):
+        raise ValueError(f"columns of y must be different classes; got {columns.tolist()}.")
+    return Distributions(proba[:, np.argsort(columns)], classes)
+
+
+def _has_columns(y: Any) -> bool:
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # lists of different lengths
+        return False
+    return len(shape) == 2 and shape[1] > 1
+
+
+def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Array, Labels]:
+    """Return the classes, and the labels by their positions.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), or Distributions
+    classes : ndarray of shape (K,), default=None
+        All that there are. None: those that occur, or that distributions are over.
+    """
+    if isinstance(y, Distributions):
+        if classes is None:
+            classes = y.classes
+            validation.check_several(classes[(y.proba > 0.0).any(axis=0)])
+        return classes, SoftLabels(np.ascontiguousarray(y.over(classes).T))
+    if classes is None:
+        classes = np.unique(y)
+        validation.check_several(classes)
+    codes = validation.check_labels(y, classes)
+    # Seldom more than a byte a row.
+    return classes, HardLabels(codes.astype(np.min_scalar_type(len(classes) - 1)))
