@@ -31,7 +31,7 @@ from skorch.dataset import Dataset, ValidSplit  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, Subset  # noqa: E402
 
-from mgce_sklearn import kernels  # noqa: E402
+from mgce_sklearn import kernels, validation  # noqa: E402
 from mgce_sklearn.label_noise import symmetric_noise, symmetric_transition  # noqa: E402
 from mgce_sklearn.torch import (  # noqa: E402
     FocalLoss,
@@ -405,17 +405,23 @@ def test_certain_distributions_are_labels(criterion):
         assert net.minimax_risk_ == pytest.approx(by_label.minimax_risk_, rel=1e-9)
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 1.0, 1: 3.0, 2: 0.5}])
-def test_a_distribution_is_a_copy_of_its_row_for_every_class(class_weight):
+@pytest.mark.parametrize(
+    ("class_weight", "factors"),
+    [(None, [1.0] * 3), ("balanced", None), ({0: 1.0, 1: 3.0, 2: 0.5}, [1.0, 3.0, 0.5])],
+)
+def test_a_distribution_is_a_copy_of_its_row_for_every_class(class_weight, factors):
     proba, row_weight = shares(), np.random.default_rng(1).integers(0, 3, 150)
     options = {"class_weight": class_weight, "lam": 0.01}
     net = full_batch(**options).fit(X, proba, sample_weight=row_weight)
-    copies = full_batch(**options).fit(
-        np.repeat(X, 3, axis=0), np.tile(np.arange(3), 150),
-        sample_weight=(row_weight[:, np.newaxis] * proba).ravel(),
-    )  # fmt: skip
+    balanced = row_weight.sum() / (3 * (row_weight @ proba))
+    factors = balanced if class_weight == "balanced" else np.array(factors)
+    np.testing.assert_allclose(net.class_weight_, factors)
+    copies = full_batch(lam=0.01).fit(
+        np.repeat(X, 3, axis=0),
+        np.tile(np.arange(3), 150),
+        sample_weight=(row_weight[:, np.newaxis] * proba * factors).ravel(),
+    )
     same(net, copies, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(net.class_weight_, copies.class_weight_)
     assert net.minimax_risk_ == pytest.approx(copies.minimax_risk_, rel=1e-9)
     whole = full_batch(**options).fit(X, proba)  # without weights, too
     counted = full_batch(**options).fit(X, proba, sample_weight=np.ones(150))
@@ -435,13 +441,14 @@ def test_the_score_of_distributions_is_expected_accuracy():
 
 
 def test_rows_held_out_are_stratified_by_the_most_probable_class():
-    proba, callback = shares(), Held()
-    split = make(validation_fraction=0.2, callbacks=[callback]).fit(X, proba)
+    likely = np.repeat(np.arange(3), [100, 40, 10])
+    proba = 0.6 * np.eye(3)[likely] + 0.4 * np.random.default_rng(0).dirichlet(np.ones(3), 150)
+    callback = Held()
+    net = make(validation_fraction=0.2, callbacks=[callback]).fit(X, proba)
     held = callback.rows_
-    expected = np.bincount(proba.argmax(axis=1)) / 5
-    np.testing.assert_allclose(np.bincount(proba[held].argmax(axis=1)), expected, atol=1.0)
-    own = proba[held, split.predict(X[held])]  # of the last epoch
-    assert split.history[-1, "valid_acc"] == pytest.approx(own.mean())
+    np.testing.assert_array_equal(np.bincount(likely[held]), [20, 8, 2])
+    own = proba[held, net.predict(X[held])]
+    assert net.history[-1, "valid_acc"] == pytest.approx(own.mean())
 
 
 class Held(Callback):
@@ -482,6 +489,15 @@ def test_data_sets_may_yield_distributions():
     for kind in (Dataset, torch.utils.data.TensorDataset):
         net = make(**options).fit(kind(single, torch.tensor(proba)), proba)
         same(net, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_a_typed_distribution_sums_to_1():
+    typed = [[1 / 3 + 5e-7, 2 / 3], [0.25, 0.75]]
+    found = validation.check_distributions("Y", typed, 2)
+    np.testing.assert_allclose(found, typed, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-15)
+    with pytest.raises(ValueError, match=r"a row for each row of X.*got shape \(2, 2\) for 3 rows"):
+        validation.check_distributions("Y", typed, 3)
 
 
 def test_a_column_is_labels():

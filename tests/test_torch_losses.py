@@ -382,6 +382,7 @@ def test_rows_of_noisy_labels_are_ignored_weighted_and_of_any_precision(name):
         LOSSES[name](noise_matrix=NOISE.float())(margins, labels, row_weight), expected,
         rtol=1e-5, atol=1e-5,
     )  # fmt: skip
+    assert LOSSES[name](noise_matrix=NOISE.half()).correction.dtype == torch.float32
     with_ignored = torch.cat([labels[:3].new_full((3,), -100), labels[3:]])
     torch.testing.assert_close(loss(margins, with_ignored), loss(margins[3:], labels[3:]))
     unharmed = LOSSES[name](noise_matrix=torch.eye(4, dtype=torch.int64))

@@ -269,7 +269,7 @@ class MarginLoss(nn.Module):
         if weight is None:
             return loss.mean()  # of no rows there are weights
         total = weight.sum()
-        # Not by `torch.where` and 1, a number that a GPU would have to be sent.
+        # `torch.where` and 1 would be an operation more, and a number to send to a GPU.
         return loss.sum() / (total + (total == 0))
 
 

@@ -211,8 +211,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     *Known noise.* With a ``noise_matrix`` T the loss of an observed label is the sum over classes k
     of :math:`(T^{-1})_{\tilde y k}` times the loss of k, whatever the criterion. For fixed
     parameters its mean over the noise is the loss of the true labels, which `predict` and
-    `predict_proba` are then about. Their own labels may make it negative, though, and without an
-    end if losses have no upper bound: networks that can fit every row need a penalty, early
+    `predict_proba` are then about. On the rows learnt from it may become negative, without an end
+    if the criterion has no upper bound: networks that can fit every row need a penalty, early
     stopping by ``valid_loss``, or few epochs. `score` and ``valid_acc`` are about labels as they
     come.
 
