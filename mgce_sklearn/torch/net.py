@@ -213,7 +213,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     parameters its mean over the noise is the loss of the true labels, which `predict` and
     `predict_proba` are then about. On the rows learnt from it may become negative, without an end
     if the criterion has no upper bound: networks that can fit every row need a penalty, early
-    stopping by ``valid_loss``, or few epochs. `score` and ``valid_acc`` are about labels as they
+    stopping by ``valid_loss``, or few epochs. Predictions need not gain: where noise is symmetric,
+    few epochs without the matrix may do better. `score` and ``valid_acc`` are about labels as they
     come.
 
     *The penalty* is applied after every step of the optimizer by its proximal operator, the soft
