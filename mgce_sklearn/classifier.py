@@ -385,7 +385,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
             Labels of any dtype, at least two different ones; or distributions over the classes,
             rows of non-negative numbers that sum to 1 within 1e-6. The columns of a frame are the
-            classes, those of an array 0 to n_classes - 1; see the notes.
+            classes, those of an array 0 to n_classes - 1; in other methods ``classes_``.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. A weight of 2 equals the row twice, 0 the row left out.
 
@@ -540,7 +540,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"lam must be a number for partial_fit, which cannot look back; got {self.lam!r}. "
                 "Try lam=1."
             )
-        X, y = self._read(X, y, reset=stream is None)
+        X, y = self._read(X, y, reset=stream is None, known=classes)
         X = on_host(X)
         _, labels = encoded(y, classes)
         inverse = self._inverse_noise(classes, labels)
@@ -616,7 +616,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
-        X, y = self._read(X, y, reset=False)
+        X, y = self._read(X, y, reset=False, known=self.classes_)
         problem = self._problem(X, y, sample_weight, self._has_intercept())
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
@@ -628,9 +628,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         value, dual_value = certificate(objective, coef)
         return Certificate(value, max(0.0, value - dual_value))
 
-    def _read(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array | Distributions]:
+    def _read(
+        self, X: Any, y: Any, reset: bool, known: Array | None = None
+    ) -> tuple[Any, Array | Distributions]:
         """Return the features and the labels of rows, checked; with ``reset`` to learn from."""
-        y = read_labels(y)
+        y = read_labels(y, known)
         certain = not isinstance(y, Distributions)
         if certain and self.feature_map is None and not is_tensor(X):
             return validate_data(self, X, y, accept_sparse="csr", dtype=NUMBERS, reset=reset)
@@ -821,7 +823,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         float
         """
-        labels = read_labels(y)
+        labels = read_labels(y, getattr(self, "classes_", None))
         if not isinstance(labels, Distributions):
             return super().score(X, on_host(y), sample_weight)
         predicted = self.predict(X)

@@ -45,18 +45,6 @@ class Distributions:
         """Return the label (n,) of the largest probability of each row, of equal ones the first."""
         return self.classes[self.proba.argmax(axis=1)]
 
-    def over(self, classes: Array) -> Array:
-        """Return the same (n, K) as distributions over all classes.
-
-        Raises
-        ------
-        ValueError
-            If a column is none of them.
-        """
-        proba = np.zeros((len(self), len(classes)))
-        proba[:, validation.check_labels(self.classes, classes)] = self.proba
-        return proba
-
     def expected_accuracy(self, predicted: Array, weights: Array | None = None) -> float:
         """Return the mean probability of predicted labels (n,): 0 of one that has no column."""
         codes = np.minimum(np.searchsorted(self.classes, predicted), len(self.classes) - 1)
@@ -64,10 +52,11 @@ class Distributions:
         return float(np.average(right, weights=weights))
 
 
-def read_labels(y: Any) -> Array | Distributions:
+def read_labels(y: Any, known: Array | None = None) -> Array | Distributions:
     """Return labels as an array (n,), or distributions over two classes or more.
 
-    The columns of a frame are the classes, in any order; those of an array are 0 to K - 1.
+    The columns of a frame are classes, in any order, of which ``known`` ones may be missing. Those
+    of an array are the known classes, or 0 to K - 1.
 
     Raises
     ------
@@ -76,23 +65,9 @@ def read_labels(y: Any) -> Array | Distributions:
     """
     if isinstance(y, Distributions):
         return y
-    if not _has_columns(y):
-        return validation.check_label_array("y", y, warn=True)[0]
-    proba = validation.check_distributions("y", y)
-    if not hasattr(y, "columns"):
-        return Distributions(proba, np.arange(proba.shape[1]))
-    columns, classes = validation.check_label_array("columns of y", np.asarray(y.columns))
-    if len(classes) < len(columns):
-        raise ValueError(f"columns of y must be different classes; got {columns.tolist()}.")
-    return Distributions(proba[:, np.argsort(columns)], classes)
-
-
-def _has_columns(y: Any) -> bool:
-    try:
-        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
-    except ValueError:  # lists of different lengths
-        return False
-    return len(shape) == 2 and shape[1] > 1
+    if validation.has_columns(y):
+        return Distributions(*validation.check_soft_labels("y", y, known))
+    return validation.check_label_array("y", y, warn=True)[0]
 
 
 def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Array, Labels]:
@@ -102,13 +77,14 @@ def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Arr
     ----------
     y : ndarray of shape (n,), or Distributions
     classes : ndarray of shape (K,), default=None
-        All that there are. None: those that occur, or that distributions are over.
+        All that there are, also those that distributions are over. None: those that occur, or that
+        distributions are over.
     """
     if isinstance(y, Distributions):
         if classes is None:
             classes = y.classes
             validation.check_several(classes[(y.proba > 0.0).any(axis=0)])
-        return classes, SoftLabels(np.ascontiguousarray(y.over(classes).T))
+        return classes, SoftLabels(np.ascontiguousarray(y.proba.T))
     if classes is None:
         classes = np.unique(y)
         validation.check_several(classes)

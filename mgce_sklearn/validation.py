@@ -29,8 +29,8 @@ LARGEST_CONDITION = 1e6
 # Of rows of a noise matrix that differ by no more, rounding says all there is.
 SMALLEST_DIFFERENCE = 1e-6
 
-# By how much sums of distributions may miss 1.
-SUM_ACCURACY = 1e-6
+# How far from 1 the probabilities of a label may sum to, for they are typed or computed.
+SUM_TOLERANCE = 1e-6
 
 # Of weights: less would leave nothing to divide by, and more no room for another order of adding.
 SMALLEST_SUM, LARGEST_SUM = 1e-300, 1e308
@@ -508,32 +508,6 @@ def check_proba(name: str, proba: Any) -> Array:
     return proba
 
 
-def check_distributions(name: str, Y: Any) -> Array:
-    """Return labels that are distributions as a float64 array (n, K), rows summing to 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the shape is another, or with the first row that is no distribution to `SUM_ACCURACY`.
-    """
-    Y = check_numbers(name, Y)
-    if Y.ndim != 2 or Y.shape[1] < 2:
-        raise ValueError(
-            f"{name} must have a row of probabilities for each row of X, shape (n_samples, "
-            f"n_classes) with 2 classes or more; got shape {Y.shape}."
-        )
-    total = Y.sum(axis=1)
-    valid = (Y >= 0.0).all(axis=1) & (np.abs(total - 1.0) <= SUM_ACCURACY)
-    if not valid.all():
-        row = int(np.argmin(valid))
-        raise ValueError(
-            f"{name} must have distributions, rows of non-negative numbers that sum to 1; row "
-            f"{row} has {reprlib.repr(Y[row].tolist())}, with sum {total[row]:g}. Divide rows of "
-            "counts by their sums."
-        )
-    return Y / total[:, np.newaxis]
-
-
 def _rounding(proba: Array) -> float:
     """Return how far from 1 the sum of rounded probabilities may be.
 
@@ -549,6 +523,75 @@ def symmetric_matrix(n_classes: int, rate: float) -> Array:
     """Return the matrix (n_classes, n_classes) by which labels become each other one alike."""
     same = np.eye(n_classes)
     return (1.0 - rate) * same + rate / (n_classes - 1) * (1.0 - same)
+
+
+def has_columns(y: Any) -> bool:
+    """Tell whether a target has a column for each of several classes, and so no labels."""
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths
+        return False
+    return len(shape) == 2 and shape[1] > 1
+
+
+def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
+    """Return labels that are distributions as a float64 array (n, K), whose rows sum to 1 exactly.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that has a negative number, or a sum that is
+        not 1 within `SUM_TOLERANCE`.
+    """
+    Y = check_numbers(name, Y)
+    if Y.ndim != 2 or Y.shape[1] < 2 or n_rows not in (None, len(Y)):
+        raise ValueError(
+            f"{name} must have a row for each row of X, and a column for each of at least 2 "
+            f"classes; got shape {Y.shape}{'' if n_rows is None else f' for {n_rows} rows'}."
+        )
+    totals = Y.sum(axis=1)
+    valid = (Y >= 0.0).all(axis=1) & (abs(totals - 1.0) <= SUM_TOLERANCE)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{name} must have distributions in its rows if it has several columns, non-negative "
+            f"numbers that sum to 1; row {row} has {reprlib.repr(Y[row].tolist())}, which sum to "
+            f"{totals[row]:g}. Divide counts by their sum, or give one label a row."
+        )
+    return Y / totals[:, np.newaxis]
+
+
+def check_soft_labels(name: str, Y: Any, known: Array | None = None) -> tuple[Array, Array]:
+    """Return distributions (n, K), and the classes (K,) of their columns in sorted order.
+
+    The columns of a frame are named by their classes, and ``known`` ones may be missing: they have
+    probability 0. Those of an array are the known classes, or 0 to K - 1.
+
+    Raises
+    ------
+    ValueError
+        If rows are no distributions, or if columns are not the known classes.
+    """
+    proba = check_distributions(name, Y)
+    if not hasattr(Y, "columns"):
+        classes = np.arange(proba.shape[1]) if known is None else known
+        if len(classes) != proba.shape[1]:
+            raise ValueError(
+                f"{name} must have a column for each class, {classes.tolist()}; got "
+                f"{proba.shape[1]}. Of a frame whose columns are classes some may be missing."
+            )
+        return proba, classes
+    named, present = check_label_array(f"the columns of {name}", Y.columns)
+    classes = present if known is None else known
+    if len(present) < len(named) or not np.isin(named, classes).all():
+        raise ValueError(
+            f"the columns of {name} must be different labels"
+            f"{'' if known is None else f' among classes, {known.tolist()}'}; got "
+            f"{named.tolist()}."
+        )
+    ordered = np.zeros((len(proba), len(classes)))
+    ordered[:, np.searchsorted(classes, named)] = proba
+    return ordered, classes
 
 
 def check_noise_matrix(noise_matrix: Any, n_classes: int) -> Array:

@@ -82,6 +82,37 @@ def test_a_loss_is_that_of_the_kernels(q, options, monkeypatch):
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
 
 
+def test_a_mean_is_a_sum_over_a_count():
+    """Small batches wait for launches: what is differentiated is the program, a sum, a division."""
+    margins, labels = sample(12, 4)
+    node, names = MGCELoss(0.7)(margins.requires_grad_(), labels).grad_fn, []
+    while node is not None:
+        names.append(node.name())
+        node = node.next_functions[0][0] if node.next_functions else None
+    assert names == [
+        "DivBackward0",
+        "SumBackward0",
+        "_LossByProgramsBackward",
+        "torch::autograd::AccumulateGrad",
+    ]
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
+def test_known_noise(q):
+    noise = 0.7 * np.eye(4) + 0.3 * np.roll(np.eye(4), 1, axis=1)
+    margins, labels = sample(12, 4)
+    exact, codes = margins.cpu().numpy(), labels.cpu().numpy()
+    known = codes != IGNORED
+    codes = np.where(known, codes, 0)
+    solved = np.linalg.solve(noise, exact.T).T[np.arange(12), codes]
+    loss = MGCELoss(q, noise_matrix=noise).to(DEVICE)(margins.requires_grad_(), labels)
+    expected = (kernels.threshold(exact, q) - solved)[known].mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-10)
+    slope = kernels.worst_case(exact, q) - np.linalg.inv(noise)[codes]
+    (gradient,) = torch.autograd.grad(loss, margins)
+    np.testing.assert_allclose(gradient.cpu(), known[:, np.newaxis] * slope / 11, atol=1e-10)
+
+
 def test_derivatives_of_derivatives():
     margins, labels = sample(4, 5)
     loss = MGCELoss(0.3)

@@ -162,7 +162,7 @@ def test_a_frames_columns_are_the_classes():
     predicted = model.predict(X)
     expected = np.mean([frame[label][i] for i, label in enumerate(predicted)])
     assert model.score(X, frame) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="columns of y must be different classes"):
+    with pytest.raises(ValueError, match="the columns of y must be different labels"):
         MGCEClassifier().fit(X, frame.set_axis(["a", "a", "b"], axis=1))
 
 
@@ -210,8 +210,12 @@ def test_portions_count_as_one_sample():
     value, gap = whole.certificate(X, Y)
     assert value == pytest.approx(whole.minimax_risk_)
     assert gap <= 1e-3
-    with pytest.raises(ValueError, match="y must hold labels among classes"):
-        MGCEClassifier().partial_fit(X, Y, classes=["a", "b", "c"])
+    named = MGCEClassifier().partial_fit(X[::2], Y[::2], classes=["a", "b", "c"])
+    assert named.score(X, Y) == pytest.approx(
+        MGCEClassifier().partial_fit(X[::2], Y[::2], classes=[0, 1, 2]).score(X, Y)
+    )
+    with pytest.raises(ValueError, match="y must have a column for each class"):
+        MGCEClassifier().partial_fit(X, Y, classes=["a", "b"])
 
 
 def test_a_step_of_a_stream_is_that_of_copies():
@@ -241,7 +245,7 @@ def test_a_column_is_labels():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda Y: 2 * Y, r"row 0 has \[2\.0, 0\.0, 0\.0\], with sum 2\. Divide"),
+        (lambda Y: 2 * Y, r"row 0 has \[2\.0, 0\.0, 0\.0\], which sum to 2\. Divide"),
         (lambda Y: np.where(np.arange(150)[:, None] == 7, np.nan, Y), "row 7 has"),
         (lambda Y: Y * [[1.0, 1.0, -1.0]], "row .* has"),
         (lambda Y: Y[:-1], "a distribution for each row of X, 150; got 149"),

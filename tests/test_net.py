@@ -10,8 +10,8 @@ from scipy.optimize import linprog
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -31,7 +31,8 @@ from skorch.dataset import Dataset, ValidSplit  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, Subset  # noqa: E402
 
-from mgce_sklearn import kernels  # noqa: E402
+from mgce_sklearn import kernels, validation  # noqa: E402
+from mgce_sklearn.label_noise import symmetric_noise, symmetric_transition  # noqa: E402
 from mgce_sklearn.torch import (  # noqa: E402
     FocalLoss,
     GCELoss,
@@ -43,7 +44,8 @@ from mgce_sklearn.torch.batches import TensorBatches, batches  # noqa: E402
 
 X, Y = load_iris(return_X_y=True)
 X = StandardScaler().fit_transform(X)
-NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
+SPECIES = np.array(["setosa", "versicolor", "virginica"])
+NAMES = SPECIES[Y]
 X2, Y2 = X[50:], NAMES[50:]
 
 
@@ -215,7 +217,6 @@ def test_trimmed_for_prediction():
     np.testing.assert_array_equal(again.predict_worst_case_proba(X), worst)
 
 
-SPECIES = np.unique(NAMES)
 MODULES = {  # and what a net must be told of them before a fit
     "asks for both sizes": (network, {"module__n_features": 4}),
     "asks for one": (lambda n_classes: network(4, n_classes), {}),
@@ -378,6 +379,166 @@ def test_class_weights_are_sample_weights():
     np.testing.assert_allclose(balanced.class_weight_, 120 / (3 * np.array([20, 50, 50])))
 
 
+# Distributions as labels, and known noise
+
+
+def shares(seed=0):
+    """Distributions near the labels, some with zeros."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(3, 0.2 / 3 + 0.8 * np.eye(3)[Y])
+    return drawn / drawn.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("criterion", [MGCELoss, GCELoss])
+def test_certain_distributions_are_labels(criterion):
+    options = {"criterion": criterion, "validation_fraction": 0.2, "class_weight": {1: 2.0}}
+    row_weight = np.random.default_rng(0).integers(0, 3, 150)
+    by_label = make(double, **options).fit(X, Y, sample_weight=row_weight)
+    for certain in (np.eye(3)[Y], np.eye(3, dtype=int)[Y], torch.eye(3)[Y], np.eye(3)[Y].tolist()):
+        net = make(double, **options).fit(X, certain, sample_weight=row_weight)
+        same(net, by_label, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(net.classes_, [0, 1, 2])
+        assert net.history[:, "valid_acc"] == by_label.history[:, "valid_acc"]
+        np.testing.assert_allclose(net.history[:, "valid_loss"], by_label.history[:, "valid_loss"])
+        assert net.score(X, certain) == pytest.approx(net.score(X, Y))
+    if criterion is MGCELoss:
+        assert net.minimax_risk_ == pytest.approx(by_label.minimax_risk_, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "factors"),
+    [(None, [1.0] * 3), ("balanced", None), ({0: 1.0, 1: 3.0, 2: 0.5}, [1.0, 3.0, 0.5])],
+)
+def test_a_distribution_is_a_copy_of_its_row_for_every_class(class_weight, factors):
+    proba, row_weight = shares(), np.random.default_rng(1).integers(0, 3, 150)
+    options = {"class_weight": class_weight, "lam": 0.01}
+    net = full_batch(**options).fit(X, proba, sample_weight=row_weight)
+    balanced = row_weight.sum() / (3 * (row_weight @ proba))
+    factors = balanced if class_weight == "balanced" else np.array(factors)
+    np.testing.assert_allclose(net.class_weight_, factors)
+    copies = full_batch(lam=0.01).fit(
+        np.repeat(X, 3, axis=0),
+        np.tile(np.arange(3), 150),
+        sample_weight=(row_weight[:, np.newaxis] * proba * factors).ravel(),
+    )
+    same(net, copies, rtol=1e-9, atol=1e-12)
+    assert net.minimax_risk_ == pytest.approx(copies.minimax_risk_, rel=1e-9)
+    whole = full_batch(**options).fit(X, proba)  # without weights, too
+    counted = full_batch(**options).fit(X, proba, sample_weight=np.ones(150))
+    same(whole, counted, rtol=1e-9, atol=1e-12)
+    assert whole.minimax_risk_ == pytest.approx(counted.minimax_risk_, rel=1e-9)
+
+
+def test_the_score_of_distributions_is_expected_accuracy():
+    proba, row_weight = shares(), np.arange(150.0)
+    net = make().fit(X, proba)
+    own = [row[k] for row, k in zip(proba, net.predict(X), strict=True)]
+    assert net.score(X, proba) == pytest.approx(np.mean(own))
+    assert net.score(X, proba, row_weight) == pytest.approx(np.average(own, weights=row_weight))
+    folds = KFold(2, shuffle=True, random_state=0)
+    search = GridSearchCV(make(max_epochs=20), {"q": [0.2, 0.7]}, cv=folds).fit(X, proba)
+    assert 0.7 < search.best_score_ < proba.max(axis=1).mean()
+
+
+def test_rows_held_out_are_stratified_by_the_most_probable_class():
+    likely = np.repeat(np.arange(3), [100, 40, 10])
+    proba = 0.6 * np.eye(3)[likely] + 0.4 * np.random.default_rng(0).dirichlet(np.ones(3), 150)
+    callback = Held()
+    net = make(validation_fraction=0.2, callbacks=[callback]).fit(X, proba)
+    held = callback.rows_
+    np.testing.assert_array_equal(np.bincount(likely[held]), [20, 8, 2])
+    own = proba[held, net.predict(X[held])]
+    assert net.history[-1, "valid_acc"] == pytest.approx(own.mean())
+
+
+class Held(Callback):
+    """Rows held out."""
+
+    def on_epoch_end(self, net, dataset_valid=None, **kwargs):
+        self.rows_ = dataset_valid.indices
+
+
+def test_columns_of_a_frame_are_classes():
+    pandas = pytest.importorskip("pandas")
+    proba = shares()
+    frame = pandas.DataFrame(proba, columns=SPECIES)
+    reference = make().fit(X, proba)
+    for columns in (SPECIES, SPECIES[[2, 0, 1]]):
+        net = make().fit(X, frame[columns])
+        same(net, reference)
+        np.testing.assert_array_equal(net.classes_, SPECIES)
+        assert net.score(X, frame[columns]) == net.score(X, proba) == reference.score(X, proba)
+    known = make(classes=[*SPECIES, "zinnia"]).fit(X, frame)
+    assert known.predict_proba(X).shape == (150, 4)
+    np.testing.assert_array_equal(make(classes=SPECIES).fit(X, proba).classes_, SPECIES)
+
+    parts, whole = make(), make()
+    for rows in (slice(0, 50), slice(50, 150)):  # of the first, two classes
+        few = frame[rows].drop(columns="virginica") if rows.start == 0 else frame[rows]
+        few = few.div(few.sum(axis=1), axis=0)
+        parts.partial_fit(X[rows], few[few.columns[::-1]], classes=SPECIES)
+        whole.partial_fit(X[rows], few.reindex(columns=SPECIES, fill_value=0.0).to_numpy(),
+                          classes=SPECIES)  # fmt: skip
+    same(parts, whole)
+
+
+def test_data_sets_may_yield_distributions():
+    proba, single = shares(), torch.tensor(X, dtype=torch.float32)
+    options = {"module__n_features": 4, "iterator_train__shuffle": False}
+    reference = make(**options).fit(X, proba)
+    for kind in (Dataset, torch.utils.data.TensorDataset):
+        net = make(**options).fit(kind(single, torch.tensor(proba)), proba)
+        same(net, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_a_typed_distribution_sums_to_1():
+    typed = [[1 / 3 + 5e-7, 2 / 3], [0.25, 0.75]]
+    found = validation.check_distributions("Y", typed, 2)
+    np.testing.assert_allclose(found, typed, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-15)
+    with pytest.raises(ValueError, match=r"a row for each row of X.*got shape \(2, 2\) for 3 rows"):
+        validation.check_distributions("Y", typed, 3)
+
+
+def test_a_column_is_labels():
+    with pytest.warns(DataConversionWarning):
+        net = make().fit(X, NAMES[:, np.newaxis])
+    same(net, make().fit(X, NAMES))
+
+
+TRANSITION = np.array([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.1, 0.6]])
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [MGCELoss, GCELoss, GenerativeCrossEntropyLoss, FocalLoss],
+    ids=lambda c: c.__name__,
+)
+def test_all_noisy_labels_by_their_probability_are_the_clean_ones(criterion):
+    """Every row has each label, by the weight that the noise gives it."""
+    clean = full_batch(criterion=criterion).fit(X, NAMES)
+    noisy = full_batch(criterion=criterion, noise_matrix=TRANSITION).fit(
+        np.repeat(X, 3, axis=0), np.tile(SPECIES, 150), sample_weight=TRANSITION[Y].ravel()
+    )
+    same(noisy, clean, rtol=1e-7, atol=1e-9)
+    assert not hasattr(noisy, "minimax_risk_")
+
+
+def test_a_rate_is_a_matrix_and_scores_are_of_labels_as_they_come():
+    noisy = symmetric_noise(NAMES, 0.3, random_state=0)
+    options = {"max_epochs": 20, "lr": 0.02, "lam": 1e-3, "validation_fraction": 0.2}
+    net = make(noise_matrix=0.3, **options).fit(X, noisy)
+    same(net, make(noise_matrix=symmetric_transition(3, 0.3), **options).fit(X, noisy))
+    assert net.score(X, noisy) == np.mean(net.predict(X) == noisy)
+    assert net.score(X, NAMES) > 0.85
+    again = pickle.loads(pickle.dumps(net))
+    same(again.partial_fit(X, noisy), net.partial_fit(X, noisy))
+    later = make(noise_matrix=0.3, module__n_features=4, module__n_classes=3).initialize()
+    later.partial_fit(X, noisy, classes=SPECIES)
+    same(later, make(noise_matrix=0.3).partial_fit(X, noisy, classes=SPECIES))
+    assert make(noise_matrix=0.3, classes=["rose", *SPECIES]).fit(X, noisy).score(X, NAMES) > 0.5
+
+
 # Penalty and bound
 
 
@@ -493,6 +654,21 @@ def test_minimax_risk_is_the_objective_and_bounds_the_drawn_rule(q, validation_f
     assert net.minimax_risk_ == pytest.approx(expected, rel=1e-5)
     assert drawn <= net.minimax_risk_
     assert not hasattr(net.partial_fit(X, Y), "minimax_risk_")
+
+
+def test_minimax_risk_of_every_epoch():
+    options = {"lam": 0.01, "class_weight": "balanced", "module__dropout": 0.3}
+    net = make(track_minimax_risk=True, **options).fit(X, NAMES, sample_weight=1.0 + Y)
+    risks = net.history[:, "minimax_risk"]
+    assert len(risks) == 5
+    assert risks[-1] == net.minimax_risk_ < risks[0]
+    same(net, make(**options).fit(X, NAMES, sample_weight=1.0 + Y))
+    shorter = make(max_epochs=2, **options).fit(X, NAMES, sample_weight=1.0 + Y)
+    assert risks[1] == shorter.minimax_risk_
+    assert "minimax_risk" not in shorter.history[-1]
+    stops = EarlyStopping("minimax_risk", patience=1, threshold=1.0)
+    stopped = make(track_minimax_risk=True, callbacks=[stops], max_epochs=9).fit(X, shares())
+    assert len(stopped.history) == 2
 
 
 def test_frozen_parameters_are_neither_shrunk_nor_counted():
@@ -764,6 +940,10 @@ def with_value(value):
     return changed
 
 
+def framed(columns):
+    return pytest.importorskip("pandas").DataFrame(np.eye(2), columns=list(columns))
+
+
 class OneOutput(nn.Linear):
     def __init__(self):
         super().__init__(4, 1)
@@ -816,6 +996,51 @@ REFUSED = {
     "device=1.5 is none that PyTorch can use here. Try device='cpu'": lambda: make(
         linear(4, 3), device=1.5
     ).initialize(),
+    r"y must have distributions in its rows.*row 2 has \[0.5, 0.5, 0.5\], which sum to 1.5": (
+        lambda: make().fit(X[:3], [[1, 0, 0], [0, 1, 0], [0.5] * 3])
+    ),
+    r"row 0 has \[1.5, -0.5\], which sum to 1": lambda: make().fit(X[:2], [[1.5, -0.5], [0, 1]]),
+    r"row 1 has \[nan, 1.0\]": lambda: make().fit(X[:2], [[1, 0], [np.nan, 1]]),
+    "which sum to 1.00001": lambda: make().fit(X[:2], [[1, 1e-5], [0, 1]]),
+    "y must have numbers only": lambda: make().fit(X[:2], [["a", "b"], ["a", "c"]]),
+    r"y must have a column for each class, \[0, 1, 2\]; got 2": lambda: make(classes=range(3)).fit(
+        X[:2], np.eye(2)
+    ),
+    r"the columns of y must be different labels among classes, \['a', 'b'\]; got \['b', 'c'\]": (
+        lambda: make(classes=["a", "b"]).fit(X[:2], framed("bc"))
+    ),
+    r"the columns of y must be different labels; got \['b', 'b'\]": lambda: make().fit(
+        X[:2], framed("bb")
+    ),
+    "y must have a label for each row of X, 150 of them; got 2": lambda: make().fit(X, np.eye(2)),
+    "inconsistent numbers of samples": lambda: make().fit(X, Y).score(X, np.eye(3)),
+    r"y must be labels if noise_matrix is given.*got shape \(150, 3\)": lambda: make(
+        noise_matrix=0.2
+    ).fit(X, np.eye(3)[Y]),
+    "class_weight must be None if noise_matrix is given.*got 'balanced'": bad(
+        noise_matrix=0.2, class_weight="balanced"
+    ),
+    "weight must be None if noise_matrix is given": bad(
+        noise_matrix=0.2, criterion__weight=torch.ones(3)
+    ),
+    r"noise_matrix must be a rate in \[0, 1\).*got 1.5": bad(noise_matrix=1.5),
+    r"noise_matrix must have a row.*shape \(3, 3\); got shape \(2, 2\). If y lacks classes": bad(
+        noise_matrix=np.eye(2)
+    ),
+    "noise_matrix must have rows that differ": bad(noise_matrix=2 / 3),
+    "noise_matrix must have an inverse that its digits determine": bad(
+        noise_matrix=[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    ),
+    "noise_matrix must be None if criterion__noise_matrix": bad(
+        noise_matrix=0.2, criterion__noise_matrix=TRANSITION
+    ),
+    "track_minimax_risk must be True or False; got 1": bad(track_minimax_risk=1),
+    r"track_minimax_risk must be False unless.*got criterion=GCELoss": bad(
+        track_minimax_risk=True, criterion=GCELoss
+    ),
+    "MGCELoss without a noise_matrix; got.*Watch train_loss": bad(
+        track_minimax_risk=True, noise_matrix=0.2
+    ),
     "X must have rows; got none": lambda: make(TwoInputs).fit({"left": X[:0], "right": X[:0]}, []),
     "rows; got none.$": lambda: make().fit(X, Y).predict(Dataset(X[:0])),
     r"q must be a number in \[0, 1\].*got 1.5": bad(q=1.5),

@@ -34,6 +34,13 @@ LOSSES = {
 ROWWISE = [name for name in LOSSES if name != "GenCE"]
 
 
+# A row for each true class, no two classes alike.
+NOISE = torch.tensor(
+    [[0.7, 0.2, 0.1, 0.0], [0.0, 0.9, 0.05, 0.05], [0.3, 0.1, 0.6, 0.0], [0.1, 0.1, 0.3, 0.5]],
+    dtype=torch.float64,
+)
+
+
 def sample(*shape, seed=0, dtype=torch.float64):
     """Return margins, and labels from their softmax."""
     generator = torch.Generator().manual_seed(seed)
@@ -334,6 +341,63 @@ def test_distributions_and_weights_in_half_precision_are_numbers_as_good_as_othe
         torch.testing.assert_close(of_half(margins, labels, rows), expected)
 
 
+# Known noise
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_corrected_loss_is_on_average_over_the_noise_that_of_the_true_label(name, smoothing):
+    margins, labels = sample(12, 4)
+    plain = LOSSES[name](label_smoothing=smoothing, reduction="none")
+    noisy = LOSSES[name](label_smoothing=smoothing, reduction="none", noise_matrix=NOISE)
+    of_observed = torch.stack([noisy(margins, torch.full((12,), k)) for k in range(4)], dim=1)
+    mean = torch.sum(NOISE[labels] * of_observed, dim=1)
+    torch.testing.assert_close(mean, plain(margins, labels), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(noisy(margins, labels), plain(margins, labels))
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7, 1.0])
+def test_corrected_mgce_agrees_with_its_formula_and_has_the_curvature_of_psi(q):
+    margins, labels = sample(12, 4)
+    solved = np.linalg.solve(NOISE.numpy(), margins.numpy().T).T  # T⁻¹ m of every row
+    expected = reference.threshold(margins.numpy(), q) - solved[np.arange(12), labels]
+    loss = MGCELoss(q, noise_matrix=NOISE.tolist(), reduction="none")
+    np.testing.assert_allclose(loss(margins, labels), expected, rtol=1e-11, atol=1e-11)
+    assert expected.min() < 0.0
+    loss.reduction = "mean"
+    curvatures = [gradient_and_hessian(each, margins, labels)[1] for each in (loss, MGCELoss(q))]
+    torch.testing.assert_close(*curvatures)
+    assert torch.autograd.gradcheck(lambda m: loss(m, labels), margins.requires_grad_())
+
+
+@pytest.mark.parametrize("name", ROWWISE)
+def test_rows_of_noisy_labels_are_ignored_weighted_and_of_any_precision(name):
+    margins, labels = sample(12, 4)
+    row_weight = torch.arange(12.0)
+    loss = LOSSES[name](noise_matrix=NOISE)
+    rows = torch.repeat_interleave(torch.arange(12), row_weight.long())
+    expected = loss(margins[rows], labels[rows])
+    torch.testing.assert_close(loss(margins, labels, row_weight), expected)
+    torch.testing.assert_close(
+        LOSSES[name](noise_matrix=NOISE.float())(margins, labels, row_weight), expected,
+        rtol=1e-5, atol=1e-5,
+    )  # fmt: skip
+    assert LOSSES[name](noise_matrix=NOISE.half()).correction.dtype == torch.float32
+    with_ignored = torch.cat([labels[:3].new_full((3,), -100), labels[3:]])
+    torch.testing.assert_close(loss(margins, with_ignored), loss(margins[3:], labels[3:]))
+    unharmed = LOSSES[name](noise_matrix=torch.eye(4, dtype=torch.int64))
+    torch.testing.assert_close(
+        unharmed(margins.float(), labels), LOSSES[name]()(margins.float(), labels)
+    )
+
+
+def test_noise_compiles_into_one_graph():
+    margins, labels = sample(16, 4)
+    loss = MGCELoss(noise_matrix=NOISE)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(margins, labels), loss(margins, labels))
+
+
 # Transforms
 
 OPTIONS = {
@@ -341,6 +405,7 @@ OPTIONS = {
     "weights": {"weight": torch.tensor([0.5, 2.0, 0.0, 1.0], dtype=torch.float64)},
     "smoothing": {"label_smoothing": 0.1},
     "an ignored class": {"ignore_index": 2},
+    "noise": {"noise_matrix": NOISE, "label_smoothing": 0.1, "ignore_index": 2},
     "all of them": {
         "weight": torch.tensor([0.5, 2.0, 0.0, 1.0], dtype=torch.float64),
         "label_smoothing": 0.1,
@@ -373,8 +438,10 @@ def test_derivatives_by_transforms_are_those_of_backward_passes(name, options):
 def test_vmap_is_one_row_after_another(name, options):
     margins, labels = sample(6, 4)
     loss = LOSSES[name](**OPTIONS[options])
-    smoothed = (0.8 * one_hot(labels, 4) + 0.05).double()
-    for target in (labels, labels.to(torch.uint8), smoothed):
+    targets = [labels, labels.to(torch.uint8)]
+    if options != "noise":
+        targets.append((0.8 * one_hot(labels, 4) + 0.05).double())
+    for target in targets:
         rows = list(zip(margins, target, strict=True))
         expected = torch.stack([loss(*row) for row in rows])
         torch.testing.assert_close(func.vmap(loss)(margins, target), expected)
@@ -519,6 +586,9 @@ def test_values_are_not_looked_at_where_there_are_none(name):
         assert LOSSES[name]()(margins, target, weight).shape == ()
 
 
+NEARLY_SINGULAR = [[0.5, 0.5, 0.0], [0.5, 0.5 - 1e-8, 1e-8], [0.0, 0.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -533,6 +603,15 @@ def test_values_are_not_looked_at_where_there_are_none(name):
         (lambda: MGCELoss(weight="balanced"), ValueError, "weight must have"),
         (lambda: MGCELoss(weight={0: 1.0}), ValueError, "weight must have"),
         (lambda: MGCELoss(ignore_index=None), TypeError, "ignore_index must be an integer"),
+        (lambda: MGCELoss(noise_matrix=0.2), ValueError, r"shape \(n_classes, n_classes\).*rate"),
+        (lambda: MGCELoss(noise_matrix=torch.ones(2, 3) / 3), ValueError, r"got shape \(2, 3\)"),
+        (lambda: MGCELoss(noise_matrix=-torch.eye(2)), ValueError, "must have probabilities"),
+        (lambda: MGCELoss(noise_matrix=NEARLY_SINGULAR), ValueError, "an inverse that its digits"),
+        (
+            lambda: FocalLoss(noise_matrix=NOISE, weight=torch.ones(4)),
+            ValueError,
+            "weight must be None if noise_matrix is given",
+        ),
     ],
 )
 def test_bad_parameters(make, error, words):
@@ -543,6 +622,16 @@ def test_bad_parameters(make, error, words):
 def test_weight_of_another_number_of_classes():
     with pytest.raises(ValueError, match="weight must have 3 numbers"):
         MGCELoss(weight=torch.ones(2))(MARGINS, LABELS)
+
+
+def test_targets_that_a_noise_matrix_does_not_know():
+    loss = MGCELoss(noise_matrix=NOISE)
+    with pytest.raises(ValueError, match=r"noise_matrix must have 3 rows.*; got 4"):
+        loss(MARGINS, LABELS)
+    with pytest.raises(ValueError, match="target must be labels if noise_matrix is given"):
+        loss(torch.zeros(4, 4), torch.eye(4))
+    with pytest.raises(ValueError, match="noise_matrix must be on the device of the margins"):
+        loss.to("meta")(torch.zeros(4, 4), LABELS)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,17 +1,19 @@
 r"""Losses on raw margins, for training networks: MGCE, and those it is compared with.
 
 All share one interface (`MarginLoss`): margins (..., K) with a class a column, targets that are
-labels or distributions, class and sample weights, label smoothing, ignored labels. A loss also
-knows the probabilities that it trains, its own link: ``loss.proba(margins)``.
+labels or distributions, class and sample weights, label smoothing, ignored labels, known noise. A
+loss also knows the probabilities that it trains, its own link: ``loss.proba(margins)``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mgce_sklearn.arrays import on_host
 from mgce_sklearn.tensors.link import (
     as_margins,
     as_parameter,
@@ -29,11 +31,13 @@ from mgce_sklearn.validation import (
     IGNORED,
     LABEL_SMOOTHING,
     REDUCTION,
+    check_invertible,
+    check_noise_matrix,
 )
 
 
 class MarginLoss(nn.Module):
-    """A loss of margins and labels, or of margins and distributions of the label.
+    r"""A loss of margins and labels, or of margins and distributions of the label.
 
     A subclass says how margins become scores, one for each label, and the loss of a score.
 
@@ -48,9 +52,28 @@ class MarginLoss(nn.Module):
         Label of rows that count for nothing.
     label_smoothing : float, default=0
         Share in [0, 1] of every label's probability that is spread evenly over all classes.
+    noise_matrix : array-like or Tensor of shape (K, K), default=None
+        Probabilities of observed labels, a row for each true class, if labels are wrong that often.
+        The loss is then the correction of the notes. Not beside ``weight``, and not for
+        distributions.
+
+    Notes
+    -----
+    With a ``noise_matrix`` T the loss of an observed label is the sum over classes k of
+    :math:`(T^{-1})_{\tilde y k}` times the loss of k [1]_. Its mean over the noise is the loss of
+    the true label, exactly, for every loss here and with label smoothing. Where a label is likely
+    wrong, entries are negative: a row's loss may be below 0, and of a loss without a bound, such as
+    cross-entropy, have no least value. Then networks that can fit every row need a penalty, or few
+    epochs.
+
+    References
+    ----------
+    .. [1] G. Patrini, A. Rozza, A. Menon, R. Nock and L. Qu, "Making Deep Neural Networks Robust to
+       Label Noise: A Loss Correction Approach", CVPR 2017, theorem 1.
     """
 
     weight: Tensor | None
+    correction: Tensor | None
 
     def __init__(
         self,
@@ -59,12 +82,20 @@ class MarginLoss(nn.Module):
         reduction: str = "mean",
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
+        noise_matrix: Any = None,
     ) -> None:
         super().__init__()
         REDUCTION.check("reduction", reduction)
         LABEL_SMOOTHING.check("label_smoothing", label_smoothing)
         IGNORED.check("ignore_index", ignore_index)
+        if not (weight is None or noise_matrix is None):
+            raise ValueError(
+                "weight must be None if noise_matrix is given: factors by observed class would "
+                f"bias the correction; got {weight!r}. Drop one of the two."
+            )
+        correction = None if noise_matrix is None else _correction(noise_matrix)
         self.register_buffer("weight", None if weight is None else _class_weight(weight))
+        self.register_buffer("correction", correction, persistent=False)
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
@@ -114,46 +145,75 @@ class MarginLoss(nn.Module):
             If margins are not floating point or not numbers, targets are out of range or of
             another shape, or tensors are on different devices.
         """
+        return self._reduced(*self.weighted_rows(margins, target, sample_weight))
+
+    def weighted_rows(
+        self, margins: Tensor, target: Tensor, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute what `forward` adds up.
+
+        Parameters
+        ----------
+        margins, target, sample_weight
+            As in `forward`.
+
+        Returns
+        -------
+        loss : Tensor of shape (...)
+            Of every row, times its weight.
+        weight : Tensor of shape (...) or None
+            True for 1 and False for 0, if there are no others. None: all are 1.
+        """
         check_margins(margins)
         labelled = _check_target(target, margins)
         if labelled:
             target = target.long()  # in fewer bits K and the ignored label may be other numbers
-        for name, other in (("weight", self.weight), ("sample_weight", sample_weight)):
-            _check_device(name, other, margins)
-        if self.weight is not None and len(self.weight) != margins.shape[-1]:
+        self._check_factors(margins, sample_weight)
+        if self.correction is not None and not labelled:
             raise ValueError(
-                f"weight must have {margins.shape[-1]} numbers, one for each class; got "
-                f"{len(self.weight)}."
+                "target must be labels if noise_matrix is given, integers; got distributions, of "
+                "which it says nothing. Drop one of the two."
             )
-        if labelled and self.label_smoothing == 0.0:
+        if labelled and self.label_smoothing == 0.0 and self.correction is None:
             loss, weight = self._of_labels(margins, target)
         else:
             loss, weight = self._of_distributions(margins, target, labelled)
-        if sample_weight is not None:
-            _check_weight(sample_weight, loss)
-            sample_weight = sample_weight.to(loss.dtype)
-            weight = sample_weight if weight is None else weight * sample_weight
-        return self._reduced(loss, weight)
+        if sample_weight is None:
+            return loss, weight
+        _check_weight(sample_weight, loss)
+        factor = sample_weight.to(loss.dtype)
+        return loss * factor, factor if weight is None else weight * factor
+
+    def _check_factors(self, margins: Tensor, sample_weight: Tensor | None) -> None:
+        """Raise TypeError or ValueError unless all are on one device, and of as many classes."""
+        _check_device("sample_weight", sample_weight, margins)
+        for name, factors in (("weight", self.weight), ("noise_matrix", self.correction)):
+            _check_device(name, factors, margins)
+            if factors is not None and len(factors) != margins.shape[-1]:
+                what = "numbers" if name == "weight" else "rows"
+                raise ValueError(
+                    f"{name} must have {margins.shape[-1]} {what}, one for each class; got "
+                    f"{len(factors)}."
+                )
 
     def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the loss of every row and its weight, None for ones."""
+        """Return the weighted loss of every row, and its weight, None for ones."""
         margins = in_single(margins)
         kept = self._kept(labels, margins.shape[-1])
         labels = labels if kept is None else torch.where(kept, labels, 0)
         loss = self._loss_of_labels(margins, labels, kept)
-        weight = self._weight_of(labels, loss.dtype)
-        if kept is None:
-            return loss, weight
-        # An ignored row may have any margins, and its loss any value but NaN.
-        weight = kept.to(loss.dtype) if weight is None else weight * kept
-        return torch.where(kept, loss, 0.0), weight
+        if kept is not None:  # an ignored row may have any margins, and its loss any value but NaN
+            loss = torch.where(kept, loss, 0.0)
+        return self._weighted(loss, labels, kept)
 
-    def _weight_of(self, labels: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Return the weight of every row's class, None for ones."""
+    def _weighted(
+        self, loss: Tensor, labels: Tensor, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of labels, 0 unless kept, by weight of class, and the weights."""
         if self.weight is None:
-            return None
-        # For `torch.func.vmap` no label may be an index by itself.
-        return self.weight.to(dtype).index_select(0, labels.flatten()).view_as(labels)
+            return loss, kept
+        weight = _rows_of(self.weight, labels, loss.dtype)
+        return loss * weight, weight if kept is None else weight * kept
 
     def _kept(self, labels: Tensor, n_classes: int) -> Tensor | None:
         """Return which rows are not ignored, None if all are known to be classes."""
@@ -170,13 +230,12 @@ class MarginLoss(nn.Module):
     def _of_distributions(
         self, margins: Tensor, target: Tensor, labelled: bool
     ) -> tuple[Tensor, Tensor]:
+        """Return the same of targets with a factor on the loss of every class."""
         margins = in_single(margins)
         n_classes, kept = margins.shape[-1], None
         if labelled:
             kept = self._kept(target, n_classes)
-            # Not `one_hot`, which looks at the labels: `torch.func.vmap` has none to show.
-            target = target.unsqueeze(-1) == torch.arange(n_classes, device=target.device)
-            target = target if kept is None else target & kept.unsqueeze(-1)
+            target = self._factors_of(target, kept, n_classes)
         target = target.to(margins.dtype)
         smoothing = self.label_smoothing
         if smoothing > 0.0:
@@ -184,23 +243,34 @@ class MarginLoss(nn.Module):
             target = (1.0 - smoothing) * target + smoothing * spread
         if self.weight is not None:
             target = target * self.weight.to(margins.dtype)
-        weight = target.sum(dim=-1)
         # A score of -inf where the target is 0 costs nothing, and has no gradient.
-        scores = torch.where(target > 0.0, self._scores(margins, kept), 0.0)
-        total = torch.sum(target * self._loss(scores), dim=-1)
-        check_numbers(total)
-        return total / torch.where(weight > 0.0, weight, 1.0), weight
+        scores = torch.where(target != 0.0, self._scores(margins, kept), 0.0)
+        loss = torch.sum(target * self._loss(scores), dim=-1)
+        check_numbers(loss)
+        return loss, target.sum(dim=-1)
+
+    def _factors_of(self, labels: Tensor, kept: Tensor | None, n_classes: int) -> Tensor:
+        """Return onehot(y) (..., K), or of noisy labels its correction; 0 where they are ignored.
+
+        Not by `one_hot`, which looks at the labels: `torch.func.vmap` has none to show.
+        """
+        if self.correction is None:
+            factors = labels.unsqueeze(-1) == torch.arange(n_classes, device=labels.device)
+        else:
+            known = labels if kept is None else torch.where(kept, labels, 0)
+            factors = _rows_of(self.correction, known, self.correction.dtype)
+        return factors if kept is None else factors * kept.unsqueeze(-1)
 
     def _reduced(self, loss: Tensor, weight: Tensor | None) -> Tensor:
-        weighted = loss if weight is None else loss * weight
         if self.reduction == "none":
-            return weighted
+            return loss
         if self.reduction == "sum":
-            return weighted.sum()
+            return loss.sum()
         if weight is None:
-            return weighted.mean()  # of no rows there are weights
+            return loss.mean()  # of no rows there are weights
         total = weight.sum()
-        return weighted.sum() / torch.where(total > 0.0, total, 1.0)
+        # `torch.where` and 1 would be an operation more, and a number to send to a GPU.
+        return loss.sum() / (total + (total == 0))
 
 
 class _LossOfQ(MarginLoss):
@@ -239,6 +309,10 @@ class MGCELoss(_LossOfQ):
         Label of rows that count for nothing.
     label_smoothing : float, default=0
         Share in [0, 1] of every label's probability that is spread evenly over all classes.
+    noise_matrix : array-like or Tensor of shape (K, K), default=None
+        Probabilities of observed labels, a row for each true class, if labels are wrong that often.
+        The loss is then the correction of the notes. Not beside ``weight``, and not for
+        distributions.
 
     Raises
     ------
@@ -252,7 +326,14 @@ class MGCELoss(_LossOfQ):
     `jacrev`, `jacfwd`, `hessian` and `vmap` go through it. On a CPU the root is found by the
     kernels of the linear model, on a GPU with Triton by programs that read the margins once, and
     on other devices by Newton's method on whole tensors. On a GPU with Triton the host waits for
-    nothing: the loss is NaN, not an error, where margins are no numbers or labels no classes.
+    nothing if targets are labels without noise: the loss is NaN, not an error, where margins are no
+    numbers or labels no classes.
+
+    With a ``noise_matrix`` T the loss of an observed label is
+    :math:`\psi(m) - (T^{-1} m)_{\tilde y}`, still convex in the margins. Its mean over the noise
+    is the loss of the true label. It may be below 0, and has no least value where that row of
+    :math:`T^{-1}` has a negative entry: networks that can fit every row need a penalty, or few
+    epochs.
 
     References
     ----------
@@ -279,9 +360,8 @@ class MGCELoss(_LossOfQ):
         loss = loss_by_programs(margins, labels, self.q, self.ignore_index)
         if loss is None:
             return super()._of_labels(margins, labels)
-        kept = labels != self.ignore_index
-        weight = self._weight_of(labels.clamp(0, margins.shape[-1] - 1), loss.dtype)
-        return loss, kept.to(loss.dtype) if weight is None else weight * kept
+        known = labels if self.weight is None else labels.clamp(0, margins.shape[-1] - 1)
+        return self._weighted(loss, known, labels != self.ignore_index)
 
     def _loss_of_labels(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
         return loss_of_labels(margins, labels, self.q)
@@ -301,7 +381,7 @@ class GCELoss(_LossOfQ):
     ----------
     q : float, default=0.7
         Loss parameter in [0, 1].
-    weight, reduction, ignore_index, label_smoothing
+    weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`.
 
     References
@@ -333,7 +413,7 @@ class GenerativeCrossEntropyLoss(MarginLoss):
 
     Parameters
     ----------
-    weight, reduction, ignore_index, label_smoothing
+    weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`. Weights do not enter the mean over the batch.
 
     References
@@ -375,7 +455,7 @@ class FocalLoss(MarginLoss):
     ----------
     gamma : float, default=2
         Focusing parameter, at least 0, where it is cross-entropy.
-    weight, reduction, ignore_index, label_smoothing
+    weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`.
 
     References
@@ -419,6 +499,30 @@ def _class_weight(weight: Any) -> Tensor:
             f"weight must have a non-negative, finite number for each class; got {weight!r}."
         )
     return factors
+
+
+def _correction(noise_matrix: Any) -> Tensor:
+    """Return the inverse of a noise matrix (K, K), in the precision of a tensor."""
+    shape = tuple(np.shape(noise_matrix))
+    if len(shape) != 2:
+        raise ValueError(
+            "noise_matrix must be of shape (n_classes, n_classes); got shape "
+            f"{shape}. Of a rate label_noise.symmetric_transition makes one."
+        )
+    matrix = check_noise_matrix(on_host(noise_matrix), shape[0])
+    inverse = torch.as_tensor(check_invertible(matrix))
+    if not isinstance(noise_matrix, Tensor):
+        return inverse
+    return inverse.to(noise_matrix.device, torch.promote_types(noise_matrix.dtype, torch.float32))
+
+
+def _rows_of(table: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a table's number (...), or row (..., K), for every label (...).
+
+    For `torch.func.vmap` no label may be an index by itself.
+    """
+    rows = table.to(dtype).index_select(0, labels.flatten())
+    return rows.view(labels.shape + table.shape[1:])
 
 
 def _check_device(name: str, other: Tensor | None, margins: Tensor) -> None:

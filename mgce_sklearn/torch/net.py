@@ -1,8 +1,8 @@
 r"""MGCENetClassifier: networks that produce margins, as a scikit-learn estimator on skorch.
 
 skorch runs the training loop, and its parameters and callbacks keep their names. What is added
-here: labels of any dtype, weights, the probabilities of the loss, an L1 penalty that leaves exact
-zeros, clipping, mixed precision, seeds, and the minimax risk.
+here: labels of any dtype, distributions as labels, known noise, weights, the probabilities of the
+loss, an L1 penalty that leaves exact zeros, clipping, mixed precision, seeds, and the minimax risk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch import NeuralNet
@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.problem import class_factors
-from mgce_sklearn.tensors.link import check_numbers, loss_of_labels, mgce_worst_case
+from mgce_sklearn.tensors.link import check_numbers, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
 from mgce_sklearn.torch.losses import MarginLoss, MGCELoss
 from mgce_sklearn.validation import Rule
@@ -42,6 +42,8 @@ Array = np.ndarray[Any, Any]
 
 PARAMETER_RULES = {
     "q": validation.LOSS_PARAMETER,
+    "noise_matrix": validation.NOISE_MATRIX,
+    "track_minimax_risk": validation.SWITCH,
     "lam": Rule(
         (Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number (try 1e-4)"
     ),
@@ -122,6 +124,13 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     classes : array-like of shape (n_classes,) or None, default=None
         All labels that can occur, sorted, as in ``classes_``. None: those that `fit` learns from.
         A net that loads its parameters and is never fitted needs them, see the notes.
+    noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
+        What is known of wrong labels: the rate at which they became any other class alike, or the
+        probabilities of observed labels, a row for each true class. The loss is corrected for it,
+        see the notes. Not with ``class_weight``.
+    track_minimax_risk : bool, default=False
+        Whether the history has ``minimax_risk`` of every epoch, at the cost of another pass over
+        the rows: see ``minimax_risk_``.
     gradient_clip : float or None, default=None
         Largest Euclidean norm of the gradient of all parameters together, before the step.
     amp : {"bfloat16", "float16"} or None, default=None
@@ -172,7 +181,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         Factors on the loss by class.
     minimax_risk_ : float
         The objective at the end of `fit`, in evaluation mode, over the rows learnt from: see the
-        notes for what it bounds. Only with `MGCELoss`, and not after `partial_fit`.
+        notes for what it bounds. Only with `MGCELoss` and without a ``noise_matrix``, and not after
+        `partial_fit`.
     module_, criterion_, optimizer_, history_
         As in skorch.
     n_features_in_ : int
@@ -190,6 +200,22 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     for instance. Means are weighted as the rows are. This holds whether or not training
     converged, and the penalty of other layers only adds to it. It says nothing of new data:
     phi was learnt from the same rows, and labels are taken as they are, wrong ones included.
+    With a ``noise_matrix`` it is not reported: no labels of these rows need have the corrected
+    means, and a bound over no distributions bounds nothing.
+
+    *Labels as distributions*, such as the shares of annotators' votes, mean what K copies of their
+    row do, each with a class as its label and its probability as weight. So ``class_weight`` is a
+    factor on the copies, "balanced" counts probabilities, and ``minimax_risk_`` takes labels as
+    drawn from them. ``validation_fraction`` stratifies by the most probable class.
+
+    *Known noise.* With a ``noise_matrix`` T the loss of an observed label is the sum over classes k
+    of :math:`(T^{-1})_{\tilde y k}` times the loss of k, whatever the criterion. For fixed
+    parameters its mean over the noise is the loss of the true labels, which `predict` and
+    `predict_proba` are then about. On the rows learnt from it may become negative, without an end
+    if the criterion has no upper bound: networks that can fit every row need a penalty, early
+    stopping by ``valid_loss``, or few epochs. Predictions need not gain: where noise is symmetric,
+    few epochs without the matrix may do better. `score` and ``valid_acc`` are about labels as they
+    come.
 
     *The penalty* is applied after every step of the optimizer by its proximal operator, the soft
     threshold at lr × ``lam`` / (1 - momentum) with the settings of the parameter's group, so that
@@ -243,6 +269,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         penalized: Any = "*weight",
         class_weight: Any = None,
         classes: Any = None,
+        noise_matrix: Any = None,
+        track_minimax_risk: bool = False,
         gradient_clip: float | None = None,
         amp: str | None = None,
         validation_fraction: float | None = None,
@@ -285,6 +313,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self.penalized = penalized
         self.class_weight = class_weight
         self.classes = classes
+        self.noise_matrix = noise_matrix
+        self.track_minimax_risk = track_minimax_risk
         self.gradient_clip = gradient_clip
         self.amp = amp
         self.validation_fraction = validation_fraction
@@ -299,9 +329,11 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         ----------
         X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
             Finite numbers. A mapping holds arrays by the names of the module's arguments.
-        y : array-like or Tensor of shape (n_samples,)
-            Labels of any dtype, at least two different ones. May be None for a Dataset with an
-            attribute ``targets`` or ``y``, which has the labels that its rows yield.
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            Labels of any dtype, at least two different ones. Or distributions, non-negative numbers
+            that sum to 1 in every row: the columns of a frame are named by their classes, and those
+            of an array are ``classes`` in sorted order, or 0 to n_classes - 1. May be None for a
+            Dataset with an attribute ``targets`` or ``y``, which has what its rows yield.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. Rows of weight 0 are left out. A batch's loss is the weighted mean over
             its rows.
@@ -323,13 +355,13 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> MGCENetClassifier:
         fresh = not (self.warm_start and self.initialized_)
-        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
         known = self._known_classes(fresh)
-        self.classes_ = np.unique(y) if known is None else known
+        X, y, sample_weight, classes = self._check_rows(X, y, sample_weight, known, fresh)
+        self.classes_ = np.unique(y) if classes is None else classes
         validation.check_several(self.classes_)
         self._train(X, y, sample_weight, fresh, self.max_epochs)
         learnt_from = self.__dict__.pop("learnt_from_")
-        if isinstance(self.criterion_, MGCELoss):
+        if self._has_minimax_risk():
             self.minimax_risk_ = self._minimax_risk(learnt_from)
         return self
 
@@ -341,8 +373,9 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         Parameters
         ----------
         X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
-        y : array-like or Tensor of shape (n_samples,)
-            Labels, all of them among ``classes``.
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            Labels, all of them among ``classes``. Or distributions: columns of an array are the
+            classes in sorted order; a frame, whose columns are classes, may lack some.
         classes : array-like of shape (n_classes,), default=None
             All labels that can occur. Needed at the first call if the parameter ``classes`` is
             None; after `fit` those of the fit serve.
@@ -374,17 +407,14 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         fresh = not self.initialized_
         known = self._known_classes(fresh)
         self.classes_ = validation.check_classes(classes, known, begun=known is not None)
-        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=fresh)
+        X, y, sample_weight, _ = self._check_rows(X, y, sample_weight, self.classes_, fresh)
         self._train(X, y, sample_weight, fresh, 1)
         self.__dict__.pop("learnt_from_")
         return self
 
     def _train(self, X: Any, y: Array, sample_weight: Any, fresh: bool, epochs: int) -> None:
         """Run epochs over rows, on parameters that are fresh or go on from the last ones."""
-        codes = validation.check_labels(y, self.classes_)
-        weights = np.ones(len(y)) if sample_weight is None else sample_weight
-        totals = np.bincount(codes, weights, len(self.classes_))
-        self.class_weight_ = class_factors(self.class_weight, self.classes_, totals)
+        self.class_weight_ = self._class_factors(y, sample_weight)
         self.__dict__.pop("minimax_risk_", None)
         if sample_weight is not None:
             X = {ROWS: X, WEIGHTS: sample_weight}
@@ -399,6 +429,15 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
                     f"batches must have rows to learn from; got no batch of {len(y)} rows. Try a "
                     "smaller batch_size, or iterator_train__drop_last=False."
                 )
+
+    def _class_factors(self, y: Array, sample_weight: Array | None) -> Array:
+        """Return the factors of classes, by labels or by the sums of probabilities."""
+        weights = np.ones(len(y)) if sample_weight is None else sample_weight
+        if y.ndim == 2:
+            return class_factors(self.class_weight, self.classes_, weights @ y)
+        codes = validation.check_labels(y, self.classes_)
+        totals = np.bincount(codes, weights, len(self.classes_))
+        return class_factors(self.class_weight, self.classes_, totals)
 
     def _known_classes(self, fresh: bool) -> Array | None:
         """Return the labels given as a parameter or, unless learning starts afresh, learnt."""
@@ -471,29 +510,49 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         return sizes
 
     def initialize_criterion(self) -> MGCENetClassifier:
-        """Make the criterion, given q and class weights."""
-        options = self.get_params_for("criterion")
+        """Make the criterion, given q, class weights and the noise."""
         if not (isinstance(self.criterion, type) and issubclass(self.criterion, MarginLoss)):
             raise TypeError(
                 "criterion must be a subclass of MarginLoss, which knows its probabilities; got "
                 f"{self.criterion!r}. Give its parameters as criterion__name=value, and q=0 to "
                 "MGCELoss for cross-entropy."
             )
-        if "q" in signature(self.criterion).parameters:
-            options.setdefault("q", self.q)
-        if self.class_weight is not None and hasattr(self, "classes_"):
-            if "weight" in options:
-                raise ValueError(
-                    "class_weight must be None if criterion__weight is given; got "
-                    f"{self.class_weight!r}. Drop one of the two."
-                )
-            # Before a fit, ones to load others into.
-            factors = getattr(self, "class_weight_", np.ones(len(self.classes_)))
-            options["weight"] = torch.as_tensor(factors, dtype=self._dtype())
-        self.criterion_ = self.criterion(**options)
+        self.criterion_ = self.criterion(**self._criterion_options())
+        if self.track_minimax_risk and not self._has_minimax_risk():
+            raise ValueError(
+                "track_minimax_risk must be False unless the criterion is MGCELoss without a "
+                f"noise_matrix; got criterion={self.criterion_!r}. Watch train_loss in its place."
+            )
         if self.device is not None:
             self.criterion_.to(self.device)
         return self
+
+    def _criterion_options(self) -> dict[str, Any]:
+        options = self.get_params_for("criterion")
+        if "q" in signature(self.criterion).parameters:
+            options.setdefault("q", self.q)
+        if not hasattr(self, "classes_"):
+            return options
+        for name, option, numbers in (
+            ("class_weight", "weight", self._factors_of_classes),
+            ("noise_matrix", "noise_matrix", self._transition),
+        ):
+            given = getattr(self, name)
+            if given is not None and option in options:
+                raise ValueError(
+                    f"{name} must be None if criterion__{option} is given; got {given!r}. Drop one "
+                    "of the two."
+                )
+            if given is not None:
+                options[option] = torch.as_tensor(numbers(), dtype=self._dtype())
+        return options
+
+    def _factors_of_classes(self) -> Array:
+        """Return the factors of the fit; before one, ones to load others into."""
+        return getattr(self, "class_weight_", np.ones(len(self.classes_)))
+
+    def _transition(self) -> Array:
+        return validation.check_noise_matrix(self.noise_matrix, len(self.classes_))
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> MGCENetClassifier:
         """Make the optimizer, and for float16 the scaler of its gradients."""
@@ -535,7 +594,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
-            ("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)),
+            ("valid_acc", EpochScoring(None, name="valid_acc", lower_is_better=False)),
             ("print_log", PrintLog()),
         ]
 
@@ -549,7 +608,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
                 stratified=True,
                 random_state=self.split_seed_,
             )
-            datasets = split(self.get_dataset(X, y), y)
+            labels = np.argmax(y, axis=1) if np.ndim(y) == 2 else y
+            datasets = split(self.get_dataset(X, y), labels)
         self.learnt_from_ = datasets[0]
         return datasets
 
@@ -570,6 +630,12 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         super().on_epoch_begin(net, **kwargs)
         self._seed()
 
+    def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Record the minimax risk if that is asked for, before callbacks look for it."""
+        super().on_epoch_end(net, dataset_train=dataset_train, **kwargs)
+        if self.track_minimax_risk:
+            self.history.record("minimax_risk", self._minimax_risk(dataset_train))
+
     # A step
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
@@ -584,19 +650,21 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     ) -> Tensor:
         """Return the loss of a batch."""
         _check_margins(y_pred, len(self.classes_))
-        codes, weights = self._targets(y_true, X, y_pred)
-        loss = self.criterion_(y_pred, codes, weights)
+        loss = self.criterion_(y_pred, *self._targets(y_true, X, y_pred))
         if isinstance(self.criterion_, MarginLoss):
             check_numbers(loss)  # the history waits for it anyway
         return loss
 
     def _targets(self, y: Any, X: Any, margins: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the positions of labels in ``classes_``, and weights, None for ones."""
-        codes = torch.from_numpy(validation.check_labels(np.asarray(on_host(y)), self.classes_))
-        weights = None
+        """Return positions of labels in ``classes_``, or distributions; and weights or None."""
+        y, weights = np.asarray(on_host(y)), None
+        if validation.has_columns(y):
+            target = torch.as_tensor(y, dtype=self._dtype())
+        else:
+            target = torch.from_numpy(validation.check_labels(y, self.classes_))
         if isinstance(X, Mapping) and WEIGHTS in X:
             weights = torch.as_tensor(X[WEIGHTS], dtype=self._dtype()).to(margins.device)
-        return codes.to(margins.device), weights
+        return target.to(margins.device), weights
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute margins, the loss, and its gradient, clipped if that is asked for."""
@@ -719,6 +787,31 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         codes = self._margins(X).argmax(dim=1).numpy()
         return self.classes_[codes]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy, of distributions its expectation for labels drawn from them.
+
+        With a ``noise_matrix`` it is that of labels as they come, too.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features, ...), mapping or Dataset
+        y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
+            Labels; or distributions, with columns as in `partial_fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+            Share of right labels, or the mean probability of the predicted class.
+        """
+        if not validation.has_columns(y):
+            return super().score(X, y, sample_weight=sample_weight)
+        predicted = self.predict(X)
+        proba, _ = validation.check_soft_labels("y", y, self.classes_)
+        check_consistent_length(proba, predicted, sample_weight)
+        own = proba[np.arange(len(proba)), np.searchsorted(self.classes_, predicted)]
+        return float(np.average(own, weights=sample_weight))
+
     def predict_proba(self, X: Any) -> Array:
         """Compute the probabilities of the criterion: with `MGCELoss` the minimax rule h.
 
@@ -794,24 +887,34 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def _minimax_risk(self, dataset: Any) -> float:
         """Return the weighted mean of psi(m) - m_y, and the penalty."""
+        class_weight = self.criterion_.weight
+        criterion = MGCELoss(
+            self.criterion_.q, weight=None if class_weight is None else class_weight.cpu()
+        )
         total = total_weight = 0.0
         for batch in self.get_iterator(dataset):
             rows, labels = unpack_data(batch)
             margins = self.evaluation_step(batch).cpu().double()
-            codes, weights = self._targets(labels, rows, margins)
-            loss = loss_of_labels(margins, codes, self.criterion_.q)
-            weights = torch.ones_like(loss) if weights is None else weights.double()
-            if self.criterion_.weight is not None:
-                weights = weights * self.criterion_.weight.cpu()[codes]
-            total += float((weights * loss).sum())
-            total_weight += float(weights.sum())
+            targets = self._targets(labels, rows, margins)
+            loss, weights = criterion.weighted_rows(margins, *targets)
+            total += float(loss.sum())
+            total_weight += len(loss) if weights is None else float(weights.sum())
         norm = sum(float(each.detach().abs().sum()) for each in self._penalized_parameters())
         return total / total_weight + self.lam * norm
+
+    def _has_minimax_risk(self) -> bool:
+        """Tell whether the objective bounds expected losses over a set that is not empty."""
+        return isinstance(self.criterion_, MGCELoss) and self.criterion_.correction is None
 
     # Checks
 
     def _check_parameters(self) -> None:
         validation.check_all(vars(self), PARAMETER_RULES)
+        if not (self.noise_matrix is None or self.class_weight is None):
+            raise ValueError(
+                "class_weight must be None if noise_matrix is given: factors by observed class "
+                f"would bias the correction; got {self.class_weight!r}. Drop one of the two."
+            )
         if self.validation_fraction is not None and self.train_split is not None:
             raise ValueError(
                 "validation_fraction must be None if train_split is given; got "
@@ -837,11 +940,19 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             )
 
     def _check_rows(
-        self, X: Any, y: Any, sample_weight: Any, reset: bool
-    ) -> tuple[Any, Array, Array | None]:
-        """Return features, labels, and weights or None, without the rows of weight 0."""
+        self, X: Any, y: Any, sample_weight: Any, known: Array | None, reset: bool
+    ) -> tuple[Any, Array, Array | None, Array | None]:
+        """Return features, labels or distributions, weights or None, and classes if they are known.
+
+        All are without the rows of weight 0.
+        """
         X = self._check_features(X, reset or not hasattr(self, "n_features_in_"))
-        y = _check_target(X, y)
+        y, classes = _check_target(X, y, known)
+        if y.ndim == 2 and self.noise_matrix is not None:
+            raise ValueError(
+                "y must be labels if noise_matrix is given, which says nothing of distributions; "
+                f"got shape {y.shape}. Drop one of the two."
+            )
         n_rows = get_len(X)
         if n_rows == 0:
             raise ValueError(NO_ROWS)
@@ -851,7 +962,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
                 "Found input variables with inconsistent numbers of samples."
             )
         if sample_weight is None:
-            return X, y, None
+            return X, y, None, classes
         if is_dataset(X):
             raise ValueError(
                 "sample_weight must be None if X is a Dataset, whose batches are its own; pass "
@@ -861,7 +972,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         used = np.flatnonzero(weights)
         if len(used) < n_rows:
             X, y, weights = take(X, used), y[used], weights[used]
-        return X, y, weights
+        return X, y, weights, classes
 
     def _check_features(self, X: Any, reset: bool) -> Any:
         """Return X: a finite float array of what is array-like, and what skorch takes as it is."""
@@ -965,8 +1076,11 @@ def _check_margins(margins: Any, n_classes: int) -> None:
         )
 
 
-def _check_target(X: Any, y: Any) -> Array:
-    """Return labels (n,), of a data set its own if there are no others."""
+def _check_target(X: Any, y: Any, known: Array | None) -> tuple[Array, Array | None]:
+    """Return labels (n,) or distributions (n, K), of a data set its own if there are no others.
+
+    With them come all classes, None if labels are the only ones to tell.
+    """
     if y is None and is_dataset(X):
         y = getattr(X, "targets", None)
         if y is None:
@@ -979,7 +1093,9 @@ def _check_target(X: Any, y: Any) -> Array:
                 ) from None
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    return validation.check_label_array("y", y, warn=True)[0]
+    if validation.has_columns(y):
+        return validation.check_soft_labels("y", y, known)
+    return validation.check_label_array("y", y, warn=True)[0], known
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:
