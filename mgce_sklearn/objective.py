@@ -106,11 +106,15 @@ class Objective:
     def least_value(self) -> float:
         """A lower bound on the optimum, if any distribution is feasible.
 
-        Entropies are at least 0, and expected offsets at least their minimum.
+        Entropies are at least 0, and expected offsets at least their minimum. Labels, where they
+        are known, are feasible: the offsets there will do.
         """
         if self.offsets is None:
             return 0.0
-        return float(self.design.weights @ self.offsets.min(axis=0))
+        if self.codes is None:
+            return float(self.design.weights @ self.offsets.min(axis=0))
+        positions = self.design.positions(self.design.n_rows)
+        return float(self.design.weights @ self.offsets[self.codes, positions])
 
     def possible(self, value: float) -> float:
         """Return R(W) as computed, raised to the least it can be if rounding took it below.

@@ -43,6 +43,8 @@ class Problem:
         Of the labelled rows, read once for all lam.
     width : Width
         Rule of the half-widths.
+    base_margin : ndarray of shape (K, n), default=None
+        What margins begin with, where the rows are. None: zeros.
     """
 
     design: Design
@@ -50,6 +52,7 @@ class Problem:
     classes: Array
     moments: Moments
     width: Width = STANDARD_ERROR
+    base_margin: Array | None = None
 
     @classmethod
     def from_labels(
@@ -61,6 +64,7 @@ class Problem:
         fit_intercept: bool = True,
         width: Width = STANDARD_ERROR,
         center: Any = "auto",
+        base_margin: Any = None,
     ) -> Problem:
         """Weigh the rows, encode the labels, and estimate their moments.
 
@@ -76,11 +80,13 @@ class Problem:
         width : Width, default=standard errors
         center : "auto" or bool, default="auto"
             Which columns to center; see `Width.columns_to_center`.
+        base_margin : array-like of shape (n_samples, K), default=None
+            What margins begin with; for two classes also (n_samples,).
 
         Raises
         ------
         ValueError
-            If y has one class only, or weights are invalid.
+            If y has one class only, or if weights or margins are invalid.
         """
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
@@ -89,6 +95,9 @@ class Problem:
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
         classes, codes = np.unique(y, return_inverse=True)
         validation.check_several(classes)
+        if base_margin is not None:
+            _check_scaled(width)
+            base_margin = validation.check_base_margin(base_margin, len(used), len(classes))[used].T
         # Seldom more than a byte a row.
         codes = codes.astype(np.min_scalar_type(len(classes) - 1))
         if class_weight is not None:
@@ -97,7 +106,10 @@ class Problem:
         codes = design.put_codes(codes)
         moments = Moments.of(design, codes, len(classes))
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
-        return cls(design.centered_at(moments.center), codes, classes, moments, width)
+        if base_margin is not None:
+            base_margin = design.put(np.ascontiguousarray(base_margin))
+        design = design.centered_at(moments.center)
+        return cls(design, codes, classes, moments, width, base_margin)
 
     @cached_property
     def sketch(self) -> RowSketch:
@@ -112,13 +124,36 @@ class Problem:
         """Return what is to be minimised; of two classes only the second has coefficients."""
         uncertainty = self.uncertainty(lam).of_coefficients()
         width = np.where(uncertainty.half_width > 0.0, uncertainty.half_width, self._beyond_idle())
+        potential = _potential(q, self.design)
         return Objective(
-            potential=_potential(q, self.design),
+            potential=potential,
             design=self.design,
             codes=self.codes,
             uncertainty=UncertaintySet(*map(self.design.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
+            offsets=None if self.base_margin is None else self._offsets(potential, lam),
         )
+
+    def _offsets(self, potential: MGCEPotential, lam: float) -> Array:
+        r"""Return the base margins c (K, n), a number added to each row: R(W) is then a risk.
+
+        Adding to a row's margins adds as much to psi, and moves no solution. The loss of margins is
+        at most :math:`\psi(m) - m_y`, and that of the base L(y) = psi(c) - c_y. So for every
+        distribution of the set
+
+            E loss <= mean [psi(m) - psi(c)] - <tau, W> + <half_width, |W|> + E L,
+
+        and where E L is no more than its half-width above the mean of the sample, which labels
+        give, the sum is R(W) with offsets c - c_y + that half-width. Labels have this for their
+        dual value. The variance has one row more, of base margins 0: a base that never erred so
+        far claims that it never will.
+        """
+        weights, base = self.design.weights, self.base_margin
+        own = base[self.codes, self.design.positions(base.shape[1])]
+        more = potential.value(base) - own - potential.value(self.design.zeros(len(base), 1))
+        total, mean = self.moments.total_weight, float(weights @ more)
+        variance = float(weights @ (more - mean) ** 2) + mean**2 / total
+        return base - own + self.width.of_mean(variance, total, lam)
 
     def _beyond_idle(self) -> Array:
         """Return widths (d,) at which features that say nothing have no coefficient but 0.
@@ -134,7 +169,7 @@ class Problem:
 
         At W = 0 the worst case of every row is uniform for every q, and the gradient of the
         smooth part is what the uniform distribution exceeds the labels by. Widths must be
-        multiples of lam, as standard errors are.
+        multiples of lam, as standard errors are, and margins begin with zeros.
         """
         objective = self.objective(q=0.0, lam=1.0)
         n_classes = objective.n_classes
@@ -145,6 +180,16 @@ class Problem:
         excess = abs(self.design.fetch(objective.excess(uniform)))
         width = self.uncertainty(1.0).of_coefficients().half_width
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
+
+
+def _check_scaled(width: Width) -> None:
+    """Raise ValueError unless the half-width of the base margins' loss is a multiple of lam."""
+    if width.factor(1.0) is None:
+        got = repr(width.kind) if isinstance(width.kind, str) else "an array"
+        raise ValueError(
+            "width must be 'standard_error' or 'std' where there is a base_margin, whose loss has "
+            f"no range and no width of its own; got {got}."
+        )
 
 
 def _design(X: Any, sample_weight: Array, fit_intercept: bool, n_classes: int) -> Design:
