@@ -12,11 +12,12 @@ from problems import _means_program, load, worst_case_by_linear_program
 from scipy.optimize import linprog, minimize
 from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mgce_sklearn import MGCEClassifier, mgce_path
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, mgce_path
 from mgce_sklearn.kernels import reference
 from mgce_sklearn.solvers import SOLVERS
 
@@ -211,7 +212,10 @@ def test_a_base_without_an_error_is_not_taken_for_perfect(cancer):
     X, y, _ = cancer
     base = 10.0 * np.eye(2)[y]
     for q in (0.0, 0.5, 1.0):
-        model = MGCEClassifier(q=q, lam=1.0).fit(X, y, base_margin=base)
+        model = MGCEClassifier(q=q, lam=1.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # zeros are not a prediction alike for all rows
+            model.fit(X, y, base_margin=base)
         assert not model.coef_.any()
         at_zero = reference.threshold(np.zeros((1, 2)), q)[0]
         assert model.minimax_risk_ == pytest.approx(at_zero / len(y), rel=0.02)
@@ -326,3 +330,44 @@ def test_the_least_value_of_labelled_rows_is_that_of_their_labels(cancer):
     X, y, base = cancer
     objective = replace(make_objective(X, y), offsets=base.T)
     assert objective.least_value == pytest.approx(base[np.arange(200), y].mean())
+
+
+@pytest.mark.parametrize("certify_scores", [True, False])
+def test_a_search_scores_the_corrected_rule(certify_scores, diabetes):
+    X, y, base = diabetes
+    search = MGCEClassifierCV(
+        [0.0, 1.0], [0.3, 3.0], cv=FOLDS, certify_scores=certify_scores, tol=1e-7
+    )
+    search.fit(X, y, base_margin=base)
+    for i, pair in enumerate(search.cv_results_["params"]):
+        for fold, (train, test) in enumerate(FOLDS.split(X, y)):
+            alone = MGCEClassifier(**pair, tol=1e-7)
+            alone.fit(X[train], y[train], base_margin=base[train])
+            score = alone.score(X[test], y[test], base_margin=base[test])
+            found = search.cv_results_[f"split{fold}_test_score"][i]
+            assert found == pytest.approx(score, abs=1e-12 if certify_scores else 0.03)
+    chosen = MGCEClassifier(**search.best_params_, tol=1e-7).fit(X, y, base_margin=base)
+    for method in ("predict", "predict_proba", "decision_function", "predict_worst_case_proba"):
+        expected = getattr(chosen, method)(X, base)
+        np.testing.assert_array_equal(getattr(search, method)(X, base), expected)
+    assert search.score(X, y, base_margin=base) == chosen.score(X, y, base_margin=base)
+    with pytest.raises(ValueError, match="got shape"):
+        search.fit(X, y, base_margin=base[:, :2])
+
+
+def test_a_search_scores_probabilities_and_folds_without_a_class(diabetes):
+    X, y, base = diabetes
+    y = np.where(np.arange(len(y)) == 5, 4, y)  # a class of one row
+    base = np.column_stack([base, np.full(len(y), -4.0)])
+    search = MGCEClassifierCV([0.5], [1.0], cv=FOLDS, scoring="accuracy", refit=False)
+    with pytest.warns(UserWarning, match="least populated class"):
+        search.fit(X, y, base_margin=base)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    train, test = next(FOLDS.split(X[:, :1], base[:, :4].argmax(axis=1)))
+    labels = base[:, :4].argmax(axis=1)
+    search = MGCEClassifierCV(
+        [0.5], [1.0], cv=[(train, test)], scoring="neg_log_loss", certify_scores=True
+    ).fit(X, labels, base_margin=base[:, :4])
+    alone = MGCEClassifier(0.5, 1.0).fit(X[train], labels[train], base_margin=base[train, :4])
+    proba = alone.predict_proba(X[test], base[test, :4])
+    assert search.best_score_ == pytest.approx(-log_loss(labels[test], proba), rel=1e-9)
