@@ -248,14 +248,14 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]
     ) -> MGCEStackingClassifier:
         validation.check_all(vars(self), RULES)
-        grid = self._grid()
+        grid, base = self._grid(), self._checked_base()
         y, classes = validation.check_label_array("y", y, warn=True)
-        validation.check_several(classes)
         X = self._read(X, reset=True)
         check_consistent_length(X, y)
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(y))
-        base = self._checked_base()
+            _check_counted(y, classes, sample_weight)
+        validation.check_several(classes)
         codes = np.searchsorted(classes, y)
         fit_params, split_params = self._route(base, sample_weight, params)
         prefit = self._is_prefit()
@@ -293,16 +293,20 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 f"feature_map must be None for passthrough=False, which shows no X to W; got "
                 f"{self.feature_map!r}. Set passthrough=True."
             )
+        X = indexable(X)[0]
         if self.passthrough and self.feature_map is None:
             self._check_numbers(X)
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        return indexable(X)[0]
+        if reset or _is_table(X):  # what else X may be the base tells
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        return X
 
     def _check_numbers(self, X: Any) -> None:
         """Raise ValueError unless X are rows that a linear model takes."""
         try:
             check_array(X, accept_sparse="csr", estimator=self)
         except ValueError as error:
+            if not _is_table(X):
+                raise
             raise ValueError(
                 f"X must be rows of finite numbers for passthrough=True without a feature_map: "
                 f"{str(error).splitlines()[0]} Try passthrough=False, or a transformer as "
@@ -319,7 +323,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     def _checked_base(self) -> Any:
         """Return the base, if it is a classifier that has margins."""
         base = self._base()
-        if not (is_classifier(base) and _method(base)):
+        if not (hasattr(base, "fit") and is_classifier(base) and _method(base)):
             raise TypeError(
                 "estimator must be a classifier with predict_proba or decision_function; got "
                 f"{base!r}."
@@ -383,7 +387,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         """Return margins (n, K) of bases that have not seen the rows."""
         with warnings.catch_warnings():
             # A class that a fold's base has not seen has probability 0, and a margin all the same.
-            warnings.filterwarnings("ignore", "Number of classes in fold")
+            warnings.filterwarnings("ignore", "Number of classes in training fold")
             found = cross_val_predict(
                 base, X, codes, cv=folds, n_jobs=self.n_jobs, method=_method(base),
                 params=dict(fit_params),
@@ -442,36 +446,41 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         for name in ("base_margin_", "_row_codes"):
             self.__dict__.pop(name, None)
         numbers = _numbers_of(X)
-        self._prefit, self._sketch = prefit, RowSketch.of(numbers)
+        self._prefit, self._sees_X = prefit, self.passthrough
+        self._sketch = RowSketch.of(numbers)
         if self.keep_base_margin:
             self.base_margin_, self._row_codes = margins, np.concatenate(list(row_codes(numbers)))
 
     def _parts(self, X: Any) -> tuple[Any, Array]:
         """Return the features of new rows, and their base margins."""
-        check_is_fitted(self)
         X = self._read(X, reset=False)
         margins = self._margins_of(self.estimator_, X)
-        return (X if self.passthrough else margins), self.scale_ * margins
+        return (X if self._sees_X else margins), self.scale_ * margins
+
+    def _corrected(self, method: str, X: Any) -> Array:
+        """Return what a method of the correction makes of new rows."""
+        check_is_fitted(self)
+        return getattr(self.correction_, method)(*self._parts(X))
 
     def decision_function(self, X: Any) -> Array:
         """Compute the corrected margins; see `MGCEClassifier.decision_function`."""
-        return self.correction_.decision_function(*self._parts(X))
+        return self._corrected("decision_function", X)
 
     def predict(self, X: Any) -> Array:
         """Predict the class of largest margin; see `MGCEClassifier.predict`."""
-        return self.correction_.predict(*self._parts(X))
+        return self._corrected("predict", X)
 
     def predict_proba(self, X: Any) -> Array:
         """Compute the minimax rule; see `MGCEClassifier.predict_proba`."""
-        return self.correction_.predict_proba(*self._parts(X))
+        return self._corrected("predict_proba", X)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the rule's logarithm; see `MGCEClassifier.predict_log_proba`."""
-        return self.correction_.predict_log_proba(*self._parts(X))
+        return self._corrected("predict_log_proba", X)
 
     def predict_worst_case_proba(self, X: Any) -> Array:
         """Compute the worst case; see `MGCEClassifier.predict_worst_case_proba`."""
-        return self.correction_.predict_worst_case_proba(*self._parts(X))
+        return self._corrected("predict_worst_case_proba", X)
 
     def margins_to_proba(self, margins: Any) -> Array:
         """Compute the rule of margins; see `MGCEClassifier.margins_to_proba`."""
@@ -531,7 +540,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 "X must be all rows of the fit in their order, or rows held out; got a part of "
                 "them, or another order. Give the X of fit."
             )
-        features = self._read(X, reset=False) if self.passthrough else self.base_margin_
+        features = self._read(X, reset=False) if self._sees_X else self.base_margin_
         return features, self.scale_ * self.base_margin_
 
     def certify(
@@ -558,7 +567,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
             then those of margins out of fold, of other bases than the one that predicts.
         """
         check_is_fitted(self)
-        if not (self.passthrough or self._prefit):
+        if not (self._sees_X or self._prefit):
             raise ValueError(
                 "certify must have means of features that new rows have too, and with "
                 "passthrough=False they are of margins out of fold. Set passthrough=True, or give "
@@ -589,14 +598,34 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         return self.correction_.dual_gap_
 
     @property
+    def n_iter_(self) -> int:
+        """Iterations of the correction's fit."""
+        return self.correction_.n_iter_
+
+    @property
     def uncertainty_set_(self) -> UncertaintySet:
         """Uncertainty set of the correction."""
         return self.correction_.uncertainty_set_
 
 
+def _check_counted(y: Array, classes: Array, sample_weight: Array) -> None:
+    """Raise ValueError unless every class has a row of positive weight."""
+    without = np.setdiff1d(classes, y[sample_weight > 0.0])
+    if len(without):
+        raise ValueError(
+            f"sample_weight must be positive in some row of every class; it is 0 in all rows of "
+            f"{without.tolist()[0]!r}. Leave that class out."
+        )
+
+
 def _single(name: str, value: Any, rule: validation.Rule) -> Array:
     rule.check(name, value)
     return np.array([value], dtype=np.float64)
+
+
+def _is_table(X: Any) -> bool:
+    """Tell whether rows have columns."""
+    return len(getattr(X, "shape", np.shape(X))) == 2
 
 
 def _method(base: Any) -> str:
