@@ -244,8 +244,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     all the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify`
     and `partial_fit` bring tensors to the host.
 
-    With a ``base_margin`` c the margins are :math:`W x + c`, and W is penalized as ever: toward what
-    the base decides. The base's loss is :math:`L = \psi(c) - c_y`: that of its own rule,
+    With a ``base_margin`` c the margins are :math:`W x + c`, and W is penalized as ever: toward
+    what the base decides. The base's loss is :math:`L = \psi(c) - c_y`: that of its own rule,
     :math:`\ell_q`, where this gives y a probability, and more where it does not. ``minimax_risk_``
     then bounds the expected loss of the fitted rule for every distribution of the set whose
     expected L is at most the sample's mean, plus ``lam`` of its standard errors (deviations if
@@ -784,9 +784,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         best = self._margins(X, base_margin).argmax(axis=1)
         return self.classes_[on_host(best)]
 
-    def score(
-        self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None
-    ) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None) -> float:
         """Compute the accuracy of `predict`.
 
         Parameters

@@ -131,10 +131,10 @@ class Problem:
             codes=self.codes,
             uncertainty=UncertaintySet(*map(self.design.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
-            offsets=None if self.base_margin is None else self._offsets(potential, lam),
+            offsets=self._offsets(potential, lam),
         )
 
-    def _offsets(self, potential: MGCEPotential, lam: float) -> Array:
+    def _offsets(self, potential: MGCEPotential, lam: float) -> Array | None:
         r"""Return the base margins c (K, n), a number added to each row: R(W) is then a risk.
 
         Adding to a row's margins adds as much to psi, and moves no solution. The loss of margins is
@@ -149,6 +149,8 @@ class Problem:
         far claims that it never will.
         """
         weights, base = self.design.weights, self.base_margin
+        if base is None:
+            return None
         own = base[self.codes, self.design.positions(base.shape[1])]
         more = potential.value(base) - own - potential.value(self.design.zeros(len(base), 1))
         total, mean = self.moments.total_weight, float(weights @ more)

@@ -417,12 +417,12 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **split_params))
         validation.check_folds(splits)
         self.n_splits_ = len(splits)
-        data = (*data, self.scorer_, score_params, self.error_score)
+        scoring = (self.scorer_, score_params, self.error_score)
         # A feature map is fitted once in a fold; otherwise every q of a fold has a job.
         parts = [qs] if self.feature_map is not None else np.split(qs, len(qs))
         how = (self._candidate(), self.certify_scores, watch)
         jobs = (
-            delayed(_score_fold)(*how, part, lams, *split, *data)
+            delayed(_score_fold)(*how, part, lams, *split, *data, *scoring)
             for split in splits
             for part in parts
         )
@@ -686,9 +686,7 @@ class _Fold(NamedTuple):
         """Fit the feature map, if there is one, and make the rows ready for every q and lam."""
         X, y, sample_weight, base_margin = rows
         X, y = classifier._read(X, y, reset=True)
-        problem = classifier._problem(
-            X, y, sample_weight, classifier.fit_intercept, base_margin
-        )
+        problem = classifier._problem(X, y, sample_weight, classifier.fit_intercept, base_margin)
         return cls(classifier, problem, certify, watch)
 
     def to_predict(self, X: Any) -> _Fold:
@@ -911,7 +909,9 @@ def joined(results: Sequence[Mapping[str, Any]], name: str, values: Sequence[flo
     sizes = [len(part["params"]) for part in results]
     whole[f"param_{name}"] = np.ma.array(np.repeat(values, sizes))
     pairs = zip(results, values, strict=True)
-    whole["params"] = [{**params, name: value} for part, value in pairs for params in part["params"]]
+    whole["params"] = [
+        {**params, name: value} for part, value in pairs for params in part["params"]
+    ]
     whole["rank_test_score"] = _ranks(whole["mean_test_score"])
     return whole
 

@@ -192,9 +192,7 @@ def test_two_classes_take_a_vector(cancer):
     assert other.minimax_risk_ == pytest.approx(model.minimax_risk_, rel=2e-4)
     agree = other.predict(X, vector) == np.where(margins > 0, "benign", "malignant")
     assert agree.mean() > 0.99
-    assert other.score(X, labels, base_margin=vector) == np.mean(
-        other.predict(X, vector) == labels
-    )
+    assert other.score(X, labels, base_margin=vector) == np.mean(other.predict(X, vector) == labels)
 
 
 @pytest.mark.parametrize("width", ["standard_error", "std"])
@@ -310,7 +308,9 @@ def test_base_margins_are_given_always_or_never(cancer):
     X, y, base = cancer
     model = MGCEClassifier().fit(X, y, base_margin=base)
     for call in (model.predict, model.error_bounds, model.certify, model.predict_log_proba):
-        with pytest.raises(ValueError, match="where the fit had one.*it had one, and here is none"):
+        with pytest.raises(
+            ValueError, match=r"where the fit had one.*it had one, and here is none"
+        ):
             call(X[:50])
     with pytest.raises(ValueError, match="it had one, and here is none"):
         model.certificate(X, y)

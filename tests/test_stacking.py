@@ -137,9 +137,10 @@ def test_a_fitted_base_is_taken_as_it_is(diabetes):
         MGCEStackingClassifier(FrozenEstimator(base)),
     ):
         assert model.fit(*rows).minimax_risk_ == by_hand.minimax_risk_
-        assert model.error_bounds(X[200:], tol=1e-2).upper == by_hand.error_bounds(
-            X[200:], tol=1e-2, base_margin=margins
-        ).upper
+        assert (
+            model.error_bounds(X[200:], tol=1e-2).upper
+            == by_hand.error_bounds(X[200:], tol=1e-2, base_margin=margins).upper
+        )
     named = MGCEStackingClassifier(by_name, cv="prefit").fit(X[200:], names[y[200:]])
     assert named.score(X[200:], names[y[200:]]) > 0.3
     searched = MGCEStackingClassifier(base, cv="prefit", scale=[0.5, 1.0]).fit(*rows)
@@ -174,7 +175,7 @@ def test_boosting_of_tables_that_no_linear_model_takes():
     X.loc[::7, "size"] = np.nan
     X["colour"] = X["colour"].astype("category")
     boosting = HistGradientBoostingClassifier(max_iter=10, categorical_features="from_dtype")
-    with pytest.raises(ValueError, match="finite numbers for passthrough=True.*passthrough=False"):
+    with pytest.raises(ValueError, match=r"finite numbers for passthrough=True.*passthrough=False"):
         MGCEStackingClassifier(boosting).fit(X, y)
     model = MGCEStackingClassifier(boosting, passthrough=False, keep_base_margin=True).fit(X, y)
     assert model.score(X, y) > 0.9
@@ -236,7 +237,7 @@ def test_weights_go_to_the_base_and_to_the_correction(diabetes):
     by_hand = MGCEClassifier(1.0, 1.0).fit(X, y, weights, model.base_margin_)
     assert model.minimax_risk_ == by_hand.minimax_risk_
     piped = MGCEStackingClassifier(make_pipeline(StandardScaler(), Weighing()), cv=FOLDS)
-    with pytest.warns(UserWarning, match="Pipeline.fit takes no sample_weight"):
+    with pytest.warns(UserWarning, match=r"Pipeline.fit takes no sample_weight"):
         piped.fit(X, y, weights)
     assert piped.estimator_[-1].total_ is None
     with config_context(enable_metadata_routing=True):
@@ -271,9 +272,7 @@ def test_bounds_on_rows_of_the_fit_are_those_of_its_own_margins(diabetes):
     assert model.minimax_risk_ == risk
     bounds = model.error_bounds(X, tol=1e-2, max_time=60.0)
     margins = model.base_margin_
-    assert bounds == model.correction_.error_bounds(
-        X, tol=1e-2, max_time=60.0, base_margin=margins
-    )
+    assert bounds == model.correction_.error_bounds(X, tol=1e-2, max_time=60.0, base_margin=margins)
     error = np.mean(model.correction_.predict(X, margins) != y)
     assert bounds.lower <= error <= bounds.upper
     with pytest.raises(ValueError, match="all rows of the fit in their order"):
@@ -355,7 +354,7 @@ def test_bad_parameters_lose_nothing(parameters, error, message, wine):
 
 
 def test_one_class_and_classes_without_weight_are_refused(wine):
-    with pytest.raises(ValueError, match="it is 0 in all rows of 2. Leave that class out"):
+    with pytest.raises(ValueError, match=r"it is 0 in all rows of 2. Leave that class out"):
         MGCEStackingClassifier(GaussianNB()).fit(*wine, sample_weight=wine[1] < 2)
     with pytest.raises(ValueError, match="y must have at least 2 classes"):
         MGCEStackingClassifier(LogisticRegression()).fit(wine[0], np.zeros(178))
