@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 SETS = ("digits", "letter", "magic", "spambase", "nursery", "waveform")
 SHARES = (0.0, 0.2, 0.4)
 N_TRAIN = 2500
-GRID = {"q": (0.0, 0.5, 1.0), "lam": (0.3, 1.0, 3.0), "scale": (0.5, 1.0, 2.0)}
+GRID = {"q": (0.0, 0.5, 1.0), "lam": (1.0, 3.0, 10.0), "scale": (0.5, 1.0, 2.0)}
 
 
 def bases(leaf: int) -> dict[str, Any]:
@@ -64,14 +64,17 @@ def measured(model: Any, rows: Split) -> tuple[float, float, float, float]:
     return accuracy, brier, expected_calibration_error(rows.y_test, proba), seconds
 
 
-def table(title: str, found: dict[tuple[str, ...], Any]) -> None:
-    """Print means over the last axis but one, a line for each key."""
+def print_head(title: str) -> None:
+    """Begin a table."""
     print(f"\n| {title} | accuracy | Brier | ECE | fit, s |")
-    print("|---" * (5 + title.count("|")) + "|")
-    for key, numbers in found.items():
-        accuracy, brier, ece, seconds = np.mean(numbers, axis=0)
-        cells = f"{accuracy:.3f} | {brier:.3f} | {ece:.3f} | {seconds:.1f}"
-        print(f"| {' | '.join(key)} | {cells} |", flush=True)
+    print("|---" * (5 + title.count("|")) + "|", flush=True)
+
+
+def print_line(key: tuple[str, ...], numbers: list[Any]) -> None:
+    """Print means over measurements."""
+    accuracy, brier, ece, seconds = np.mean(numbers, axis=0)
+    cells = f"{accuracy:.3f} | {brier:.3f} | {ece:.3f} | {seconds:.1f}"
+    print(f"| {' | '.join(key)} | {cells} |", flush=True)
 
 
 def main() -> None:
@@ -79,25 +82,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one set, one seed, no choice")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--leaf", type=int, default=3, help="min_samples_leaf of the forest")
+    parser.add_argument("--leaf", type=int, default=5, help="min_samples_leaf of the forest")
     parser.add_argument("--base", choices=list(bases(1)), help="one of the bases alone")
     given = parser.parse_args()
     sets, seeds = (SETS[:1], 1) if given.quick else (SETS, given.seeds)
     chosen_bases = {k: v for k, v in bases(given.leaf).items() if given.base in (None, k)}
-    each: dict[tuple[str, ...], list[Any]] = {}
+    over_sets: dict[tuple[str, ...], list[Any]] = {}
+    print_head("set | wrong | base | model")
     for name in sets:
         for share in SHARES:
-            for seed in range(seeds):
-                rows = split(name, N_TRAIN, share, seed)
-                for base, classifier in chosen_bases.items():
-                    for label, model in models(classifier, not given.quick).items():
-                        key = (name, f"{share:g}", base, label)
-                        each.setdefault(key, []).append(measured(model, rows))
-    table("set | wrong | base | model", each)
-    over_sets: dict[tuple[str, ...], list[Any]] = {}
-    for (_, *key), numbers in each.items():
-        over_sets.setdefault(tuple(key), []).extend(numbers)
-    table("wrong | base | model", over_sets)
+            splits = [split(name, N_TRAIN, share, seed) for seed in range(seeds)]
+            for base, classifier in chosen_bases.items():
+                for label, model in models(classifier, not given.quick).items():
+                    numbers = [measured(model, rows) for rows in splits]
+                    print_line((name, f"{share:g}", base, label), numbers)
+                    over_sets.setdefault((f"{share:g}", base, label), []).extend(numbers)
+    print_head("wrong | base | model")
+    for key, numbers in over_sets.items():
+        print_line(key, numbers)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ FLOOR = 0.02
 
 # Of the forest that is the base where none is given.
 N_TREES = 100
-MIN_SAMPLES_LEAF = 3
+MIN_SAMPLES_LEAF = 5
 
 # Folds of a search where the base needs none.
 N_FOLDS = 5
@@ -69,7 +69,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         The base, with ``predict_proba`` or, where there is none, ``decision_function``, whose
         values then stand in for :math:`\log(p + 0.02)`. It is cloned, and fitted to labels
         0 to K - 1. A ``FrozenEstimator`` is taken as it is, as for ``cv="prefit"``. None: a
-        `~sklearn.ensemble.RandomForestClassifier` of 100 trees with ``min_samples_leaf=3``.
+        `~sklearn.ensemble.RandomForestClassifier` of 100 trees with ``min_samples_leaf=5``.
     q : float or sequence of float, default=1.0
         Loss parameter in [0, 1], as in `MGCEClassifier`. Several: see ``selection``.
     lam : float or sequence of float, default=1.0
