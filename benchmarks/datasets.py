@@ -194,4 +194,5 @@ LOADERS = {
     "magic": lambda: _pmlb("magic", "MagicTelescope"),
     "spambase": lambda: _pmlb("spambase", "spambase"),
     "waveform": lambda: _pmlb("waveform_21", "waveform-5000"),
+    "nursery": lambda: _pmlb("nursery", "nursery"),
 }

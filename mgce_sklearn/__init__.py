@@ -5,6 +5,7 @@ from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.expressive import RandomReLUFeatures, ThresholdFeatures
 from mgce_sklearn.path import MGCEPath, lam_max, mgce_path
 from mgce_sklearn.search import MGCEClassifierCV
+from mgce_sklearn.stacking import MGCEStackingClassifier
 from mgce_sklearn.uncertainty import UncertaintySet
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "MGCEClassifier",
     "MGCEClassifierCV",
     "MGCEPath",
+    "MGCEStackingClassifier",
     "RandomReLUFeatures",
     "ThresholdFeatures",
     "UncertaintySet",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import bounds, kernels, validation
@@ -214,7 +215,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         `predict_proba` (for `predict` see `error_bounds`); at the optimum it is
         attained. Valid whether or not the solver converged. Not there after `partial_fit`. The
         set, and so the bound, is about labels as they come, wrong ones too; with a
-        ``noise_matrix`` about true labels.
+        ``noise_matrix`` about true labels. What a ``base_margin`` makes of it is in the notes.
     dual_gap_ : float
         ``minimax_risk_ - dual_gap_ <= optimum <= minimax_risk_``.
     uncertainty_set_ : UncertaintySet
@@ -259,6 +260,24 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     Margins and probabilities of tensors are tensors on their device. What is learnt is in ndarrays
     all the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify`
     and `partial_fit` bring tensors to the host.
+
+    With a ``base_margin`` c the margins are :math:`W x + c`, and W is penalized as ever: toward
+    what the base decides. The base's loss is :math:`L = \psi(c) - c_y`: that of its own rule,
+    :math:`\ell_q`, where this gives y a probability, and more where it does not. ``minimax_risk_``
+    then bounds the expected loss of the fitted rule for every distribution of the set whose
+    expected L is at most the sample's mean, plus ``lam`` of its standard errors (deviations if
+    ``width="std"``):
+
+    .. math::
+
+        E\, \ell_q(h, y) \le E\,[\psi(m) - m_y]
+        \le \operatorname{mean} [\psi(m) - \psi(c)] - \langle \tau, W \rangle
+        + \langle \lambda, |W| \rangle + E\, L .
+
+    The variance of L counts one row more, of base margins 0, so that a base without an error is
+    not taken for perfect. Margins of rows that the base was fitted to make L too small, and W too.
+    Zeros are no base at all. Of probabilities p, ``np.log(p + 0.02)`` does well. Predictions and
+    bounds ask for the base margins of their rows; `partial_fit` knows none.
 
     Features need no scaling. Widths by rule follow the scale of the features, and means are
     taken about the means of the columns. So a factor on a column, and a constant added to it,
@@ -374,7 +393,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return tags
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MGCEClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None
+    ) -> MGCEClassifier:
         """Fit the coefficients and certify them.
 
         Parameters
@@ -388,6 +409,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             classes, those of an array 0 to n_classes - 1; in other methods ``classes_``.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. A weight of 2 equals the row twice, 0 the row left out.
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Margins of another classifier, to which those of the features are added: a column for
+            each of the sorted classes, or for two classes a vector, the second's less the
+            first's. Of rows that it was not fitted to: see the notes. `MGCEStackingClassifier`
+            sees to that.
 
         Returns
         -------
@@ -418,7 +444,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         interrupted = None
         with validation.unchanged_on_error(self):
             try:
-                self._fit(X, y, sample_weight, task)
+                self._fit(X, y, sample_weight, base_margin, task)
             except Interrupted as error:  # what was reached is adopted, and shall stay
                 interrupted = error
         if interrupted is not None:
@@ -429,11 +455,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         task.end(fitted=dict)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, task: Task) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
         validation.check_all(vars(self), PARAMETER_RULES)
         deadline = deadline_in(self.max_time)
         X, y = self._read(X, y, reset=True)
-        problem = self._problem(X, y, sample_weight, self.fit_intercept)
+        problem = self._problem(X, y, sample_weight, self.fit_intercept, base_margin)
         settings, start = Settings.of(self), self._previous(problem)
         lam = self._lam_for(problem)
         report = GapReport(task, partial(self._ended_at, problem, lam))
@@ -445,8 +471,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         report.end()
         if not point.converged:
             self._warn_of_gap(point.result, stacklevel=4)
-        if point.result.status is Status.STOPPED:
-            return  # zeros may be where it began
+        if point.result.status is Status.STOPPED or problem.base_margin is not None:
+            return  # zeros may be where it began, or all that a base is in want of
         if not self.coef_.any() and self._lam is not None and self._lam < problem.lam_max():
             warnings.warn(
                 "The coefficients of all features are zero, so every row gets the same prediction: "
@@ -571,7 +597,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
         for name in ("minimax_risk_", "dual_gap_"):
             self.__dict__.pop(name, None)
-        self._stream = stream
+        self._stream, self._has_base = stream, False
         self._keep_coefficients(coef, design, stream.moments)
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
         self._q = float(self.q)
@@ -588,7 +614,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return self
 
-    def certificate(self, X: Any, y: Any, sample_weight: Any = None) -> Certificate:
+    def certificate(
+        self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None
+    ) -> Certificate:
         """Compute the bound, and its distance from the best one, for a labelled sample.
 
         The uncertainty set is that of this sample, by the same ``width``: of the rows that
@@ -602,6 +630,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels; every class must occur. Or distributions over the classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
@@ -616,8 +646,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
+        self._check_based(base_margin)
         X, y = self._read(X, y, reset=False, known=self.classes_)
-        problem = self._problem(X, y, sample_weight, self._has_intercept())
+        problem = self._problem(X, y, sample_weight, self._has_intercept(), base_margin)
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
@@ -655,13 +686,18 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return X if self.feature_map is None else apply_feature_map(self.feature_map_, X)
 
     def _problem(
-        self, X: Any, y: Array | Distributions, sample_weight: Any, fit_intercept: bool
+        self,
+        X: Any,
+        y: Array | Distributions,
+        sample_weight: Any,
+        fit_intercept: bool,
+        base_margin: Any = None,
     ) -> Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
         return Problem.from_labels(
             X, y, sample_weight, self.class_weight, fit_intercept, width, self.center,
-            self.noise_matrix,
+            self.noise_matrix, base_margin,
         )  # fmt: skip
 
     def _inverse_noise(self, classes: Array, labels: Labels) -> Array | None:
@@ -732,6 +768,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._q = float(self.q)
         self._lam = problem.width.factor(point.lam)
         self._moments, self._sketch = problem.moments, problem.sketch
+        self._has_base = problem.base_margin is not None
         if self.feature_map is None:
             self.n_features_in_ = design.X.shape[1]
         self.__dict__.pop("_stream", None)
@@ -748,9 +785,30 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             coef.astype(design.precision if will_do else np.float64)
         )
 
-    def _margins(self, X: Any) -> Array:
+    def _margins(self, X: Any, base_margin: Any = None) -> Array:
         """Return margins (n, K), in column order, which the kernels read without a copy."""
-        return self._margins_of(self._checked(X))
+        X = self._checked(X)
+        return self._upon(base_margin, self._margins_of(X))
+
+    def _upon(self, base_margin: Any, margins: Array) -> Array:
+        """Return margins (n, K) upon those of the base, if the fit had one."""
+        self._check_based(base_margin)
+        if base_margin is None:
+            return margins
+        base = validation.check_base_margin(base_margin, len(margins), len(self.classes_))
+        if not is_tensor(margins):
+            return np.asfortranarray(base) + margins
+        arrays = namespace(margins)
+        return margins + arrays.as_tensor(base, dtype=margins.dtype, device=margins.device)
+
+    def _check_based(self, base_margin: Any) -> None:
+        """Raise ValueError unless there is a base margin just where the fit had one."""
+        if self._has_base != (base_margin is not None):
+            had, got = ("one", "none") if self._has_base else ("none", "one")
+            raise ValueError(
+                f"base_margin must be given where the fit had one, and only there; it had {had}, "
+                f"and here is {got}."
+            )
 
     def _checked(self, X: Any) -> Any:
         """Return the features of rows to predict."""
@@ -778,38 +836,42 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             scores = arrays.concatenate([arrays.zeros_like(scores), scores], axis=1)
         return scores
 
-    def decision_function(self, X: Any) -> Array:
-        """Compute margins.
+    def decision_function(self, X: Any, base_margin: Any = None) -> Array:
+        """Compute margins, those of the base included.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray or Tensor of shape (n_samples,) or (n_samples, n_classes)
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
         """
-        margins = self._margins(X)
+        margins = self._margins(X, base_margin)
         if len(self.classes_) == 2:
-            return margins[:, 1]
+            return margins[:, 1] - margins[:, 0]
         return margins if is_tensor(margins) else np.ascontiguousarray(margins)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, base_margin: Any = None) -> Array:
         """Predict the class of largest margin, the most probable one under the rule.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray of shape (n_samples,)
         """
-        best = self._margins(X).argmax(axis=1)
+        best = self._margins(X, base_margin).argmax(axis=1)
         return self.classes_[on_host(best)]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None) -> float:
         """Compute the accuracy of `predict`, expected if labels are distributions.
 
         Parameters
@@ -818,31 +880,35 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
             True labels, or distributions over the classes.
         sample_weight : array-like of shape (n_samples,), default=None
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
         float
         """
         labels = read_labels(y, getattr(self, "classes_", None))
+        predicted = self.predict(X, base_margin)
         if not isinstance(labels, Distributions):
-            return super().score(X, on_host(y), sample_weight)
-        predicted = self.predict(X)
+            return accuracy_score(on_host(y), predicted, sample_weight=sample_weight)
         labels.check_rows(len(predicted))
         return labels.expected_accuracy(predicted, sample_weight)
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any, base_margin: Any = None) -> Array:
         r"""Compute the minimax rule, :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities in [0, 1], exactly 0 for classes off the support when q > 0.
         """
-        return self.margins_to_proba(self._margins(X))
+        return self.margins_to_proba(self._margins(X, base_margin))
 
     def margins_to_proba(self, margins: Any) -> Array:
         r"""Compute the minimax rule of margins: the link of `predict_proba`.
@@ -877,34 +943,38 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.check_columns(margins, len(self.classes_))
         return mgce_proba(margins, self._fitted_q)
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any, base_margin: Any = None) -> Array:
         """Compute the logarithm of `predict_proba`; -inf where it is 0.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray or Tensor of shape (n_samples, n_classes)
         """
-        proba = self.predict_proba(X)
+        proba = self.predict_proba(X, base_margin)
         with np.errstate(divide="ignore"):
             return namespace(proba).log(proba)
 
-    def predict_worst_case_proba(self, X: Any) -> Array:
+    def predict_worst_case_proba(self, X: Any, base_margin: Any = None) -> Array:
         r"""Compute the worst-case distribution, :math:`p^*_k \propto h_k^{1-q}`.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities on the support of the rule; uniform there at q = 1.
         """
-        margins, q = self._margins(X), self._fitted_q
+        margins, q = self._margins(X, base_margin), self._fitted_q
         if not is_tensor(margins):
             return kernels.worst_case(margins, q)
         from mgce_sklearn.tensors.link import mgce_worst_case
@@ -921,6 +991,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         cost: Any = None,
         max_time: float | None = None,
         verbose: int = 0,
+        base_margin: Any = None,
     ) -> ErrorBounds:
         r"""Bound the error of the fitted rule over the uncertainty set from both sides.
 
@@ -935,8 +1006,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
         :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
-        ``minimax_risk_``; for the randomised rule they are never above it. The error is that of
-        labels as they come, or with a ``noise_matrix`` of true ones.
+        ``minimax_risk_``; for the randomised rule they are never above it, unless the fit had a
+        ``base_margin``: that has a part in the rule, but its loss limits this set no further. The
+        error is that of labels as they come, or with a ``noise_matrix`` of true ones.
 
         Parameters
         ----------
@@ -957,6 +1029,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             upper. To find by how much ``lam`` must grow, if the set is empty, is not limited.
         verbose : int, default=0
             Whether to print the size of the problem, and a line whenever the gap is checked.
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
@@ -1001,15 +1075,15 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.VERBOSITY.check("verbose", verbose)
         X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
+        margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():
-            X, sample_weight = X[used], sample_weight[used]
+            X, sample_weight, margins = X[used], sample_weight[used], margins[used]
         design = Design(X, sample_weight, self._has_intercept())
         center = self.uncertainty_set_.center
         check_magnitudes(*design.column_range())
         design = design.centered_at(np.broadcast_to(center, design.n_features))
-        margins, q = self._margins_of(X), self._fitted_q
         costs = self._costs(margins, rule, cost)
         fitted = Start(self._coefficients(center), kernels.worst_case(margins, q).T)
         proba = kernels.rule(margins, q).T
@@ -1031,7 +1105,13 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return ErrorBounds(lower, upper, rule, gap, ended, costs.chance, costs.quantity)
 
     def certify(
-        self, X: Any, delta: float = 0.05, rule: str = "deterministic", *, cost: Any = None
+        self,
+        X: Any,
+        delta: float = 0.05,
+        rule: str = "deterministic",
+        *,
+        cost: Any = None,
+        base_margin: Any = None,
     ) -> ErrorCertificate:
         r"""Bound the error on new data, with a probability, from held-out rows without labels.
 
@@ -1059,6 +1139,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             `predict_proba`.
         cost : array-like of shape (n_classes, n_classes), default=None
             Cost of deciding the column's class when the row's is true. None: errors.
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one, as there.
 
         Returns
         -------
@@ -1084,6 +1166,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         What is assumed: the features of the fit lie within ``feature_range``, fixed before they
         were seen. Those of X and of new data need not: m' is taken of features clipped to it.
+        A ``base_margin`` is that of a classifier to which the rows of X are new; it may have been
+        fitted to those of the fit.
         With ``feature_range=None`` the range seen in the fit stands in for it, which is an
         assumption, slightly optimistic where extremes matter. A transformer, a scaler say, that
         was fitted to the same rows makes them depend on each other a little; one that was
@@ -1117,11 +1201,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
         self._check_equal_weights()
+        costs = self._costs(self._upon(base_margin, self._margins_of(X)), rule, cost)
         validation.check_several_rows(X)
         self._sketch.check_unseen(RowSketch.of(X))
         feature_range = validation.ends_of_range(self.feature_range, X.shape[1], self._precision)
         held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), self._has_intercept())
-        costs = self._costs(self._margins_of(X), rule, cost)
         return bounds.certify(
             self._moments, feature_range, held_out, costs, rule, float(delta), self.center
         )

@@ -111,10 +111,10 @@ class Objective:
     def least_value(self) -> float:
         """A lower bound on the optimum, if any distribution is feasible.
 
-        Distributions as labels are a feasible point. Else entropies are at least 0, and expected
-        offsets at least their minimum.
+        Labels, where they are known, are a feasible point. Else entropies are at least 0, and
+        expected offsets at least their minimum.
         """
-        if self.labels is not None and not self.labels.certain:
+        if self.labels is not None and not (self.labels.certain and self.offsets is None):
             return self.mean_entropy(self.label_columns)
         if self.offsets is None:
             return 0.0

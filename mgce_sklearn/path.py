@@ -332,6 +332,7 @@ def mgce_path(
     noise_matrix: Any = None,
     random_state: Any = None,
     verbose: int = 0,
+    base_margin: Any = None,
 ) -> MGCEPath:
     r"""Fit `MGCEClassifier`'s coefficients for every q and lam of a grid, and certify each.
 
@@ -378,6 +379,9 @@ def mgce_path(
         Decides the order in which "sgd" reads the rows.
     verbose : int, default=0
         Whether to print the size of each problem and a line whenever the gap is checked.
+    base_margin : array-like of shape (n_samples, n_classes), default=None
+        Margins of another classifier, to which those of the features are added; see the notes of
+        `MGCEClassifier`.
 
     Returns
     -------
@@ -421,7 +425,14 @@ def mgce_path(
     all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
     X, y = _labelled_rows(X, y)
     problem = Problem.from_labels(
-        X, y, sample_weight, class_weight, fit_intercept, center=center, noise_matrix=noise_matrix
+        X,
+        y,
+        sample_weight,
+        class_weight,
+        fit_intercept,
+        center=center,
+        noise_matrix=noise_matrix,
+        base_margin=base_margin,
     )
     path = _collect(problem, all_q, all_lam, settings, watch)
     begun = ~np.isnan(path.seconds)

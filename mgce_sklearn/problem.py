@@ -49,6 +49,8 @@ class Problem:
         A point of the set for every lam for which one was asked for, if labels are none.
     largest_empty : list
         The largest lam whose set is known to be empty, and by what it must grow.
+    base_margin : ndarray of shape (K, n), default=None
+        What margins begin with, where the rows are. None: zeros.
     """
 
     design: Design
@@ -56,6 +58,7 @@ class Problem:
     classes: Array
     moments: Moments
     width: Width = STANDARD_ERROR
+    base_margin: Array | None = None
     anchors: dict[float, DualPoint] = field(default_factory=dict, repr=False, compare=False)
     largest_empty: list[float] = field(default_factory=lambda: [0.0, 1.0], repr=False)
 
@@ -70,6 +73,7 @@ class Problem:
         width: Width = STANDARD_ERROR,
         center: Any = "auto",
         noise_matrix: Any = None,
+        base_margin: Any = None,
     ) -> Problem:
         """Weigh the rows, encode the labels, and estimate their moments.
 
@@ -87,11 +91,13 @@ class Problem:
             Which columns to center; see `Width.columns_to_center`.
         noise_matrix : float, array-like of shape (K, K) or None, default=None
             By which labels became wrong; see `Moments`.
+        base_margin : array-like of shape (n_samples, K), default=None
+            What margins begin with; for two classes also (n_samples,).
 
         Raises
         ------
         ValueError
-            If y has one class only, or weights or the matrix are invalid.
+            If y has one class only, or if weights, margins or the matrix are invalid.
         """
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
@@ -99,6 +105,9 @@ class Problem:
             rows = np.flatnonzero(used)
             X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
         classes, labels = encoded(y)
+        if base_margin is not None:
+            _check_alone(width, noise_matrix)
+            base_margin = validation.check_base_margin(base_margin, len(used), len(classes))[used].T
         inverse = None
         if noise_matrix is not None:
             inverse = inverse_noise(noise_matrix, class_weight, classes, labels)
@@ -108,7 +117,10 @@ class Problem:
         labels = labels.put(design)
         moments = Moments.of(design, labels, len(classes)).unmixed(inverse)
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
-        return cls(design.centered_at(moments.center), labels, classes, moments, width)
+        if base_margin is not None:
+            base_margin = design.put(np.ascontiguousarray(base_margin))
+        design = design.centered_at(moments.center)
+        return cls(design, labels, classes, moments, width, base_margin)
 
     @cached_property
     def sketch(self) -> RowSketch:
@@ -126,13 +138,41 @@ class Problem:
         """
         uncertainty = self.uncertainty(lam).of_coefficients()
         width = np.where(uncertainty.half_width > 0.0, uncertainty.half_width, self._beyond_idle())
+        potential = _potential(q, self.design)
         return Objective(
-            potential=_potential(q, self.design),
+            potential=potential,
             design=self.design,
             labels=self.labels if self.moments.inverse is None else None,
             uncertainty=UncertaintySet(*map(self.design.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
+            offsets=self._offsets(potential, lam),
         )
+
+    def _offsets(self, potential: MGCEPotential, lam: float) -> Array | None:
+        r"""Return the base margins c (K, n), a number added to each row: R(W) is then a risk.
+
+        Adding to a row's margins adds as much to psi, and moves no solution. The loss of margins is
+        at most :math:`\psi(m) - m_y`, and that of the base L(y) = psi(c) - c_y. So for every
+        distribution of the set
+
+            E loss <= mean [psi(m) - psi(c)] - <tau, W> + <half_width, |W|> + E L,
+
+        and where E L is no more than its half-width above the mean of the sample, which labels
+        give, the sum is R(W) with offsets c - c_y + that half-width. Labels have this for their
+        dual value. The variance has one row more, of base margins 0: a base that never erred so
+        far claims that it never will.
+        """
+        weights, base = self.design.weights, self.base_margin
+        if base is None:
+            return None
+        labels = self.design.zeros(*base.shape)
+        self.labels.add_to(labels, 1.0, slice(None))
+        losses = potential.value(base) - base - potential.value(self.design.zeros(len(base), 1))
+        mean = float(weights @ (labels * losses).sum(axis=0))
+        spread = float(weights @ (labels * (losses - mean) ** 2).sum(axis=0))
+        total = self.moments.total_weight
+        more = self.width.of_mean(spread + mean**2 / total, total, lam)
+        return base - (labels * base).sum(axis=0) + more
 
     def _beyond_idle(self) -> Array:
         """Return widths (d,) at which features that say nothing have no coefficient but 0.
@@ -148,7 +188,7 @@ class Problem:
 
         At W = 0 the worst case of every row is uniform for every q, and the gradient of the
         smooth part is what the uniform distribution exceeds the labels by. Widths must be
-        multiples of lam, as standard errors are.
+        multiples of lam, as standard errors are, and margins begin with zeros.
         """
         objective = self.objective(q=0.0, lam=1.0)
         n_classes = objective.n_classes
@@ -159,6 +199,21 @@ class Problem:
         excess = abs(self.design.fetch(objective.excess(uniform)))
         width = self.uncertainty(1.0).of_coefficients().half_width
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
+
+
+def _check_alone(width: Width, noise_matrix: Any) -> None:
+    """Raise ValueError unless the base margins' loss has a half-width that is a multiple of lam."""
+    if noise_matrix is not None:
+        raise ValueError(
+            "base_margin must be None beside a noise_matrix: the loss of the base is known for "
+            "observed labels alone. Leave out either."
+        )
+    if width.factor(1.0) is None:
+        got = repr(width.kind) if isinstance(width.kind, str) else "an array"
+        raise ValueError(
+            "width must be 'standard_error' or 'std' where there is a base_margin, whose loss has "
+            f"no range and no width of its own; got {got}."
+        )
 
 
 def _design(X: Any, sample_weight: Array, fit_intercept: bool, n_classes: int) -> Design:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
+from functools import partial, update_wrapper
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -49,6 +50,9 @@ Params = Mapping[str, Any]
 # What is largest in the pair that is chosen near the best score.
 LARGEST = {"one_standard_error": "lam", "largest_q": "q"}
 SELECTIONS = ("best", *LARGEST)
+
+# What scorers ask of a classifier.
+PREDICTIONS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 # Of max_time, what is kept for the fit of the chosen pair to all rows.
 REFIT_SHARE = 0.2
@@ -298,7 +302,14 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return tags
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> MGCEClassifierCV:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        base_margin: Any = None,
+        **params: Any,
+    ) -> MGCEClassifierCV:
         """Score every pair of q and lam, choose one, and fit it to all rows.
 
         Parameters
@@ -310,6 +321,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             `MGCEClassifier.fit`. Folds are then stratified by the most probable class.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Margins of another classifier, to which those of the features are added, as in
+            `MGCEClassifier`: of rows that it was not fitted to.
         **params : dict
             ``groups`` for the splitter; with metadata routing whatever splitter and scorer
             ask for.
@@ -340,11 +354,19 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         # Before `unchanged_on_error` notes the attributes: what callbacks end by is one of them.
         task = Task.of_fit(self, X, y, sample_weight, n_parts=1 + (self.refit is not False))
         with validation.unchanged_on_error(self):
-            self._fit(X, y, sample_weight, params, task)
+            self._fit(X, y, sample_weight, base_margin, params, task)
         task.end(fitted=dict)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, params: Params, task: Task) -> None:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        base_margin: Any,
+        params: Params,
+        task: Task,
+    ) -> None:
         validation.check_all(vars(self), RULES)
         deadline = deadline_in(self.max_time)
         qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
@@ -353,10 +375,14 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.scorer_ = self._scorer_of(labels)
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(labels))
+        if base_margin is not None:
+            n_classes = len(encoded(labels)[0])
+            base_margin = validation.check_base_margin(base_margin, len(labels), n_classes)
         params = {"sample_weight": sample_weight, **params}
         kept = REFIT_SHARE * (self.max_time or 0.0) if self.refit else 0.0
         watch = Watch(deadline - kept)
-        candidates, scores = self._evaluate(qs, lams, rows, labels, params, watch, task)
+        data = (rows, labels, sample_weight, base_margin)
+        candidates, scores = self._evaluate(qs, lams, data, params, watch, task)
         self.cv_results_ = _results(candidates, scores)
         _warn_of_the_rest(candidates, scores)
         _warn_of_no_score(self.cv_results_["mean_test_score"][scores.counted.any(axis=0)])
@@ -366,9 +392,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             warn_of_gaps(pairs, self.tol, stacklevel=3 + WRAPPERS)
         self._select(n_folds=int(scores.counted.sum(axis=0).max()))
         if self.refit:
-            self._refit(X, labels, sample_weight, deadline, task)
+            self._refit((X, *data[1:]), deadline, task)
 
-    def _refit(self, X: Any, y: Labelling, sample_weight: Any, deadline: float, task: Task) -> None:
+    def _refit(self, data: tuple[Any, ...], deadline: float, task: Task) -> None:
         """Fit the chosen pair to all rows, in the time that is left."""
         classifier = self._candidate(**self.best_params_)
         if self.max_time is not None:
@@ -377,7 +403,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.best_estimator_ = classifier
         with task.handed_to(classifier, "refit"):
             # X as it came: the names of its columns are the classifier's to remember.
-            classifier.fit(X, y, sample_weight)
+            classifier.fit(*data)
         classifier.set_params(max_time=self.max_time)
 
     def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
@@ -399,24 +425,24 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self,
         qs: Array,
         lams: Array,
-        X: Any,
-        y: Labelling,
+        data: tuple[Any, Labelling, Any, Any],
         params: Params,
         watch: Watch,
         task: Task,
     ) -> tuple[list[dict[str, float]], _Scores]:
         """Return the pairs of the grid, and their scores in every fold, as far as time allows."""
+        X, y, *_ = data
         split_params, score_params = self._route("fit", params, without_routing=["groups"])
         strata = y.most_probable() if isinstance(y, Distributions) else y
         splits = list(check_cv(self.cv, strata, classifier=True).split(X, strata, **split_params))
         validation.check_folds(splits)
         self.n_splits_ = len(splits)
-        data = (X, y, params["sample_weight"], self.scorer_, score_params, self.error_score)
+        scoring = (self.scorer_, score_params, self.error_score)
         # A feature map is fitted once in a fold; otherwise every q of a fold has a job.
         parts = [qs] if self.feature_map is not None else np.split(qs, len(qs))
         how = (self._candidate(), self.certify_scores, watch)
         jobs = (
-            delayed(_score_fold)(*how, part, lams, *split, *data)
+            delayed(_score_fold)(*how, part, lams, *split, *data, *scoring)
             for split in splits
             for part in parts
         )
@@ -520,10 +546,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _select(self, n_folds: int) -> None:
         """Choose a pair from the results over so many folds."""
         results = self.cv_results_
-        best = int(results["rank_test_score"].argmin())
-        if self.selection in LARGEST:
-            best = _largest_near(results, LARGEST[self.selection], best, n_folds)
-        self.best_index_ = best
+        self.best_index_ = best = chosen(results, self.selection, n_folds)
         self.best_params_ = results["params"][best]
         self.best_score_ = float(results["mean_test_score"][best])
         self.q_, self.lam_ = self.best_params_["q"], self.best_params_["lam"]
@@ -537,13 +560,15 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return self.best_estimator_
 
-    def score(self, X: Any, y: Any, **params: Any) -> float:
+    def score(self, X: Any, y: Any, base_margin: Any = None, **params: Any) -> float:
         """Score the chosen classifier by ``scoring``.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Of these rows, if the fit had one.
         **params : dict
             ``sample_weight`` for the scorer; with metadata routing whatever it asks for.
 
@@ -552,31 +577,31 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         float
         """
         _, score_params = self._route("score", params, without_routing=[])
-        return self._scorer()(self._best(), X, y, **score_params)
+        return self._scorer()(_given(self._best(), base_margin), X, y, **score_params)
 
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, X: Any, base_margin: Any = None) -> Array:
         """Compute margins; see `MGCEClassifier.decision_function`."""
-        return self._best().decision_function(X)
+        return self._best().decision_function(X, base_margin)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, base_margin: Any = None) -> Array:
         """Predict the class of largest margin; see `MGCEClassifier.predict`."""
-        return self._best().predict(X)
+        return self._best().predict(X, base_margin)
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any, base_margin: Any = None) -> Array:
         """Compute the minimax rule; see `MGCEClassifier.predict_proba`."""
-        return self._best().predict_proba(X)
+        return self._best().predict_proba(X, base_margin)
 
     def margins_to_proba(self, margins: Any) -> Array:
         """Compute the rule of margins; see `MGCEClassifier.margins_to_proba`."""
         return self._best().margins_to_proba(margins)
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any, base_margin: Any = None) -> Array:
         """Compute the rule's logarithm; see `MGCEClassifier.predict_log_proba`."""
-        return self._best().predict_log_proba(X)
+        return self._best().predict_log_proba(X, base_margin)
 
-    def predict_worst_case_proba(self, X: Any) -> Array:
+    def predict_worst_case_proba(self, X: Any, base_margin: Any = None) -> Array:
         """Compute the worst case; see `MGCEClassifier.predict_worst_case_proba`."""
-        return self._best().predict_worst_case_proba(X)
+        return self._best().predict_worst_case_proba(X, base_margin)
 
     @property
     def coef_(self) -> Array:
@@ -715,9 +740,9 @@ class _Fold(NamedTuple):
     @classmethod
     def read(cls, classifier: MGCEClassifier, certify: bool, watch: Watch, *rows: Any) -> _Fold:
         """Fit the feature map, if there is one, and make the rows ready for every q and lam."""
-        X, y, sample_weight = rows
+        X, y, sample_weight, base_margin = rows
         X, y = classifier._read(X, y, reset=True)
-        problem = classifier._problem(X, y, sample_weight, classifier.fit_intercept)
+        problem = classifier._problem(X, y, sample_weight, classifier.fit_intercept, base_margin)
         return cls(classifier, problem, certify, watch)
 
     def to_predict(self, X: Any) -> _Fold:
@@ -765,6 +790,7 @@ def _score_fold(
     X: Any,
     y: Labelling,
     sample_weight: Array | None,
+    base_margin: Array | None,
     scorer: Any,
     score_params: Params,
     error_score: Any,
@@ -774,15 +800,44 @@ def _score_fold(
     if watch.out_of_time():
         return [_NOT_REACHED] * n_trials
     weights = None if sample_weight is None else sample_weight[train]
-    rows = rows_of(X, train), y[train], weights
+    base, base_test = _of_classes(base_margin, y, train, test)
+    rows = rows_of(X, train), y[train], weights, base
     X_test, y_test, params = rows_of(X, test), y[test], _rows_of(score_params, test, len(y))
-    scoring = _Scoring(lambda fitted: scorer(fitted, X_test, y_test, **params), error_score)
+
+    def score(fitted: MGCEClassifier) -> Any:
+        return scorer(_given(fitted, base_test), X_test, y_test, **params)
+
+    scoring = _Scoring(score, error_score)
     try:
         fold = _Fold.read(classifier, certify, watch, *rows)
     except Exception as error:
         return [scoring.failed(error)] * n_trials
     fold = fold.to_predict(X_test)
     return [trial for q in qs for trial in _score_path(fold, float(q), lams, scoring)]
+
+
+def _of_classes(base_margin: Array | None, y: Labelling, *parts: Array) -> list[Array | None]:
+    """Return the base margins of parts of the rows, for the classes in the first of them."""
+    if base_margin is None:
+        return [None for _ in parts]
+    if isinstance(y, Distributions):  # every column is a class
+        return [base_margin[part] for part in parts]
+    known = np.searchsorted(np.unique(y), np.unique(y[parts[0]]))
+    return [base_margin[part][:, known] for part in parts]
+
+
+def _given(fitted: MGCEClassifier, base_margin: Any) -> MGCEClassifier:
+    """Return a classifier that takes these base margins for whatever rows it is to predict.
+
+    Scorers hand over rows alone.
+    """
+    if base_margin is None:
+        return fitted
+    given = copy(fitted)
+    for name in PREDICTIONS:
+        method = getattr(fitted, name)
+        setattr(given, name, update_wrapper(partial(method, base_margin=base_margin), method))
+    return given
 
 
 def _score_path(fold: _Fold, q: float, lams: Array, scoring: _Scoring) -> list[_Trial]:
@@ -879,11 +934,52 @@ def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, A
         **{f"split{i}_test_score": fold for i, fold in enumerate(scores.test_score)},
         "mean_test_score": mean,
         "std_test_score": deviation,
-        # A score that is not a number ranks last.
-        "rank_test_score": rankdata(-np.nan_to_num(mean, nan=-np.inf), "min").astype(np.int32),
+        "rank_test_score": _ranks(mean),
         "mean_minimax_risk": _mean(counted.minimax_risk),
         "converged": (scores.converged == 1.0).all(axis=0),
     }
+
+
+def _ranks(means: Array) -> Array:
+    """Return ranks from 1 on; a score that is not a number ranks last."""
+    return rankdata(-np.nan_to_num(means, nan=-np.inf), "min").astype(np.int32)
+
+
+def joined(results: Sequence[Mapping[str, Any]], name: str, values: Sequence[float]) -> dict:
+    """Return the results of searches on the same folds as one, over a parameter more.
+
+    Parameters
+    ----------
+    results : sequence of Mapping
+        As `MGCEClassifierCV.cv_results_`.
+    name : str
+        The parameter that they differ by.
+    values : sequence of float
+        Its value in each.
+    """
+    whole = {
+        key: np.ma.concatenate([part[key] for part in results])
+        if key.startswith("param_")
+        else np.concatenate([part[key] for part in results])
+        for key in results[0]
+        if key != "params"
+    }
+    sizes = [len(part["params"]) for part in results]
+    whole[f"param_{name}"] = np.ma.array(np.repeat(values, sizes))
+    pairs = zip(results, values, strict=True)
+    whole["params"] = [
+        {**params, name: value} for part, value in pairs for params in part["params"]
+    ]
+    whole["rank_test_score"] = _ranks(whole["mean_test_score"])
+    return whole
+
+
+def chosen(results: Mapping[str, Any], selection: str, n_folds: int) -> int:
+    """Return the position of what a rule of `SELECTIONS` chooses from results."""
+    best = int(results["rank_test_score"].argmin())
+    if selection in LARGEST:
+        return _largest_near(results, LARGEST[selection], best, n_folds)
+    return best
 
 
 def _mean(over_folds: Any) -> Array:

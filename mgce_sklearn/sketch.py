@@ -72,15 +72,24 @@ class RowSketch(NamedTuple):
         """Return the part with codes that are not larger."""
         return RowSketch(*(part[self.codes <= end] for part in self))
 
-    def check_unseen(self, other: RowSketch) -> None:
-        """Raise ValueError if more of the other's rows are in this than chance explains.
+    def has_seen(self, other: RowSketch) -> bool:
+        """Tell whether more of the other's rows are in this than chance explains.
 
         Nor does chance explain the very same rows, each as often.
         """
+        known, asked = self._in_common(other)
+        return not known.explains_by_chance(asked) or all(map(np.array_equal, self, other))
+
+    def _in_common(self, other: RowSketch) -> tuple[RowSketch, RowSketch]:
+        """Return the parts of both up to which no row is missing in either."""
         end = min(self.end, other.end)
-        known, asked = self.up_to(end), other.up_to(end)
-        if known.explains_by_chance(asked) and not all(map(np.array_equal, self, other)):
+        return self.up_to(end), other.up_to(end)
+
+    def check_unseen(self, other: RowSketch) -> None:
+        """Raise ValueError if this `has_seen` the other's rows."""
+        if not self.has_seen(other):
             return
+        known, asked = self._in_common(other)
         raise ValueError(
             f"X must be rows that the fit has not seen; of {asked.counts.sum()} compared "
             f"{asked.n_among(known.codes)} are rows of the fit. Hold rows out before fitting, and "

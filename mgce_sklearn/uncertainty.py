@@ -386,6 +386,11 @@ class Width:
             return _fitting(self.kind, moments)
         return _RULES[self.kind](self, moments, lam)
 
+    def of_mean(self, variance: float, total_weight: float, lam: float) -> float:
+        """Return the half-width of the mean of something else, by a rule of `SCALED_WIDTHS`."""
+        n = total_weight if self.kind == "standard_error" else 1.0
+        return lam * float(np.sqrt(variance / n))
+
     def factor(self, lam: float) -> float | None:
         """Return lam if the half-widths are multiples of it, else None."""
         scaled = isinstance(self.kind, str) and self.kind in SCALED_WIDTHS

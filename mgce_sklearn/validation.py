@@ -473,6 +473,35 @@ def check_margins(margins: Any, n_classes: int) -> Array:
     return margins
 
 
+def check_base_margin(base_margin: Any, n_rows: int, n_classes: int) -> Array:
+    """Return margins to begin with as a float64 array (n_rows, n_classes).
+
+    Of two classes they may come as a vector (n_rows,), the second's margins above the first's.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or with the first row that is not finite.
+    """
+    margins = check_numbers("base_margin", base_margin, copy=False)
+    if margins.ndim == 1 and n_classes == 2:
+        margins = np.column_stack([np.zeros_like(margins), margins])
+    if margins.shape != (n_rows, n_classes):
+        vector = f", or ({n_rows},)" if n_classes == 2 else ""
+        raise ValueError(
+            f"base_margin must have a row for each row of X and a column for each class, shape "
+            f"({n_rows}, {n_classes}){vector}; got shape {margins.shape}."
+        )
+    finite = np.isfinite(margins).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise ValueError(
+            f"base_margin must be finite; row {row} has {margins[row].tolist()}. Of probabilities "
+            "that may be 0 take np.log(proba + 0.02)."
+        )
+    return margins
+
+
 def check_columns(margins: Any, n_classes: int) -> None:
     """Raise ValueError unless margins, an array or a tensor, are of shape (n, n_classes)."""
     if margins.ndim != 2 or margins.shape[1] != n_classes:

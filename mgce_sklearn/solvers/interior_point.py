@@ -307,7 +307,7 @@ def _central(
 
     All products add up to the target, in units of the value.
     """
-    value, at_zero = objective.value(coef, team), _value_at_zero(objective)
+    value, at_zero = objective.value(coef, team), _value_at_zero(objective, team)
     if objective.labels is not None and not value > 0.0:  # beyond what numbers hold
         coef, value = 0.0 * coef, at_zero
     rows = new_rows(objective)
@@ -395,7 +395,7 @@ def _drop_small(point: Coefficients, half_width: Array, progress: Progress, team
     the gap stays within tol. Zeros alone are the optimum where nothing found is below them.
     """
     objective = progress.objective
-    if objective.offsets is None and _value_at_zero(objective) <= progress.value:
+    if _value_at_zero(objective, team) <= progress.value:
         progress.offer_coef(0.0 * progress.coef, objective.value(0.0 * progress.coef, team))
         return
     small = _small(point, half_width, objective)
@@ -407,8 +407,10 @@ def _drop_small(point: Coefficients, half_width: Array, progress: Progress, team
         progress.coef, progress.value = coef, value
 
 
-def _value_at_zero(objective: Objective) -> float:
-    """Return psi at margins 0: the objective at coefficients 0, without offsets."""
+def _value_at_zero(objective: Objective, team: RowTeam) -> float:
+    """Return the objective at coefficients 0: without offsets psi at margins 0, of any row."""
+    if objective.offsets is not None:
+        return objective.value(objective.design.zeros(*objective.shape), team)
     return float(objective.potential.value(objective.design.zeros(objective.n_classes, 1))[0])
 
 
