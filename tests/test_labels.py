@@ -287,3 +287,19 @@ def test_labels_of_rows_by_position():
     columns = np.zeros((2, 3))
     HardLabels(np.array([1, 1, 0])).add_to(columns, np.array([1.0, 2.0, 3.0]), slice(None))
     assert columns.tolist() == [[0.0, 0.0, 3.0], [1.0, 2.0, 0.0]]
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7])
+def test_base_margins_of_distributions_are_those_of_copies(q):
+    X, y = load_wine(return_X_y=True)
+    Y, weights = soft(y), np.ones(len(y))
+    base = np.random.default_rng(2).normal(size=Y.shape)
+    rows, codes, row_weights = copies(np.column_stack([X, base]), Y, weights)
+    once = MGCEClassifier(q, 0.3, tol=1e-6).fit(X, Y, base_margin=base)
+    often = MGCEClassifier(q, 0.3, tol=1e-6)
+    often.fit(rows[:, :13], codes, row_weights, base_margin=rows[:, 13:])
+    assert once.minimax_risk_ == pytest.approx(often.minimax_risk_, rel=1e-6)
+    assert once.dual_gap_ <= 1e-6 * once.minimax_risk_
+    plain = MGCEClassifier(q, 0.3).fit(X, Y)
+    assert abs(once.minimax_risk_ - plain.minimax_risk_) > 1e-3
+    assert once.score(X, Y, base_margin=base) < plain.score(X, Y) + 0.05
