@@ -278,7 +278,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
     def _grid(self) -> dict[str, Array]:
         """Return the numbers to try of q, lam and scale."""
-        rules = {**PARAMETER_RULES, "scale": SCALE}
+        rules = {**PARAMETER_RULES, "lam": validation.HALF_WIDTH, "scale": SCALE}
         return {
             name: validation.check_sequence(name, value, rules[name])
             if np.iterable(value)
