@@ -46,10 +46,9 @@ class Distributions:
         return self.classes[self.proba.argmax(axis=1)]
 
     def expected_accuracy(self, predicted: Array, weights: Array | None = None) -> float:
-        """Return the mean probability of predicted labels (n,): 0 of one that has no column."""
-        codes = np.minimum(np.searchsorted(self.classes, predicted), len(self.classes) - 1)
-        right = self.proba[np.arange(len(codes)), codes] * (self.classes[codes] == predicted)
-        return float(np.average(right, weights=weights))
+        """Return the mean probability of predicted labels (n,), each one of the classes."""
+        codes = np.searchsorted(self.classes, predicted)
+        return float(np.average(self.proba[np.arange(len(codes)), codes], weights=weights))
 
 
 def read_labels(y: Any, known: Array | None = None) -> Array | Distributions:

@@ -303,3 +303,18 @@ def test_base_margins_of_distributions_are_those_of_copies(q):
     plain = MGCEClassifier(q, 0.3).fit(X, Y)
     assert abs(once.minimax_risk_ - plain.minimax_risk_) > 1e-3
     assert once.score(X, Y, base_margin=base) < plain.score(X, Y) + 0.05
+
+
+def test_a_constant_of_a_class_is_looked_for_in_the_rows_that_may_have_it():
+    """The first row has another number, and is of another class for sure."""
+    X, y = load_wine(return_X_y=True)
+    X[y == 1, 3] = 20.0
+    Y = np.eye(3)[y]
+    mixed = np.flatnonzero(y != 1)[::3]
+    Y[mixed] = [0.6, 0.0, 0.4]
+    rows, codes, weights = copies(X, Y, np.ones(len(y)))
+    once = Moments.of(Design(X, np.ones(len(y))), SoftLabels(Y.T), 3)
+    often = Moments.of(Design(rows, weights), HardLabels(codes), 3)
+    assert once.constant[1, 3] == 20.0
+    np.testing.assert_array_equal(np.isnan(once.constant), np.isnan(often.constant))
+    np.testing.assert_allclose(once.deviation(), often.deviation(), rtol=1e-10)

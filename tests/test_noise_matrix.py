@@ -9,9 +9,11 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.model_selection import StratifiedKFold
 
 from mgce_sklearn import EmptySetError, MGCEClassifier, MGCEClassifierCV, mgce_path
-from mgce_sklearn.feasibility import GROWTH_ACCURACY
+from mgce_sklearn.feasibility import GROWTH_ACCURACY, Sample
 from mgce_sklearn.label_noise import matrix_noise, symmetric_noise, symmetric_transition
-from mgce_sklearn.path import ROOM
+from mgce_sklearn.path import ROOM, anchor_of, feasible_lam, objective_of
+from mgce_sklearn.problem import Problem
+from mgce_sklearn.solvers import SOLVERS, Progress
 
 T = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.0, 0.1, 0.9]])
 LOADERS = {"iris": load_iris, "wine": load_wine, "breast_cancer": load_breast_cancer}
@@ -282,3 +284,62 @@ def test_a_missing_class_distributions_and_certify_are_refused():
     model.fit(X, symmetric_noise(y, 0.1, random_state=0))
     with pytest.raises(ValueError, match="certify must have a fit without noise_matrix"):
         model.certify(X)
+
+
+def two_classes():
+    X, y = load_breast_cancer(return_X_y=True)
+    X[:, 4] = 0.0  # says nothing, and has no half-width
+    observed = symmetric_noise(y, 0.2, random_state=0)
+    return Problem.from_labels(X, observed, noise_matrix=0.2)
+
+
+def test_an_anchor_is_the_excess_of_some_distributions():
+    """Of two classes that of the second, as a linear program over p confirms."""
+    problem = two_classes()
+    anchor = anchor_of(problem, 0.5)
+    uncertainty = problem.uncertainty(0.5)
+    assert anchor.excess.shape == (1, 31)
+    assert (np.abs(anchor.excess) <= uncertainty.half_width.min(axis=0)).all()
+    assert anchor.excess[0, 4] == 0.0
+    design = problem.design
+    x = design.features(0, design.n_rows) * design.weights
+    mean = (uncertainty.tau[1:] + anchor.excess)[0]
+    size = np.abs(design.features(0, design.n_rows)).max(axis=1)
+    size[size == 0.0] = 1.0
+    found = linprog(np.zeros(design.n_rows), None, None, x / size[:, None], mean / size, (0.0, 1.0))
+    assert found.status == 0
+    # Neither that of the first class, nor means of their own, are those of any.
+    for other in (-anchor.excess, np.zeros_like(anchor.excess)):
+        mean = (uncertainty.tau[1:] + other)[0]
+        none = linprog(np.zeros(design.n_rows), None, None, x / size[:, None], mean / size, (0, 1))
+        assert none.status == 2
+
+
+def test_solvers_begin_with_the_anchor():
+    problem = two_classes()
+    objective = objective_of(problem, 0.5, 0.5)
+    progress = Progress(SOLVERS["lbfgs"](), objective)
+    assert progress.anchor is objective.anchor
+    assert progress.dual_value == 0.0
+    uniform = np.full((2, problem.design.n_rows), 0.5)
+    assert np.isfinite(progress.offer_proba(uniform).value)
+    assert objective.dual_point(uniform).value == -np.inf  # nothing to move it to
+
+
+def test_what_is_known_to_be_empty_is_not_looked_into_again(monkeypatch):
+    problem = two_classes()
+    with pytest.raises(EmptySetError) as first:
+        anchor_of(problem, 0.1)
+    monkeypatch.setattr(Sample, "of", None)
+    with pytest.raises(EmptySetError) as again:
+        anchor_of(problem, 0.01)
+    assert again.value.growth == pytest.approx(10.0 * first.value.growth)
+
+
+def test_feasible_keeps_its_distance_from_sets_that_are_nearly_empty():
+    X, y = load_wine(return_X_y=True)
+    observed = symmetric_noise(y, 0.2, random_state=3)
+    least = least_lam(X, observed, symmetric_transition(3, 0.2))
+    assert 1.0 / ROOM < least < 1.0
+    problem = Problem.from_labels(X, observed, noise_matrix=0.2)
+    assert ROOM * least <= feasible_lam(problem) <= ROOM * least * (1.0 + 2.0 * GROWTH_ACCURACY)
