@@ -145,17 +145,36 @@ class Problem:
 
         and where E L is no more than its half-width above the mean of the sample, which labels
         give, the sum is R(W) with offsets c - c_y + that half-width. Labels have this for their
-        dual value. The variance has one row more, of base margins 0: a base that never erred so
-        far claims that it never will.
+        dual value.
         """
-        weights, base = self.design.weights, self.base_margin
-        if base is None:
+        if self.base_margin is None:
             return None
-        own = base[self.codes, self.design.positions(base.shape[1])]
-        more = potential.value(base) - own - potential.value(self.design.zeros(len(base), 1))
+        _, half_width = self._base_loss(potential, lam)
+        return self.base_margin - self._own_margins() + half_width
+
+    def base_ceiling(self, q: float, lam: float) -> float | None:
+        """Return the mean of the base's loss plus its half-width; None without a base."""
+        if self.base_margin is None:
+            return None
+        return sum(self._base_loss(_potential(q, self.design), lam))
+
+    def _own_margins(self) -> Array:
+        """Return the base margins (n,) of the labels."""
+        base: Any = self.base_margin
+        return base[self.codes, self.design.positions(base.shape[1])]
+
+    def _base_loss(self, potential: MGCEPotential, lam: float) -> tuple[float, float]:
+        """Return the mean of the base's loss, and its half-width.
+
+        The variance has one row more, of base margins 0: a base that never erred so far claims
+        that it never will.
+        """
+        base: Any = self.base_margin
+        at_zero = potential.value(self.design.zeros(len(base), 1))
+        more, weights = potential.value(base) - self._own_margins() - at_zero, self.design.weights
         total, mean = self.moments.total_weight, float(weights @ more)
         variance = float(weights @ (more - mean) ** 2) + mean**2 / total
-        return base - own + self.width.of_mean(variance, total, lam)
+        return float(at_zero[0]) + mean, self.width.of_mean(variance, total, lam)
 
     def _beyond_idle(self) -> Array:
         """Return widths (d,) at which features that say nothing have no coefficient but 0.
