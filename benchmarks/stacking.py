@@ -1,7 +1,8 @@
 """What a minimax correction makes of its base, with right labels and with wrong ones.
 
     python benchmarks/stacking.py            # some minutes
-    python benchmarks/stacking.py --quick    # one set
+    python benchmarks/stacking.py --quick    # one set, one seed, no choice
+    python benchmarks/stacking.py --base forest --leaf 10 --plain    # other forests, no choice
 
 A base is fitted to 2,500 rows (digits: 1,198), a share of whose labels is replaced by others, and
 judged on right ones, beside `MGCEStackingClassifier` around it. "corrected" has q = lam = scale =
@@ -81,6 +82,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one set, one seed, no choice")
+    parser.add_argument("--plain", action="store_true", help="no choice")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--leaf", type=int, default=5, help="min_samples_leaf of the forest")
     parser.add_argument("--base", choices=list(bases(1)), help="one of the bases alone")
@@ -93,7 +95,7 @@ def main() -> None:
         for share in SHARES:
             splits = [split(name, N_TRAIN, share, seed) for seed in range(seeds)]
             for base, classifier in chosen_bases.items():
-                for label, model in models(classifier, not given.quick).items():
+                for label, model in models(classifier, not (given.quick or given.plain)).items():
                     numbers = [measured(model, rows) for rows in splits]
                     print_line((name, f"{share:g}", base, label), numbers)
                     over_sets.setdefault((f"{share:g}", base, label), []).extend(numbers)

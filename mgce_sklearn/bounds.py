@@ -45,6 +45,14 @@ Array = np.ndarray[Any, Any]
 
 RULES = ("deterministic", "randomized")
 
+# Prices of a limit that are tried first: none; that of a fit whose margins begin with the base's;
+# and one beyond which the worst case rises, as a rule. And the most that are tried.
+FIRST_PRICES = (0.0, 1.0, 2.0)
+MOST_PRICES = 30
+
+# A new price is no nearer to others than this share of the way between them.
+INSIDE = 0.05
+
 # Gap to which the coefficients of a certificate are found, as a share of the range of costs.
 CERTIFY_TOL = 1e-3
 
@@ -199,6 +207,24 @@ class Costs(NamedTuple):
         return self.least + (self.largest - self.least) * value
 
 
+class Limit(NamedTuple):
+    """A condition more on distributions: a loss whose expectation has a ceiling.
+
+    Attributes
+    ----------
+    loss : ndarray of shape (K, n)
+        Of each row by class.
+    ceiling : float
+    """
+
+    loss: Array
+    ceiling: float
+
+    def relaxed(self, costs: Array, price: float) -> Array:
+        """Return costs (K, n) with what the loss leaves below the ceiling added, at a price."""
+        return costs + price * (self.ceiling - self.loss)
+
+
 @one_blas_thread()
 def error_bounds(
     design: Design,
@@ -209,6 +235,7 @@ def error_bounds(
     tol: float,
     max_time: float | None = None,
     verbose: int = 0,
+    limit: Limit | None = None,
 ) -> tuple[float, float, float, Status]:
     """Bound the expected costs of a rule over all distributions of a set.
 
@@ -228,6 +255,8 @@ def error_bounds(
     max_time : float or None, default=None
         Seconds: half of them, and what it leaves, for either side.
     verbose : int, default=0
+    limit : Limit or None, default=None
+        What distributions keep to beside the set.
 
     Returns
     -------
@@ -238,6 +267,8 @@ def error_bounds(
     ------
     EmptySetError
         If no distribution has these features and means.
+    ValueError
+        If none of those that do keeps to the limit.
     """
     sample = Sample.of(design, uncertainty)
     if sample.growth_for_sums() > 1.0:
@@ -246,17 +277,27 @@ def error_bounds(
     deadline, half = deadline_in(max_time), None if max_time is None else 0.5 * max_time
     _announce("upper bound is value - 1", verbose)
     watch = Watch(deadline_in(half))
-    largest = _worst_case(sample, costs.scaled, tol, fitted, watch, verbose)
+    largest = _worst_case(sample, costs.scaled, tol, fitted, watch, verbose, limit)
     # The best case is no worst case of the loss: its coefficients are small, and its
     # distributions more like the rule, which on these rows is right with such probabilities.
     _announce("lower bound is 2 - value", verbose)
     start = Start(0.0 * fitted.coef, rule)
-    least = _worst_case(sample, 1.0 - costs.scaled, tol, start, Watch(deadline), verbose)
+    watch = Watch(deadline)
+    least = _worst_case(sample, 1.0 - costs.scaled, tol, start, watch, verbose, limit)
     # Rounding may swap them where the means leave one cost only.
     ends = costs.unscaled(1.0 - least.value), costs.unscaled(largest.value)
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
     status = largest.status if largest.status is not Status.CONVERGED else least.status
     return min(ends), max(ends), gap, status
+
+
+class _Bounded(NamedTuple):
+    """The worst case at a price, from both sides."""
+
+    price: float
+    value: float
+    dual_value: float
+    status: Status
 
 
 class _WorstCase(NamedTuple):
@@ -271,9 +312,109 @@ def _announce(what: str, verbose: int) -> None:
 
 
 def _worst_case(
-    sample: Sample, costs: Array, tol: float, start: Start, watch: Watch, verbose: int
+    sample: Sample,
+    costs: Array,
+    tol: float,
+    start: Start,
+    watch: Watch,
+    verbose: int,
+    limit: Limit | None,
 ) -> _WorstCase:
     """Return an upper bound on U(c) for costs in [0, 1]."""
+    if limit is None:
+        found = [_priced(sample, costs, 0.0, tol, start, watch, verbose)]
+        least = found[0].dual_value
+    else:
+        found, least = _over_prices(sample, costs, tol, start, watch, verbose, limit)
+    best = min(found, key=lambda point: point.value)
+    value = min(best.value, 2.0)
+    return _WorstCase(value - 1.0, max(0.0, value - least), best.status)
+
+
+def _over_prices(
+    sample: Sample,
+    costs: Array,
+    tol: float,
+    start: Start,
+    watch: Watch,
+    verbose: int,
+    limit: Limit,
+) -> tuple[list[_Bounded], float]:
+    """Return worst cases at some prices of the limit, and a lower bound on that at the best price.
+
+    With a limit on E L the worst case is the least over prices a >= 0 of U(c + a (ceiling - L)),
+    which is convex in a. Each is a valid bound. The next price is where the least can be, by the
+    bounds so far.
+    """
+
+    def at(price: float) -> _Bounded:
+        relaxed = limit.relaxed(costs, price)
+        return _priced(sample, relaxed, price, tol / 2.0, start, watch, verbose)
+
+    found = [at(price) for price in FIRST_PRICES]
+    while True:
+        best = min(point.value for point in found)
+        if best < 1.0 - tol:  # below what any cost is
+            raise ValueError(
+                "X must be able to have a base loss as small as that of the fit; no labels give "
+                "its rows means within the uncertainty set and such a loss. Give the base margins "
+                "that belong to X, or rows distributed like those of the fit."
+            )
+        price, least = least_of_convex(sorted(found))
+        if best - least <= tol or len(found) == MOST_PRICES or watch.out_of_time():
+            return found, least
+        found.append(at(price))
+
+
+def least_of_convex(points: list[Any]) -> tuple[float, float]:
+    """Return where a convex function of prices >= 0 may be least, and a bound below its minimum.
+
+    Parameters
+    ----------
+    points : list of tuples (price, upper bound, lower bound, ...)
+        Two or more, in the order of prices, the first being 0.
+
+    Notes
+    -----
+    A line through two points, above the one that is further off and below the nearer one, lies
+    below the function beyond the nearer one.
+    """
+    at, upper, lower = np.array([point[:3] for point in points], dtype=np.float64).T
+    forward = (lower[1:] - upper[:-1]) / np.diff(at)  # beyond the second of each pair
+    backward = (upper[1:] - lower[:-1]) / np.diff(at)  # before the first
+    last = len(at) - 1
+    if forward[-1] < 0.0:
+        return 2.0 * float(at[-1]), -np.inf
+    best = float(at[-1]), float(lower[-1])
+    for i in range(last):
+        ends = at[i], at[i + 1]
+        lines = [(lower[i], forward[i - 1], at[i])] if i > 0 else []
+        lines += [(lower[i + 1], backward[i + 1], at[i + 1])] if i + 1 < last else []
+        trial = [*ends, np.clip(_crossing(*lines), *ends)] if len(lines) == 2 else ends
+        heights = [max(y + slope * (a - x) for y, slope, x in lines) for a in trial]
+        j = int(np.argmin(heights))
+        if heights[j] < best[1]:
+            margin = INSIDE * (ends[1] - ends[0])
+            best = float(np.clip(trial[j], ends[0] + margin, ends[1] - margin)), float(heights[j])
+    return best
+
+
+def _crossing(first: Any, second: Any) -> float:
+    """Return where two lines (height, slope, place of that height) cross."""
+    (y, slope, x), (other_y, other_slope, other_x) = first, second
+    return (other_y - other_slope * other_x - y + slope * x) / ((slope - other_slope) or 1.0)
+
+
+def _priced(
+    sample: Sample,
+    costs: Array,
+    price: float,
+    tol: float,
+    start: Start,
+    watch: Watch,
+    verbose: int,
+) -> _Bounded:
+    """Return 1 + U(c), from both sides."""
     # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
     objective = sample.objective(1.0 + costs)
     result = solved(objective, tol / 2.0, start, watch, verbose)
@@ -281,9 +422,8 @@ def _worst_case(
         raise EmptySetError(sample.growth())
     # The coefficients of the rule bound its worst case by its minimax risk, zeros by the largest
     # cost. No solver need find better ones.
-    value = min(result.value, objective.value(start.coef), 2.0)
-    gap = value - max(result.dual_value, objective.least_value)
-    return _WorstCase(value - 1.0, max(0.0, gap), result.status)
+    value = min(result.value, objective.value(start.coef))
+    return _Bounded(price, value, max(result.dual_value, objective.least_value), result.status)
 
 
 class Training(NamedTuple):

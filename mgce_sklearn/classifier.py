@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import bounds, kernels, validation
 from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
-from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate
+from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate, Limit
 from mgce_sklearn.callbacks import (
     WRAPPERS,
     CallbackSupportMixin,
@@ -42,6 +42,7 @@ from mgce_sklearn.path import (
     follow,
     objective_of,
 )
+from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.problem import Problem, inverse_noise, weighted_by_class
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import (
@@ -348,6 +349,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     0.96, 0.189
     """
 
+    _base_ceiling: float | None  # of the base's expected loss; None without a base
+
     def __init__(
         self,
         q: float = 0.5,
@@ -597,7 +600,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
         for name in ("minimax_risk_", "dual_gap_"):
             self.__dict__.pop(name, None)
-        self._stream, self._has_base = stream, False
+        self._stream, self._base_ceiling = stream, None
         self._keep_coefficients(coef, design, stream.moments)
         self.classes_, self.solver_, self.n_iter_ = classes, "partial_fit", stream.n_steps
         self._q = float(self.q)
@@ -768,7 +771,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._q = float(self.q)
         self._lam = problem.width.factor(point.lam)
         self._moments, self._sketch = problem.moments, problem.sketch
-        self._has_base = problem.base_margin is not None
+        self._base_ceiling = problem.base_ceiling(self._q, point.lam)
         if self.feature_map is None:
             self.n_features_in_ = design.X.shape[1]
         self.__dict__.pop("_stream", None)
@@ -803,8 +806,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _check_based(self, base_margin: Any) -> None:
         """Raise ValueError unless there is a base margin just where the fit had one."""
-        if self._has_base != (base_margin is not None):
-            had, got = ("one", "none") if self._has_base else ("none", "one")
+        has_base = self._base_ceiling is not None
+        if has_base != (base_margin is not None):
+            had, got = ("one", "none") if has_base else ("none", "one")
             raise ValueError(
                 f"base_margin must be given where the fit had one, and only there; it had {had}, "
                 f"and here is {got}."
@@ -1006,9 +1010,11 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
         :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
-        ``minimax_risk_``; for the randomised rule they are never above it, unless the fit had a
-        ``base_margin``: that has a part in the rule, but its loss limits this set no further. The
-        error is that of labels as they come, or with a ``noise_matrix`` of true ones.
+        ``minimax_risk_``; for the randomised rule they are never above it. If the fit had a
+        ``base_margin``, distributions keep to its condition too: the base's expected loss L is no
+        more than ``minimax_risk_`` allows. The bound is then that of costs
+        :math:`c + a (\text{ceiling} - L)` at the best price a >= 0. The error is that of labels as
+        they come, or with a ``noise_matrix`` of true ones.
 
         Parameters
         ----------
@@ -1076,10 +1082,12 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X = on_host(self._checked(X))
         validation.check_all(vars(self), PARAMETER_RULES)
         margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
+        limit = self._limit(base_margin, len(margins))
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         used = sample_weight > 0.0
         if not used.all():
             X, sample_weight, margins = X[used], sample_weight[used], margins[used]
+            limit = None if limit is None else limit._replace(loss=limit.loss[:, used])
         design = Design(X, sample_weight, self._has_intercept())
         center = self.uncertainty_set_.center
         check_magnitudes(*design.column_range())
@@ -1089,8 +1097,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         proba = kernels.rule(margins, q).T
         try:
             lower, upper, gap, status = bounds.error_bounds(
-                design, self.uncertainty_set_, costs, fitted, proba, float(tol), max_time, verbose
-            )
+                design, self.uncertainty_set_, costs, fitted, proba, float(tol), max_time, verbose,
+                limit,
+            )  # fmt: skip
         except EmptySetError as error:
             raise EmptySetError(error.growth, self._lam) from None
         if gap > tol * (costs.largest - costs.least):
@@ -1215,6 +1224,13 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if cost is not None:
             cost = validation.check_cost(cost, len(self.classes_))
         return Costs.of(margins, self._fitted_q, rule, cost)
+
+    def _limit(self, base_margin: Any, n_rows: int) -> Limit | None:
+        """Return the condition on the base's loss at rows, if the fit had a base."""
+        if self._base_ceiling is None:
+            return None
+        base = validation.check_base_margin(base_margin, n_rows, len(self.classes_)).T
+        return Limit(MGCEPotential(self._fitted_q).value(base) - base, self._base_ceiling)
 
     def _check_equal_weights(self) -> None:
         """Raise ValueError unless a certificate may rest on the moments of the fit."""

@@ -159,20 +159,41 @@ class Problem:
 
         and where E L is no more than its half-width above the mean of the sample, which labels
         give, the sum is R(W) with offsets c - c_y + that half-width. Labels have this for their
-        dual value. The variance has one row more, of base margins 0: a base that never erred so
-        far claims that it never will.
+        dual value.
         """
-        weights, base = self.design.weights, self.base_margin
-        if base is None:
+        if self.base_margin is None:
             return None
-        labels = self.design.zeros(*base.shape)
-        self.labels.add_to(labels, 1.0, slice(None))
-        losses = potential.value(base) - base - potential.value(self.design.zeros(len(base), 1))
-        mean = float(weights @ (labels * losses).sum(axis=0))
-        spread = float(weights @ (labels * (losses - mean) ** 2).sum(axis=0))
+        own = (self._label_columns() * self.base_margin).sum(axis=0)
+        _, half_width = self._base_loss(potential, lam)
+        return self.base_margin - own + half_width
+
+    def base_ceiling(self, q: float, lam: float) -> float | None:
+        """Return the mean of the base's loss plus its half-width; None without a base."""
+        if self.base_margin is None:
+            return None
+        return sum(self._base_loss(_potential(q, self.design), lam))
+
+    def _label_columns(self) -> Array:
+        """Return the labels as distributions (K, n)."""
+        columns = self.design.zeros(len(self.classes), self.design.n_rows)
+        self.labels.add_to(columns, 1.0, slice(None))
+        return columns
+
+    def _base_loss(self, potential: MGCEPotential, lam: float) -> tuple[float, float]:
+        """Return the mean of the base's loss, and its half-width.
+
+        The variance has one row more, of base margins 0: a base that never erred so far claims
+        that it never will.
+        """
+        base: Any = self.base_margin
+        columns, weights = self._label_columns(), self.design.weights
+        at_zero = potential.value(self.design.zeros(len(columns), 1))
+        more = potential.value(base) - base - at_zero
+        mean = float(weights @ (columns * more).sum(axis=0))
+        spread = float(weights @ (columns * (more - mean) ** 2).sum(axis=0))
         total = self.moments.total_weight
-        more = self.width.of_mean(spread + mean**2 / total, total, lam)
-        return base - (labels * base).sum(axis=0) + more
+        half_width = self.width.of_mean(spread + mean**2 / total, total, lam)
+        return float(at_zero[0]) + mean, half_width
 
     def _beyond_idle(self) -> Array:
         """Return widths (d,) at which features that say nothing have no coefficient but 0.

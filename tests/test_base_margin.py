@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, mgce_path
+from mgce_sklearn.bounds import least_of_convex
 from mgce_sklearn.kernels import reference
 from mgce_sklearn.solvers import SOLVERS
 
@@ -51,6 +52,26 @@ def base_loss(base, y, q):
     loss = reference.threshold(base, q) - base[np.arange(n), y]
     at_zero = reference.threshold(np.zeros((1, base.shape[1])), q)[0]
     return loss, np.sqrt((loss.var() + (loss.mean() - at_zero) ** 2 / n) / n)
+
+
+def worst_over_set(model, X, y, base, costs):
+    """Maximize expected costs (n, K) over the means and the base's loss, by a linear program."""
+    n, n_classes = base.shape
+    q, lam, known = model.q, model.lam, model.uncertainty_set_
+    program = _means_program(X, np.ones(n), known, n_classes)
+    tau, width = known.tau.ravel(), known.half_width.ravel()
+    loss, error = base_loss(base, y, q)
+    of_base = (reference.threshold(base, q)[:, None] - base).T.ravel() / n
+    found = linprog(
+        -costs.T.ravel() / n,
+        A_ub=sp.vstack([program, -program, sp.csr_array(of_base[None])]),
+        b_ub=np.concatenate([tau + width, width - tau, [loss.mean() + lam * error]]),
+        A_eq=sp.hstack([sp.eye(n)] * n_classes).tocsr(),
+        b_eq=np.ones(n),
+        method="highs-ipm",
+    )
+    assert found.status == 0
+    return -found.fun
 
 
 def features_of(X):
@@ -95,32 +116,14 @@ def test_the_risk_bounds_the_loss_over_the_set_with_the_base_loss(q, diabetes):
     proba = model.predict_proba(X, base)
     with np.errstate(divide="ignore"):
         losses = -np.log(proba) if q == 0.0 else (1.0 - proba**q) / q
-    known = model.uncertainty_set_
-    program = _means_program(X, np.ones(len(y)), known, 4)
-    tau, width = known.tau.ravel(), known.half_width.ravel()
-    loss, error = base_loss(base, y, q)
-    of_base = (reference.threshold(base, q)[:, None] - base).T.ravel() / len(y)
-    ceiling = loss.mean() + 0.5 * error
-
-    def worst(costs):
-        found = linprog(
-            -costs.T.ravel() / len(y),
-            A_ub=sp.vstack([program, -program, sp.csr_array(of_base[None])]),
-            b_ub=np.concatenate([tau + width, width - tau, [ceiling]]),
-            A_eq=sp.hstack([sp.eye(len(y))] * 4).tocsr(),
-            b_eq=np.ones(len(y)),
-            method="highs-ipm",
-        )
-        assert found.status == 0
-        return -found.fun
-
-    least = worst(losses)
+    least = worst_over_set(model, X, y, base, losses)
     assert least <= model.minimax_risk_ + 1e-7
     assert model.minimax_risk_ <= 1.2 * least
     # Of margins in place of losses, and the base's loss at its ceiling, it is the sum of both.
     margins = model.decision_function(X, base)
     extended = reference.threshold(margins, q)[:, None] - margins
-    assert worst(losses) <= worst(extended) + 1e-9 <= model.minimax_risk_ + 1e-7
+    most = worst_over_set(model, X, y, base, extended)
+    assert least <= most + 1e-9 <= model.minimax_risk_ + 1e-7
 
 
 @pytest.mark.parametrize("name", ["wine", "breast_cancer"])
@@ -231,21 +234,58 @@ def test_a_path_and_a_certificate_are_those_of_fits(diabetes):
         assert certificate.dual_gap <= 0.1 * certificate.minimax_risk
 
 
-def test_error_bounds_are_those_of_the_corrected_rule(diabetes):
+@pytest.mark.parametrize("q", [0.0, 1.0])
+@pytest.mark.parametrize("data", ["diabetes", "cancer", "wine"])
+def test_error_bounds_know_the_base_loss(q, data, request):
+    X, y, base = based("wine") if data == "wine" else request.getfixturevalue(data)
+    model = MGCEClassifier(q=q, lam=1.0).fit(X, y, base_margin=base)
+    bounds = model.error_bounds(X, base_margin=base)
+    errs = 1.0 - np.eye(base.shape[1])[model.predict(X, base)]
+    exact = [sign * worst_over_set(model, X, y, base, sign * errs) for sign in (-1, 1)]
+    assert [bounds.lower, bounds.upper] == pytest.approx(exact, abs=1e-3)
+    assert bounds.lower <= exact[0] + 1e-9
+    assert exact[1] <= bounds.upper + 1e-9
+    assert bounds.gap <= 1e-3
+    assert bounds.lower <= 1.0 - model.score(X, y, base_margin=base) <= bounds.upper
+    means_alone = worst_case_by_linear_program(X, np.ones(len(y)), model.uncertainty_set_, errs.T)
+    assert bounds.upper < means_alone - 1e-3
+    for tol in (1e-3, 0.5):
+        drawn = model.error_bounds(X, "randomized", tol=tol, base_margin=base)
+        assert drawn.upper <= model.minimax_risk_ * (1 + 1e-9)
+
+
+def test_error_bounds_of_rows_of_the_base(diabetes, cancer):
     X, y, base = diabetes
     model = MGCEClassifier(q=1.0, lam=2.0).fit(X, y, base_margin=base)
-    bounds = model.error_bounds(X, base_margin=base)
-    errs = 1.0 - np.eye(4)[model.predict(X, base)].T
-    exact = [
-        sign * worst_case_by_linear_program(X, np.ones(len(y)), model.uncertainty_set_, sign * errs)
-        for sign in (-1, 1)
-    ]
-    assert [bounds.lower, bounds.upper] == pytest.approx(exact, abs=2e-3)
-    assert bounds.lower <= 1.0 - model.score(X, y, base_margin=base) <= bounds.upper
     weights = np.arange(len(y)) % 2
     half = model.error_bounds(X, sample_weight=weights, base_margin=base, max_time=60)
-    same = model.error_bounds(X[1::2], base_margin=base[1::2], max_time=60)
-    assert half == same
+    assert half == model.error_bounds(X[1::2], base_margin=base[1::2], max_time=60)
+    X, y, base = cancer
+    model.fit(X, y, base_margin=base)
+    with pytest.raises(ValueError, match="a base loss as small as that of the fit"):
+        model.error_bounds(X, base_margin=0.0 * base)  # whatever the labels
+
+
+def test_a_convex_function_is_bounded_from_below():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        slopes, heights = np.sort(rng.normal(size=5)), rng.normal(size=5)
+        slopes[-1] = 2.0
+
+        def at(price, slopes=slopes, heights=heights):
+            value = np.max(slopes * price + heights)
+            return price, value + 1e-3, value - 1e-3
+
+        grid = np.linspace(0.0, 20.0, 20_001)[:, np.newaxis]
+        minimum = np.max(slopes * grid + heights, axis=1).min()
+        points = [at(a) for a in (0.0, 1.0, 2.0)]
+        for _ in range(12):
+            price, bound = least_of_convex(sorted(points))
+            assert price >= 0.0
+            assert bound <= minimum + 1e-9
+            points.append(at(price))
+            points = list({point[0]: point for point in points}.values())
+        assert bound >= minimum - 0.02
 
 
 def test_a_certificate_for_new_rows_judges_the_corrected_rule():
