@@ -45,7 +45,7 @@ def components(X, y, center=0.0):
 def half_width(X, y, fit_intercept=True, sample_weight=None, lam=1.0, center=True, **rule):
     weights = np.ones(len(y)) if sample_weight is None else sample_weight
     design, width = Design(X, weights, fit_intercept), Width(**rule)
-    moments = Moments.of(design, y, y.max() + 1)
+    moments = Moments.of(design, HardLabels(y), y.max() + 1)
     moments = width.centered(moments, width.columns_to_center(design, moments, center))
     return width.half_width(moments, lam)
 
@@ -179,7 +179,7 @@ def share_of_misses(kind, n, delta, factors):
     rule = Width(kind, delta, (np.array([-1.0]), np.array([2.0])))
     missed = []
     for X, y in draws(np.random.default_rng(0), n, 2000):
-        moments = Moments.of(Design(X, np.ones(n)), y, 2)
+        moments = Moments.of(Design(X, np.ones(n)), HardLabels(y), 2)
         off = np.abs(moments.mean - TRUE_MEANS) / rule.half_width(moments, lam=1.0)
         missed.append(off.max() > factors)
     return np.mean(missed, axis=0)
@@ -323,7 +323,7 @@ def test_a_component_that_no_bet_decides_has_the_width_of_its_mean():
 def test_a_class_never_seen_has_the_width_of_the_range():
     """V = 0: what is left is 7 r L / (3 (n - 1)), and L = ln(4 N / delta)."""
     X, y = np.full((100, 1), 5.0), np.zeros(100, dtype=int)
-    moments = Moments.of(Design(X, np.ones(100)), y, 2)
+    moments = Moments.of(Design(X, np.ones(100)), HardLabels(y), 2)
     width = Width("bernstein", 0.05).half_width(moments, 1.0)[1]
     np.testing.assert_allclose(width, 7 * np.array([5.0, 1.0]) * np.log(16 / 0.05) / (3 * 99))
 
