@@ -392,9 +392,12 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             warn_of_gaps(pairs, self.tol, stacklevel=3 + WRAPPERS)
         self._select(n_folds=int(scores.counted.sum(axis=0).max()))
         if self.refit:
-            self._refit((X, *data[1:]), deadline, task)
+            based = {} if base_margin is None else {"base_margin": base_margin}
+            self._refit((X, labels, sample_weight), based, deadline, task)
 
-    def _refit(self, data: tuple[Any, ...], deadline: float, task: Task) -> None:
+    def _refit(
+        self, data: tuple[Any, ...], based: dict[str, Any], deadline: float, task: Task
+    ) -> None:
         """Fit the chosen pair to all rows, in the time that is left."""
         classifier = self._candidate(**self.best_params_)
         if self.max_time is not None:
@@ -403,7 +406,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.best_estimator_ = classifier
         with task.handed_to(classifier, "refit"):
             # X as it came: the names of its columns are the classifier's to remember.
-            classifier.fit(*data)
+            classifier.fit(*data, **based)
         classifier.set_params(max_time=self.max_time)
 
     def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
