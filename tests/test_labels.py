@@ -140,7 +140,7 @@ def test_every_solver_closes_the_gap(solver):
 def test_sparse_rows_are_moved_toward_distributions():
     """A row at a time: the point is feasible, and no worse than one share for all rows."""
     rng = np.random.default_rng(0)
-    X = sp.random_array((200, 300), density=0.02, rng=rng, format="csr")
+    X = sp.csr_array(np.where(rng.random((200, 300)) < 0.02, rng.random((200, 300)), 0.0))
     Y = rng.dirichlet(np.ones(3), 200)
     problem = Problem.from_labels(X, MGCEClassifier()._read(X, Y, reset=True)[1])
     objective = problem.objective(0.5, 0.3)
