@@ -92,7 +92,8 @@ class ErrorBounds(_AgainstChance):
     ----------
     lower, upper : float
         Every distribution of the set has an expected cost in [lower, upper]. For the default
-        costs that is the error rate, in [0, 1].
+        costs that is the error rate, in [0, 1]: on labels as they come, wrong ones too, or after a
+        fit with a ``noise_matrix`` on true ones.
     rule : {"deterministic", "randomized"}
         Whose error: that of `predict`, or of a label drawn from `predict_proba`.
     gap : float
@@ -128,7 +129,7 @@ class ErrorCertificate(_AgainstChance):
     ----------
     upper : float
         With probability 1 - delta over training and held-out rows, the expected cost on new
-        rows of the same distribution is at most this.
+        rows of the same distribution, with labels as they come, is at most this.
     rule : {"deterministic", "randomized"}
     delta : float
         Probability that the statement is wrong, given a ``feature_range`` fixed beforehand.

@@ -1166,6 +1166,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Notes
         -----
+        The error is that on labels as they come, wrong ones too.
+
         What is random: the labelled rows of the fit, or of portions that were read once, and the
         rows of X. All are independent draws from one distribution, which is that of new data too.
         The statement is about the rule as fitted, and fails for at most a share ``delta`` of all

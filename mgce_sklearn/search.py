@@ -623,7 +623,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def minimax_risk_(self) -> float:
-        """Worst-case expected loss of the chosen classifier, in units of its loss."""
+        """Worst-case expected loss of the chosen classifier; see `MGCEClassifier`."""
         return self._best().minimax_risk_
 
     @property

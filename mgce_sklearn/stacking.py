@@ -120,7 +120,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     minimax_risk_ : float
         Upper bound on the expected loss of the corrected rule where means lie within
         ``uncertainty_set_`` and the base's out-of-fold loss within ``lam`` standard errors of what
-        it was: see the notes of `MGCEClassifier`.
+        it was: see the notes of `MGCEClassifier`. It is about labels as they come.
     dual_gap_ : float
         At least its distance from the least such bound.
     uncertainty_set_ : UncertaintySet
