@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 from problems import load
 from scipy.stats import rankdata
@@ -169,6 +168,7 @@ def test_a_class_missing_in_a_fold_has_the_least_margin(wine):
 
 
 def test_boosting_of_tables_that_no_linear_model_takes():
+    pd = pytest.importorskip("pandas", reason="needs pandas")
     rng = np.random.default_rng(0)
     colours = np.array(["red", "green", "blue"])
     X = pd.DataFrame({"colour": rng.choice(colours, 300), "size": rng.normal(size=300)})
