@@ -17,9 +17,9 @@ bound: see `certify`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -322,24 +322,23 @@ def _worst_case(
     limit: Limit | None,
 ) -> _WorstCase:
     """Return an upper bound on U(c) for costs in [0, 1]."""
+    priced = partial(_priced, sample, start=start, watch=watch, verbose=verbose)
     if limit is None:
-        found = [_priced(sample, costs, 0.0, tol, start, watch, verbose)]
+        found = [priced(costs, 0.0, tol)]
         least = found[0].dual_value
     else:
-        found, least = _over_prices(sample, costs, tol, start, watch, verbose, limit)
+        found, least = _over_prices(priced, costs, tol, limit, watch)
     best = min(found, key=lambda point: point.value)
     value = min(best.value, 2.0)
     return _WorstCase(value - 1.0, max(0.0, value - least), best.status)
 
 
 def _over_prices(
-    sample: Sample,
+    priced: Callable[[Array, float, float], _Bounded],
     costs: Array,
     tol: float,
-    start: Start,
-    watch: Watch,
-    verbose: int,
     limit: Limit,
+    watch: Watch,
 ) -> tuple[list[_Bounded], float]:
     """Return worst cases at some prices of the limit, and a lower bound on that at the best price.
 
@@ -349,8 +348,7 @@ def _over_prices(
     """
 
     def at(price: float) -> _Bounded:
-        relaxed = limit.relaxed(costs, price)
-        return _priced(sample, relaxed, price, tol / 2.0, start, watch, verbose)
+        return priced(limit.relaxed(costs, price), price, tol / 2.0)
 
     found = [at(price) for price in FIRST_PRICES]
     while True:

@@ -32,7 +32,6 @@ from mgce_sklearn.feature_maps import (
     learns,
     len_of,
 )
-from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.path import (
     SETTING_RULES,
@@ -572,7 +571,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X, y = self._read(X, y, reset=stream is None, known=classes)
         X = on_host(X)
         _, labels = encoded(y, classes)
-        inverse = self._inverse_noise(classes, labels)
+        inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, labels)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         width = self._width(X, sample_weight)
         labels, sample_weight = weighted_by_class(self.class_weight, classes, labels, sample_weight)
@@ -702,11 +701,6 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             X, y, sample_weight, self.class_weight, fit_intercept, width, self.center,
             self.noise_matrix, base_margin,
         )  # fmt: skip
-
-    def _inverse_noise(self, classes: Array, labels: Labels) -> Array | None:
-        if self.noise_matrix is None:
-            return None
-        return inverse_noise(self.noise_matrix, self.class_weight, classes, labels)
 
     def _width(self, X: Any, sample_weight: Array) -> Width:
         """Return the rule of the half-widths, with X held against the range of the features."""

@@ -174,10 +174,6 @@ class Design:
         """Return coefficients as an ndarray."""
         return array
 
-    def positions(self, n: int) -> Array:
-        """Return 0 to n - 1, where the rows are."""
-        return np.arange(n)
-
     def team(self, width: int) -> AbstractContextManager[RowTeam]:
         """Give threads for arrays of so many numbers a row."""
         return row_team(self.n_rows, width)

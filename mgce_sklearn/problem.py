@@ -108,9 +108,7 @@ class Problem:
         if base_margin is not None:
             _check_alone(width, noise_matrix)
             base_margin = validation.check_base_margin(base_margin, len(used), len(classes))[used].T
-        inverse = None
-        if noise_matrix is not None:
-            inverse = inverse_noise(noise_matrix, class_weight, classes, labels)
+        inverse = inverse_noise(noise_matrix, class_weight, classes, labels)
         if class_weight is not None:
             labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
         design = _design(X, sample_weight, fit_intercept, len(classes))
@@ -262,8 +260,10 @@ def _potential(q: float, design: Design) -> MGCEPotential:
     return TensorMGCEPotential(q)
 
 
-def inverse_noise(noise_matrix: Any, class_weight: Any, classes: Array, labels: Labels) -> Array:
-    """Return the inverse of the matrix by which labels became wrong, if there is one.
+def inverse_noise(
+    noise_matrix: Any, class_weight: Any, classes: Array, labels: Labels
+) -> Array | None:
+    """Return the inverse of the matrix by which labels became wrong; None if there is no matrix.
 
     Raises
     ------
@@ -271,6 +271,8 @@ def inverse_noise(noise_matrix: Any, class_weight: Any, classes: Array, labels: 
         If it is no such matrix, or if with these labels, or class weights, means of true labels
         cannot be told.
     """
+    if noise_matrix is None:
+        return None
     if class_weight is not None:
         raise ValueError(
             f"class_weight must be None beside a noise_matrix; got {class_weight!r}. Weights of "

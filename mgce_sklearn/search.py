@@ -508,7 +508,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return scorer
         classes, coded = encoded(labels)
         inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, coded)
-        return _AccuracyOfTrueLabels(inverse, classes)
+        return scorer if inverse is None else _AccuracyOfTrueLabels(inverse, classes)
 
     def _route(self, caller: str, params: Params, without_routing: list[str]) -> tuple[Any, Any]:
         """Return the parameters for the splitter and those for the scorer.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.optimize import linprog
+from scipy.optimize import linprog, minimize
+from scipy.special import logsumexp
 from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
@@ -184,3 +185,29 @@ def _means_program(X, weights, uncertainty, n_classes):
         features = np.column_stack([features, np.ones(len(X))])
     scaled = features * (weights / weights.sum())[:, np.newaxis]
     return sp.block_diag([scaled.T] * n_classes).tocsr()
+
+
+def least_cross_entropy(x, uncertainty):
+    """Return the minimum of R at q = 0 over W (K, d), by scipy with W = U - V.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, d)
+        Rows less the center, the intercept's constant last.
+    uncertainty : UncertaintySet
+    """
+    tau, width = uncertainty.tau, uncertainty.half_width
+
+    def value_and_gradient(parts):
+        plus, minus = np.split(parts, 2)
+        coef = (plus - minus).reshape(tau.shape)
+        psi = logsumexp(x @ coef.T, axis=1)
+        slope = np.exp(x @ coef.T - psi[:, None]).T @ x / len(x) - tau
+        value = psi.mean() - np.vdot(tau, coef) + width.ravel() @ (plus + minus)
+        return value, np.concatenate([(width + slope).ravel(), (width - slope).ravel()])
+
+    return minimize(
+        value_and_gradient, np.zeros(2 * tau.size), jac=True, method="L-BFGS-B",
+        bounds=[(0, None)] * (2 * tau.size),
+        options={"maxiter": 5000, "ftol": 1e-14, "gtol": 1e-10},
+    ).fun  # fmt: skip

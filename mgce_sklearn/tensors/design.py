@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mgce_sklearn.arrays import positions_of
 from mgce_sklearn.design import ALL_ROWS, Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam
@@ -82,10 +83,6 @@ class TensorDesign(Design):
         """Return a tensor of coefficients as an ndarray."""
         return array.cpu().numpy()
 
-    def positions(self, n: int) -> Tensor:
-        """Return 0 to n - 1, where the rows are."""
-        return torch.arange(n, device=self.X.device)
-
     def team(self, width: int) -> AbstractContextManager[RowTeam]:
         """Give a team of one: tensors share their operations among threads by themselves."""
         return nullcontext(RowTeam(self.n_rows, width, 1))
@@ -152,7 +149,7 @@ class TensorDesign(Design):
         block, weights, codes = self._copied(labels, rows)
         block = block.to(torch.float64)
         one_hot = self.zeros(n_classes, len(block))
-        one_hot[codes, self.positions(len(block))] = weights
+        one_hot[codes, positions_of(codes)] = weights
         weight = one_hot.sum(dim=1)
         moments = self.zeros(3, n_classes, self.n_features)
         if self.fit_intercept:

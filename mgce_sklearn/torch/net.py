@@ -651,8 +651,8 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         """Return the loss of a batch."""
         _check_margins(y_pred, len(self.classes_))
         loss = self.criterion_(y_pred, *self._targets(y_true, X, y_pred))
-        if isinstance(self.criterion_, MarginLoss):
-            check_numbers(loss)  # the history waits for it anyway
+        if loss.is_cuda and isinstance(self.criterion_, MarginLoss):
+            check_numbers(loss)  # the loss did not wait there, and the history does anyway
         return loss
 
     def _targets(self, y: Any, X: Any, margins: Tensor) -> tuple[Tensor, Tensor | None]:
