@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from sklearn import datasets
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 Array = np.ndarray[Any, Any]
 
@@ -108,15 +108,19 @@ def _from_folder(name: str) -> dict[str, Array] | None:
 
 
 def _adult() -> tuple[Array, Array]:
-    arrays = _from_folder("adult")
-    if arrays is not None:
-        numbers, categories, y = arrays["X_num"], arrays["X_cat"], arrays["y"]
-    else:
-        frame, y = datasets.fetch_openml("adult", version=2, return_X_y=True)
-        numbers = frame.select_dtypes("number").to_numpy()
-        categories = frame.select_dtypes(exclude="number").astype(str).to_numpy()
+    numbers, categories, y = _adult_columns()
     one_hot = OneHotEncoder(sparse_output=False).fit_transform(categories)
     return np.hstack([numbers, one_hot]), y
+
+
+def _adult_columns() -> tuple[Array, Array, Array]:
+    """Return numbers, codes and labels."""
+    arrays = _from_folder("adult")
+    if arrays is not None:
+        return arrays["X_num"], arrays["X_cat"], arrays["y"]
+    frame, y = datasets.fetch_openml("adult", version=2, return_X_y=True)
+    categories = OrdinalEncoder().fit_transform(frame.select_dtypes(exclude="number").astype(str))
+    return frame.select_dtypes("number").to_numpy(), categories, y
 
 
 def _letter() -> tuple[Array, Array]:
@@ -169,14 +173,25 @@ def _pmlb(name: str, title: str) -> tuple[Array, Array]:
 
 def _labelme(rng: np.random.Generator) -> Split:
     """Images of eight scenes, 64 principal components; labels by majority of annotators."""
+    arrays = labelme()
+    votes = (arrays["answers"][:, :, np.newaxis] == np.arange(8)).sum(axis=1)
+    majority = (votes + 0.5 * rng.random(votes.shape)).argmax(axis=1)  # ties are drawn
+    X, X_test = components(arrays["X_train"], arrays["X_test"])
+    return Split(X, majority, X_test, arrays["y_test"])
+
+
+def labelme() -> dict[str, Array]:
+    """Return image features, annotators' answers and right labels."""
     arrays = _from_folder("labelme_crowd")
     if arrays is None:
         raise FileNotFoundError("labelme is in no public loader: set MGCE_DATA_DIR.")
-    votes = (arrays["answers"][:, :, np.newaxis] == np.arange(8)).sum(axis=1)
-    majority = (votes + 0.5 * rng.random(votes.shape)).argmax(axis=1)  # ties are drawn
-    components = PCA(64, random_state=0).fit(arrays["X_train"])
-    X, X_test = (components.transform(arrays[f"X_{part}"]) for part in ("train", "test"))
-    return Split(X.astype(float), majority, X_test.astype(float), arrays["y_test"])
+    return arrays
+
+
+def components(*parts: Array) -> tuple[Array, ...]:
+    """Return 64 principal components of the first part, of all parts."""
+    found = PCA(64, random_state=0).fit(parts[0])
+    return tuple(found.transform(part).astype(float) for part in parts)
 
 
 LOADERS = {
@@ -195,4 +210,25 @@ LOADERS = {
     "spambase": lambda: _pmlb("spambase", "spambase"),
     "waveform": lambda: _pmlb("waveform_21", "waveform-5000"),
     "nursery": lambda: _pmlb("nursery", "nursery"),
+    "phoneme": lambda: _pmlb("phoneme", "phoneme"),
+    "page_blocks": lambda: _pmlb("page_blocks", "page-blocks"),
+    "krkopt": lambda: _pmlb("krkopt", "kropt"),
+    "splice": lambda: _pmlb("splice", "splice"),
+    "churn": lambda: _pmlb("churn", "churn"),
 }
+
+# Columns that are codes; True stands for all.
+CODES = {"nursery": True, "krkopt": True, "splice": True, "churn": [0, 2]}
+
+
+def columns(name: str) -> tuple[Array, Array, Array]:
+    """Return columns with codes as numbers, labels, and the mask of the columns that are codes."""
+    if name == "adult":
+        numbers, categories, y = _adult_columns()
+        is_code = np.arange(numbers.shape[1] + categories.shape[1]) >= numbers.shape[1]
+        return np.hstack([numbers, categories]).astype(float), y, is_code
+    X, y = LOADERS[name]()
+    X = X.toarray() if sp.issparse(X) else np.asarray(X)
+    is_code = np.zeros(X.shape[1], dtype=bool)
+    is_code[CODES.get(name, [])] = True
+    return X, y, is_code

@@ -1,0 +1,9 @@
+"""Tables and figures of a record."""
+
+
+def print_report(record):
+    pass
+
+
+def print_one_table(labels, found):
+    pass
