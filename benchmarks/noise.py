@@ -1,9 +1,10 @@
 """Who should use this, on which table, with which settings: our methods and their rivals.
 
-    python benchmarks/noise.py --quick                              # two sets, under a minute
+    python benchmarks/noise.py --quick                              # one set, under a minute
     MGCE_DATA_DIR=DIR python benchmarks/noise.py --jobs 2           # hours; start it again to go on
     python benchmarks/noise.py --table mine.csv --target label      # your own table
-    python benchmarks/noise.py --report                             # tables and figures of the record
+    python benchmarks/noise.py --report                             # tables of the record
+    python benchmarks/noise.py --report --draw benchmarks/results   # and its figures
 
 Seventeen sets of at most 3,000 labeled rows, a quarter of them for validation, and 5,000 clean
 test rows; labels clean, symmetrically wrong, wrong in pairs, wrong where a forest is in doubt, or
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=np.inf, help="start nothing after these")
     parser.add_argument("--csv", type=Path, default=RECORD, help="the record, also of earlier runs")
     parser.add_argument("--report", action="store_true", help="compute nothing, print the tables")
+    parser.add_argument("--draw", type=Path, help="a folder for figures of the record")
     parser.add_argument("--table", type=Path, help="a CSV file of yours in place of the sets")
     parser.add_argument("--target", help="its column of labels")
     options = parser.parse_args()
@@ -221,6 +223,8 @@ def main() -> None:
     if not options.report:
         carry_out(options, record)
     report.print_report(record)
+    if options.draw is not None:
+        print(*report.draw(record, options.draw), sep="\n")
     return None
 
 
