@@ -348,6 +348,22 @@ def light_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
         yield named(setting), of_proba(_stopped_early(model, cell), cell.table.columns[1:])
 
 
+def our_boosting(cell: Cell, qs: tuple[float, ...]) -> Iterator[tuple[str, Fitted]]:
+    """MGCEBoostingClassifier, stopped early by its own loss of the validation rows."""
+    from mgce_sklearn.boosting import MGCEBoostingClassifier
+
+    X, y = cell.columns
+    for setting in grid(q=qs, leaves=(4, 16), least=(20, 100)):
+        trees = lightgbm(
+            cell.seed, n_estimators=ROUNDS, num_leaves=setting["leaves"],
+            min_child_samples=setting["least"],
+        )  # fmt: skip
+        model = MGCEBoostingClassifier(trees, setting["q"], n_iter_no_change=PATIENCE)
+        model.fit(X, y, X_val=cell.table.columns[1], y_val=cell.table.y[1])
+        margins = [wide(model.decision_function(part)) for part in cell.table.columns[1:]]
+        yield named(setting), Fitted((margins[0], margins[1]), model.margins_to_proba)
+
+
 def _stopped_early(model: Any, cell: Cell) -> Any:
     from lightgbm import early_stopping
 
@@ -435,6 +451,7 @@ METHODS: dict[str, Method] = {
     "MGCE linear votes": partial(with_votes, features="linear"),
     "MGCE relu votes": partial(with_votes, features="relu"),
     "MGCE forest votes": partial(with_votes, features="forest"),
+    "MGCE boosting": partial(our_boosting, qs=(0.7, 1.0)),
     "LR linear": partial(logistic, features="linear"),
     "LR relu": partial(logistic, features="relu"),
     "LR stacked": partial(logistic, features="stacked"),
@@ -455,6 +472,7 @@ METHODS: dict[str, Method] = {
     "| linear, other q": partial(linear, qs=(0.25, 0.75)),
     "| relu, other q": partial(relu, qs=(0.25, 0.75)),
     "| forest, other": partial(corrected, base="forest", settings=OTHER_CORRECTIONS),
+    "| boosting, other q": partial(our_boosting, qs=(0.3, 0.5)),
     "| LightGBM, other": partial(corrected, base="LightGBM", settings=OTHER_CORRECTIONS),
 }
 

@@ -151,6 +151,7 @@ def print_settings(record: Record) -> None:
         "MGCE relu": "| relu, other q",
         "MGCE forest": "| forest, other",
         "MGCE LightGBM": "| LightGBM, other",
+        "MGCE boosting": "| boosting, other q",
         "MGCE extra trees": None,
         "MGCE some forest": None,
     }.items():
