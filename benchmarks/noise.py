@@ -125,6 +125,15 @@ def measured(cell: Cell, key: Key) -> list[Row]:
     return _bounded(rows, models) if key.method in BOUNDED else rows
 
 
+def measured_or_told(cell: Cell, key: Key) -> list[Row]:
+    """Return what a method has, and of one that fails nothing: it is told, and not on record."""
+    try:
+        return measured(cell, key)
+    except Exception as error:
+        print(f"{key} failed: {type(error).__name__}: {error}", flush=True)
+        return []
+
+
 def _bounded(rows: list[Row], models: list[Fitted]) -> list[Row]:
     """Add the bounds of the setting that is chosen."""
     position = rows.index(chosen(rows))
@@ -138,7 +147,8 @@ def of_cell(rows: Table, keys: list[Key]) -> list[list[Row]]:
     cell = Cell(rows, keys[0].seed, keys[0].data)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [measured(cell, key) for key in keys]
+        found = [measured_or_told(cell, key) for key in keys]
+    return [rows for rows in found if rows]
 
 
 def of_set(name: str, labels: str, seed: int, keys: list[Key]) -> list[list[Row]]:
@@ -174,13 +184,9 @@ def carry_out(options: argparse.Namespace, record: Record) -> None:
     for done, found in enumerate(parallel(within), start=1):
         for rows in found:
             record.add(rows)
-        where = found[0][0]
+        where = ", ".join(map(str, found[0][0].key[:3])) if found else "nothing"
         minutes = (time.perf_counter() - begin) / 60.0
-        print(
-            f"{done} of {len(cells)} after {minutes:.1f} min: "
-            f"seed {where.seed}, {where.data}, {where.labels}",
-            flush=True,
-        )
+        print(f"{done} of {len(cells)} after {minutes:.1f} min: {where}", flush=True)
 
 
 def on_own_table(options: argparse.Namespace) -> None:

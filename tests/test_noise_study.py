@@ -128,3 +128,10 @@ def test_what_is_judged():
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["worst_recall"] == 0.0
     assert found["brier"] == pytest.approx(2 * (0.01 + 0.04 + 0.49) / 3)
+
+
+def test_a_class_that_a_model_has_not_seen_is_last():
+    margins = np.array([[1.0, 3.0], [5.0, 2.0]])
+    found = methods.placed(margins, np.array([0, 2]), 3)
+    np.testing.assert_array_equal(found[:, [0, 2]], margins)
+    assert (found[:, 1] < margins.min(axis=1)).all()

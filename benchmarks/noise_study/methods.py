@@ -143,15 +143,26 @@ def softmax_of(margins: Array) -> Array:
     return softmax(margins, axis=1)
 
 
-def of_margins(model: Any, rest: Any) -> Fitted:
+def placed(margins: Array, classes: Array, n_classes: int) -> Array:
+    """Return margins of all classes; those that a model has not seen come last in every row."""
+    if len(classes) == n_classes:
+        return margins
+    out = np.tile(margins.min(axis=1, keepdims=True) - 10.0, (1, n_classes))
+    out[:, classes] = margins
+    return out
+
+
+def of_margins(model: Any, rest: Any, n_classes: int) -> Fitted:
     """Return what a classifier with `decision_function` says of the other rows."""
-    return Fitted(tuple(wide(model.decision_function(X)) for X in rest), softmax_of)
+    margins = [placed(wide(model.decision_function(X)), model.classes_, n_classes) for X in rest]
+    return Fitted((margins[0], margins[1]), softmax_of)
 
 
-def of_proba(model: Any, rest: Any) -> Fitted:
+def of_proba(model: Any, rest: Any, n_classes: int) -> Fitted:
     """Return what a classifier with probabilities alone says of the other rows."""
-    margins = tuple(np.log(np.maximum(model.predict_proba(X), LEAST)) for X in rest)
-    return Fitted(margins, softmax_of)
+    logs = [np.log(np.maximum(model.predict_proba(X), LEAST)) for X in rest]
+    margins = [placed(each, model.classes_, n_classes) for each in logs]
+    return Fitted((margins[0], margins[1]), softmax_of)
 
 
 def grid(**values: Any) -> list[dict[str, Any]]:
@@ -257,7 +268,7 @@ def logistic(cell: Cell, features: str) -> Iterator[tuple[str, Fitted]]:
     train, *rest = X[features]()
     for C in CS:
         model = LogisticRegression(C=C, max_iter=300).fit(train, cell.table.y[0])
-        yield named({"C": C}), of_margins(model, rest)
+        yield named({"C": C}), of_margins(model, rest, cell.table.n_classes)
 
 
 def _beside(cell: Cell) -> tuple[Array, Array, Array]:
@@ -305,7 +316,10 @@ def support_vectors(cell: Cell) -> Iterator[tuple[str, Fitted]]:
     """LinearSVC; it has no probabilities, and here gets the softmax of its margins."""
     X, y = cell.learnt
     for C in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
-        yield named({"C": C}), of_margins(LinearSVC(C=C).fit(X, y), cell.table.X[1:])
+        yield (
+            named({"C": C}),
+            of_margins(LinearSVC(C=C).fit(X, y), cell.table.X[1:], cell.table.n_classes),
+        )
 
 
 # --- trees -------------------------------------------------------------------------------------
@@ -319,7 +333,7 @@ def trees(cell: Cell, kind: Any) -> Iterator[tuple[str, Fitted]]:
             N_TREES, min_samples_leaf=leaf, max_features=share or "sqrt", random_state=cell.seed
         )
         name = f"leaf={leaf} features={share or 'sqrt'}"
-        yield name, of_proba(model.fit(X, y), cell.table.columns[1:])
+        yield name, of_proba(model.fit(X, y), cell.table.columns[1:], cell.table.n_classes)
 
 
 BOOSTING = grid(leaves=(4, 16), rate=(0.03, 0.1), least=(20, 100))
@@ -335,7 +349,7 @@ def hist_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
         )  # fmt: skip
         X, y = cell.columns
         model.fit(X, y, X_val=cell.table.columns[1], y_val=cell.table.y[1])
-        yield named(setting), of_proba(model, cell.table.columns[1:])
+        yield named(setting), of_proba(model, cell.table.columns[1:], cell.table.n_classes)
 
 
 def light_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
@@ -345,7 +359,10 @@ def light_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
             cell.seed, n_estimators=ROUNDS, num_leaves=setting["leaves"],
             learning_rate=setting["rate"], min_child_samples=setting["least"],
         )  # fmt: skip
-        yield named(setting), of_proba(_stopped_early(model, cell), cell.table.columns[1:])
+        yield (
+            named(setting),
+            of_proba(_stopped_early(model, cell), cell.table.columns[1:], cell.table.n_classes),
+        )
 
 
 def our_boosting(cell: Cell, qs: tuple[float, ...]) -> Iterator[tuple[str, Fitted]]:
@@ -385,7 +402,10 @@ def cleaned_logistic(cell: Cell) -> Iterator[tuple[str, Fitted]]:
         proba = cross_val_predict(model, X, y, cv=5, method="predict_proba")
         for name in FILTERS:
             found = _cleaned(model, X, y, proba, name)
-            yield f"C={C:g} filter={name}", of_margins(found.clf, cell.table.X[1:])
+            yield (
+                f"C={C:g} filter={name}",
+                of_margins(found.clf, cell.table.X[1:], cell.table.n_classes),
+            )
 
 
 def cleaned_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
@@ -396,7 +416,10 @@ def cleaned_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
         proba = cross_val_predict(model, X, y, cv=5, method="predict_proba")
         for name in FILTERS:
             found = _cleaned(model, X, y, proba, name)
-            yield f"leaves={leaves} filter={name}", of_proba(found.clf, cell.table.columns[1:])
+            yield (
+                f"leaves={leaves} filter={name}",
+                of_proba(found.clf, cell.table.columns[1:], cell.table.n_classes),
+            )
 
 
 def _cleaned(model: Any, X: Array, y: Array, proba: Array, name: str) -> Any:
