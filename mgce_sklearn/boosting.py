@@ -112,8 +112,8 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         \min_m \; \operatorname{mean}_i \psi(m(x_i)) - m_{y_i}(x_i),
         \qquad \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1,
 
-    over margins m(x) that are sums of trees, a tree for each class in every round. The residuals
-    that trees are fitted to are :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of
+    over margins m(x) that are sums of trees, one for each class in every round, or one for the
+    difference of two. The residuals that trees are fitted to are :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of
     :math:`(1 - h_y^q)/q` over held-out rows has stopped falling. Their labels may be as wrong as
     the others: none costs more than 1/q.
 
@@ -121,9 +121,9 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
     ----------
     estimator : LGBMClassifier or None, default=None
         The trees: their number, size, learning rate and all else that LightGBM knows, but no
-        ``objective``. It is cloned, and fitted to labels 0 to K - 1. None:
-        1000 rounds at most, LightGBM's defaults else. If many labels are wrong, leaves of more rows
-        serve better: try ``min_child_samples=60``.
+        ``objective``. It is cloned, and fitted to labels 0 to K - 1. None: 1000 rounds at most, and
+        LightGBM's defaults else. If many labels are wrong, leaves of more rows serve better: try
+        ``min_child_samples=60``.
     q : float, default=0.7
         Loss parameter in [0, 1]. Larger values resist wrong labels more.
     class_weight : dict, "balanced" or None, default=None
