@@ -113,9 +113,9 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         \qquad \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1,
 
     over margins m(x) that are sums of trees, one for each class in every round, or one for the
-    difference of two. The residuals that trees are fitted to are :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of
-    :math:`(1 - h_y^q)/q` over held-out rows has stopped falling. Their labels may be as wrong as
-    the others: none costs more than 1/q.
+    difference of two. The residuals that trees are fitted to are
+    :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of :math:`(1 - h_y^q)/q` over held-out
+    rows has stopped falling. Their labels may be as wrong as the others: none costs more than 1/q.
 
     Parameters
     ----------
