@@ -22,7 +22,7 @@ from mgce_sklearn.problem import class_factors
 Array = np.ndarray[Any, Any]
 
 # Of the trees where no LGBMClassifier is given; early stopping ends most fits sooner.
-N_ROUNDS = 500
+N_ROUNDS = 1000
 
 METRIC = "loss of the rule"
 
@@ -112,18 +112,18 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         \min_m \; \operatorname{mean}_i \psi(m(x_i)) - m_{y_i}(x_i),
         \qquad \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1,
 
-    over margins m(x) that are sums of trees, a tree for each class in every round. The residuals
-    that trees are fitted to are :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of
-    :math:`(1 - h_y^q)/q` over held-out rows has stopped falling. Their labels may be as wrong as
-    the others: none costs more than 1/q.
+    over margins m(x) that are sums of trees, one for each class in every round, or one for the
+    difference of two. The residuals that trees are fitted to are
+    :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of :math:`(1 - h_y^q)/q` over held-out
+    rows has stopped falling. Their labels may be as wrong as the others: none costs more than 1/q.
 
     Parameters
     ----------
     estimator : LGBMClassifier or None, default=None
         The trees: their number, size, learning rate and all else that LightGBM knows, but no
-        ``objective``. It is cloned, and fitted to labels 0 to K - 1. None:
-        500 rounds at most of LightGBM's defaults. If many labels are wrong, leaves of more rows
-        serve better: try ``min_child_samples=60``.
+        ``objective``. It is cloned, and fitted to labels 0 to K - 1. None: 1000 rounds at most, and
+        LightGBM's defaults else. If many labels are wrong, leaves of more rows serve better: try
+        ``min_child_samples=60``.
     q : float, default=0.7
         Loss parameter in [0, 1]. Larger values resist wrong labels more.
     class_weight : dict, "balanced" or None, default=None
@@ -154,6 +154,9 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
+    Wrong labels are what this is for. Where all are right, LightGBM's own cross-entropy has the
+    better probabilities.
+
     There is no ``minimax_risk_``: trees are no fixed features whose means an uncertainty set could
     hold, so this is the loss of the minimax classifiers without their bounds.
 
@@ -184,7 +187,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         *,
         class_weight: Any = None,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 25,
+        n_iter_no_change: Any = 25,
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator
@@ -304,7 +307,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
             options = {
                 "eval_X": held_out.X, "eval_y": held_out.codes, "eval_metric": loss.of_rule,
                 "eval_sample_weight": [factors[held_out.codes] * held_out.weight],
-                "callbacks": [early_stopping(int(self.n_iter_no_change or 1), verbose=False)],
+                "callbacks": [early_stopping(self.n_iter_no_change, verbose=False)],
             }  # fmt: skip
         trees = clone(base).set_params(
             objective=loss.gradient_and_hessian, metric="None", feature_pre_filter=False
@@ -320,7 +323,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
             )
         losses = [each[METRIC] for each in trees.evals_result_.values()]
         self.validation_loss_ = np.array(losses[0] if losses else [])
-        self.n_iter_ = trees.best_iteration_ if losses else trees.n_iter_
+        self.n_iter_ = trees.n_iter_  # LightGBM has dropped those after the best
         self.estimator_, self._fitted_q = trees, loss.q
         return self
 
