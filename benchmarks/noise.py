@@ -43,10 +43,16 @@ Array = np.ndarray[Any, Any]
 
 RECORD = Path(__file__).parent / "results" / "noise.csv"
 SECONDS = 60.0
-BOUNDED = ("MGCE linear", "MGCE relu", "MGCE forest", "MGCE extra trees")
+BOUNDED = ("MGCE linear", "MGCE relu", "MGCE forest", "MGCE extra trees", "MGCE stacking")
 QUICK_SETS = ("breast_cancer",)
 QUICK_LABELS = ("clean", "symmetric .4")
-QUICK_METHODS = ("MGCE forest", "MGCE linear", "LR linear", "RandomForest", "HistGradientBoosting")
+QUICK_METHODS = (
+    "MGCE stacking",
+    "MGCE linear",
+    "LR linear",
+    "RandomForest",
+    "HistGradientBoosting",
+)
 
 
 class Known(ClassifierMixin, BaseEstimator):

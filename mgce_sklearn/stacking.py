@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv, cross_val_predict
 from sklearn.utils import check_array, check_consistent_length, get_tags, indexable, murmurhash3_32
@@ -31,9 +31,10 @@ Array = np.ndarray[Any, Any]
 # Added to probabilities before their logarithm is taken: a base that is sure can be corrected.
 FLOOR = 0.02
 
-# Of the forest that is the base where none is given.
+# Of the forests that are tried where no base is given: small leaves serve right labels, large ones
+# wrong labels.
 N_TREES = 100
-MIN_SAMPLES_LEAF = 5
+MIN_SAMPLES_LEAF = (1, 5, 20)
 
 # Folds of a search where the base needs none.
 N_FOLDS = 5
@@ -65,11 +66,13 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator : classifier or None, default=None
+    estimator : classifier, list of classifiers or None, default=None
         The base, with ``predict_proba`` or, where there is none, ``decision_function``, whose
         values then stand in for :math:`\log(p + 0.02)`. It is cloned, and fitted to labels
-        0 to K - 1. A ``FrozenEstimator`` is taken as it is, as for ``cv="prefit"``. None: a
-        `~sklearn.ensemble.RandomForestClassifier` of 100 trees with ``min_samples_leaf=5``.
+        0 to K - 1. A ``FrozenEstimator`` is taken as it is, as for ``cv="prefit"``. Of a list the
+        one of best accuracy out of fold. None: of three
+        `~sklearn.ensemble.ExtraTreesClassifier` of 100 trees, with ``min_samples_leaf`` 1, 5
+        and 20.
     q : float or sequence of float, default=1.0
         Loss parameter in [0, 1], as in `MGCEClassifier`. Several: see ``selection``.
     lam : float or sequence of float, default=1.0
@@ -103,7 +106,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     feature_range : pair (low, high) or None, default=None
         Least and largest value of the features, known beforehand, for `certify`.
     random_state : int, RandomState instance or None, default=None
-        Handed to the correction and to the default forest.
+        Handed to the correction and to the default forests.
     verbose : int, default=0
         As in `MGCEClassifier`; for a search as in `MGCEClassifierCV`.
 
@@ -111,6 +114,9 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     ----------
     estimator_ : classifier
         The base, fitted to all rows, or as it was given.
+    estimator_scores_ : ndarray of shape (n_estimators,)
+        Accuracy out of fold, on labels as they come, of the classifier given, or of each of the
+        list. Not present if it came fitted.
     correction_ : MGCEClassifier
         What has W, and takes ``scale_`` times the base's margins as ``base_margin``.
     classes_ : ndarray of shape (n_classes,)
@@ -208,11 +214,12 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
-        tags, base = super().__sklearn_tags__(), get_tags(self._base())
+        tags = super().__sklearn_tags__()
+        bases = [get_tags(base).input_tags for base in self._bases().values()]
         free = not self.passthrough
-        tags.input_tags.sparse = base.input_tags.sparse
-        tags.input_tags.allow_nan = free and base.input_tags.allow_nan
-        tags.input_tags.categorical = free and base.input_tags.categorical
+        tags.input_tags.sparse = all(base.sparse for base in bases)
+        tags.input_tags.allow_nan = free and all(base.allow_nan for base in bases)
+        tags.input_tags.categorical = free and all(base.categorical for base in bases)
         return tags
 
     def fit(
@@ -255,7 +262,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]
     ) -> MGCEStackingClassifier:
         validation.check_all(vars(self), RULES)
-        grid, base = self._grid(), self._checked_base()
+        grid, bases = self._grid(), self._checked_bases()
         y, classes = validation.check_label_array("y", y, warn=True)
         X = self._read(X, reset=True)
         check_consistent_length(X, y)
@@ -264,17 +271,24 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
             _check_counted(y, classes, sample_weight)
         validation.check_several(classes)
         codes = np.searchsorted(classes, y)
-        fit_params, split_params = self._route(base, sample_weight, params)
+        fit_params, split_params = self._route(bases, sample_weight, params)
         prefit = self._is_prefit()
         cv = N_FOLDS if prefit and isinstance(self.cv, str) else self.cv
         folds = list(check_cv(cv, codes, classifier=True).split(X, codes, **split_params))
         validation.check_folds(folds)
         self.classes_ = classes
+        self.__dict__.pop("estimator_scores_", None)
         if prefit:
-            self.estimator_, margins = base, self._margins_of(base, X)
+            (self.estimator_,) = bases.values()
+            margins = self._margins_of(self.estimator_, X)
         else:
-            margins = self._unseen_margins(base, X, codes, folds, fit_params)
-            self.estimator_ = clone(base).fit(X, codes, **fit_params)
+            found = {
+                name: self._unseen_margins(base, X, codes, folds, fit_params[name])
+                for name, base in bases.items()
+            }
+            name = self._best(found, codes, sample_weight)
+            self.estimator_ = clone(bases[name]).fit(X, codes, **fit_params[name])
+            margins = found[name]
         features = X if self.passthrough else margins
         pair = self._choose(grid, features, y, sample_weight, margins, folds)
         self.correction_ = self._correction(MGCEClassifier, **pair).fit(
@@ -320,22 +334,34 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 "feature_map."
             ) from None
 
-    def _base(self) -> Any:
-        if self.estimator is not None:
-            return self.estimator
-        return RandomForestClassifier(
-            N_TREES, min_samples_leaf=MIN_SAMPLES_LEAF, random_state=self.random_state
-        )
+    def _bases(self) -> dict[str, Any]:
+        """Return the classifiers to choose the base from, by the names of their metadata."""
+        bases = self.estimator
+        if bases is None:
+            bases = [
+                ExtraTreesClassifier(N_TREES, min_samples_leaf=leaf, random_state=self.random_state)
+                for leaf in MIN_SAMPLES_LEAF
+            ]
+        if not isinstance(bases, (list, tuple)):
+            return {"estimator": bases}
+        return {f"estimator_{i}": base for i, base in enumerate(bases)}
 
-    def _checked_base(self) -> Any:
-        """Return the base, if it is a classifier that has margins."""
-        base = self._base()
-        if not (hasattr(base, "fit") and is_classifier(base) and _method(base)):
-            raise TypeError(
-                "estimator must be a classifier with predict_proba or decision_function; got "
-                f"{base!r}."
+    def _checked_bases(self) -> dict[str, Any]:
+        """Return the classifiers to choose the base from, if all of them have margins."""
+        bases = self._bases()
+        for base in bases.values():
+            if not (hasattr(base, "fit") and is_classifier(base) and _method(base)):
+                raise TypeError(
+                    "estimator must be a classifier with predict_proba or decision_function, or a "
+                    f"list of such; got {base!r}."
+                )
+        frozen = any(isinstance(base, FrozenEstimator) for base in bases.values())
+        if not bases or (len(bases) > 1 and (frozen or self._is_prefit())):
+            raise ValueError(
+                "estimator must be one classifier if it is fitted already, and one or more to fit "
+                f"if not; got {self.estimator!r}."
             )
-        return base
+        return bases
 
     def _is_prefit(self) -> bool:
         if isinstance(self.cv, str) and self.cv != "prefit":
@@ -345,13 +371,19 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
             )
         return isinstance(self.cv, str) or isinstance(self.estimator, FrozenEstimator)
 
+    def _best(self, margins: dict[str, Array], codes: Array, sample_weight: Any) -> str:
+        """Return the name of the base of best accuracy, of equal ones the first."""
+        right = np.array([each.argmax(axis=1) == codes for each in margins.values()])
+        self.estimator_scores_ = np.average(right, axis=1, weights=sample_weight)
+        return list(margins)[int(self.estimator_scores_.argmax())]
+
     def _route(
-        self, base: Any, sample_weight: Any, params: dict[str, Any]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return the parameters for the base's fit and those for the splitter."""
+        self, bases: dict[str, Any], sample_weight: Any, params: dict[str, Any]
+    ) -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any]]:
+        """Return the parameters for the fit of each base, and those for the splitter."""
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
-            return routed.estimator.fit, routed.splitter.split
+            return {name: routed[name].fit for name in bases}, routed.splitter.split
         unknown = sorted(params.keys() - {"groups"})
         if unknown:
             raise TypeError(
@@ -359,16 +391,11 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 "sklearn.set_config(enable_metadata_routing=True) and request it."
             )
         if sample_weight is None or self._is_prefit():
-            return {}, params
-        if has_fit_parameter(base, "sample_weight"):
-            return {"sample_weight": sample_weight}, params
-        warnings.warn(
-            f"{type(base).__name__}.fit takes no sample_weight: weights count in the correction "
-            "alone.",
-            UserWarning,
-            stacklevel=4,
-        )
-        return {}, params
+            return dict.fromkeys(bases, {}), params
+        found: dict[str, Mapping[str, Any]] = {}
+        for name, base in bases.items():
+            found[name] = _weights_for(base, sample_weight)
+        return found, params
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Tell which metadata goes where.
@@ -376,7 +403,8 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         MetadataRouter
-            ``fit`` feeds itself, the base and ``cv.split``.
+            ``fit`` feeds itself, the base and ``cv.split``. Of a list of bases the names are
+            ``estimator_0`` and so on.
         """
         cv = N_FOLDS if isinstance(self.cv, str) else self.cv
         fitting = MethodMapping().add(caller="fit", callee="fit")
@@ -384,7 +412,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         return (
             MetadataRouter(owner=self)
             .add_self_request(self)
-            .add(estimator=self._base(), method_mapping=fitting)
+            .add(method_mapping=fitting, **self._bases())
             .add(splitter=check_cv(cv), method_mapping=splitting)
         )
 
@@ -613,6 +641,18 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     def uncertainty_set_(self) -> UncertaintySet:
         """Uncertainty set of the correction."""
         return self.correction_.uncertainty_set_
+
+
+def _weights_for(base: Any, sample_weight: Array) -> dict[str, Array]:
+    """Return the parameters of a base's fit, weights if it takes them."""
+    if has_fit_parameter(base, "sample_weight"):
+        return {"sample_weight": sample_weight}
+    warnings.warn(
+        f"{type(base).__name__}.fit takes no sample_weight: weights count in the correction alone.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return {}
 
 
 def _check_counted(y: Array, classes: Array, sample_weight: Array) -> None:

@@ -61,6 +61,12 @@ def test_runner_up_noise_has_its_rate_and_flips_where_the_forest_doubts():
     assert right[wrong].mean() < right[~wrong].mean() - 0.1
 
 
+def test_runner_up_noise_has_its_rate_also_where_hardly_a_row_is_in_doubt():
+    X = np.repeat([[0.0], [1.0]], 500, axis=0)
+    y = np.repeat([0, 1], 500)
+    assert abs((tables.runner_up_noise(X, y, 0.3, seed=0) != y).mean() - 0.3) < 0.05
+
+
 def test_observed_transition_counts():
     found = tables.observed_transition(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2)
     np.testing.assert_array_equal(found, [[0.5, 0.5], [0.0, 1.0]])

@@ -11,11 +11,21 @@ from scipy.stats import rankdata
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+)
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -310,12 +320,58 @@ def test_nothing_as_long_as_the_rows_is_kept_unless_asked():
     assert sizes[True, 8000] > sizes[True, 4000] + 4000 * 16
 
 
-def test_the_default_is_a_forest(wine):
+def test_of_a_list_the_base_of_best_accuracy_out_of_fold_is_corrected(wine):
+    X, y = wine
+    bases = [DummyClassifier(), GaussianNB(), DecisionTreeClassifier(max_depth=1)]
+    model = MGCEStackingClassifier(bases, keep_base_margin=True).fit(X, y)
+    scores = [cross_val_score(base, X, y, cv=5).mean() for base in bases]
+    np.testing.assert_allclose(model.estimator_scores_, scores, atol=0.01)
+    alone = MGCEStackingClassifier(GaussianNB(), keep_base_margin=True).fit(X, y)
+    np.testing.assert_array_equal(model.base_margin_, alone.base_margin_)
+    np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+    assert isinstance(model.estimator_, GaussianNB)
+
+
+def test_weights_count_in_the_choice_of_the_base(wine):
+    X, y = wine
+    bases = [DummyClassifier(strategy="constant", constant=k) for k in range(3)]
+    for k in range(3):
+        weight = np.where(y == k, 10.0, 1.0)
+        model = MGCEStackingClassifier(bases, tol=0.1).fit(X, y, weight)
+        assert model.estimator_.constant == k
+        assert model.estimator_scores_[k] == pytest.approx(weight[y == k].sum() / weight.sum())
+
+
+def test_of_equal_bases_the_first_is_corrected(wine):
+    bases = [DummyClassifier(), DummyClassifier(strategy="most_frequent")]
+    model = MGCEStackingClassifier(bases, tol=0.1).fit(*wine)
+    assert model.estimator_.strategy == "prior"
+
+
+def test_bases_of_a_list_get_the_metadata_they_request(wine):
+    X, y = wine
+    weight = np.where(y == 0, 10.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        bases = [
+            DummyClassifier(strategy="prior").set_fit_request(sample_weight=False),
+            GaussianNB().set_fit_request(sample_weight=True),
+        ]
+        model = MGCEStackingClassifier(bases).set_fit_request(sample_weight=True)
+        model.fit(X, y, sample_weight=weight)
+    expected = GaussianNB().fit(X, y, weight)
+    np.testing.assert_array_equal(model.estimator_.class_prior_, expected.class_prior_)
+
+
+def test_the_default_is_the_forest_whose_leaves_suit(wine):
     X, y = wine
     model = MGCEStackingClassifier(random_state=3).fit(X, y)
-    assert isinstance(model.estimator_, RandomForestClassifier)
+    assert isinstance(model.estimator_, ExtraTreesClassifier)
     assert model.estimator_.n_estimators == 100
     assert model.estimator_.random_state == 3
+    leaves = (1, 5, 20)
+    assert model.estimator_.min_samples_leaf == leaves[model.estimator_scores_.argmax()]
+    noisy = make_classification(1000, flip_y=0.7, random_state=0)
+    assert MGCEStackingClassifier(random_state=3).fit(*noisy).estimator_.min_samples_leaf > 1
     assert model.score(X, y) > 0.95
     copied = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))
@@ -339,6 +395,22 @@ def test_names_of_maps_are_taken(wine):
         ({"lam": []}, ValueError, "lam must have at least one number"),
         ({"estimator": "forest"}, TypeError, "estimator must be a classifier with predict_proba"),
         ({"estimator": StandardScaler()}, TypeError, "estimator must be a classifier"),
+        ({"estimator": [GaussianNB(), "forest"]}, TypeError, "or a list of such; got 'forest'"),
+        (
+            {"estimator": []},
+            ValueError,
+            r"estimator must be one .* or more to fit if not; got \[\]",
+        ),
+        (
+            {"estimator": None, "cv": "prefit"},
+            ValueError,
+            "estimator must be one classifier if it is fitted already",
+        ),
+        (
+            {"estimator": [FrozenEstimator(GaussianNB()), GaussianNB()]},
+            ValueError,
+            "estimator must be one classifier if it is fitted already",
+        ),
         ({"cv": "all"}, ValueError, "cv must be a number of folds.*got 'all'"),
         ({"passthrough": "yes"}, TypeError, "passthrough must be True or False"),
         ({"passthrough": False, "feature_map": "relu"}, ValueError, "feature_map must be None for"),

@@ -13,7 +13,7 @@ from scipy.stats import studentized_range
 from noise_study.methods import METHODS, ONLY
 from noise_study.record import Record, Row, best, chosen, largest_q
 
-RECIPE = "MGCE forest"
+RECIPE = "MGCE stacking"
 MAIN = [name for name in METHODS if name not in ONLY and not name.startswith("|")]
 OURS = [name for name in MAIN if name.startswith("MGCE")]
 RIVALS = [
@@ -149,11 +149,11 @@ def print_settings(record: Record) -> None:
     for family, others in {
         "MGCE linear": "| linear, other q",
         "MGCE relu": "| relu, other q",
+        "MGCE stacking": "| stacking, other",
         "MGCE forest": "| forest, other",
         "MGCE LightGBM": "| LightGBM, other",
         "MGCE boosting": "| boosting, other q",
         "MGCE extra trees": None,
-        "MGCE some forest": None,
     }.items():
         rows = [
             vars(row) for key, rows in record.rows.items() if key.method in (family, others)

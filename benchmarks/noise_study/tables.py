@@ -136,10 +136,11 @@ def runner_up_noise(X: Array, y: Array, rate: float, seed: int) -> Array:
     """Flip labels to the wrong class that a forest likes best, most where it is in doubt.
 
     The probability of a flip is proportional to 1 - (p_y - p_runner-up), p from trees that have
-    not seen the row, and ``rate`` on average.
+    not seen the row, with a vote more for every class, and ``rate`` on average.
     """
     forest = RandomForestClassifier(200, oob_score=True, random_state=seed).fit(X, y)
-    proba = forest.oob_decision_function_
+    votes_of = 200.0 * forest.oob_decision_function_ + 1.0
+    proba = votes_of / votes_of.sum(axis=1, keepdims=True)
     rows = np.arange(len(y))
     own = proba[rows, y]
     others = proba.copy()
