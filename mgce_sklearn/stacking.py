@@ -391,7 +391,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 "sklearn.set_config(enable_metadata_routing=True) and request it."
             )
         if sample_weight is None or self._is_prefit():
-            return dict.fromkeys(bases, {}), params
+            return {name: {} for name in bases}, params
         found: dict[str, Mapping[str, Any]] = {}
         for name, base in bases.items():
             found[name] = _weights_for(base, sample_weight)
