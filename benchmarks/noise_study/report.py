@@ -230,7 +230,8 @@ def print_networks(frame: pd.DataFrame) -> None:
 
 def print_crowd(frame: pd.DataFrame) -> None:
     """Print LabelMe."""
-    print_means(frame[frame["labels"] == "crowd"], "LabelMe's crowd")
+    crowd = frame[(frame["labels"] == "crowd") & ~frame["method"].str.startswith("|")]
+    print_means(crowd, "LabelMe's crowd")
 
 
 def print_report(record: Record) -> None:
@@ -287,7 +288,7 @@ def _draw_ranks(frame: pd.DataFrame, folder: Path) -> Path:
                       alpha=0.35, linewidth=4)  # fmt: skip
             ax.scatter(found[names], names, c=[_color(x) for x in names], zorder=3)
             ax.axvline(found.iloc[0] + cd, color="0.6", linestyle=":")
-            ax.set_title(f"{number}, {kind} labels: mean rank over {n} sets")
+            ax.set_title(f"{HEADS[number]}, {kind} labels: mean rank over {n} sets")
             ax.tick_params(labelsize=8)
     figure.supxlabel("mean rank, 1 is best; bars and dotted line: critical difference at 5%")
     return _saved(figure, folder / "noise_ranks.png")
@@ -306,7 +307,7 @@ def _draw_dots(frame: pd.DataFrame, folder: Path) -> Path:
                       color="0.85")  # fmt: skip
             for name, mark in marks.items():
                 ax.scatter(values[name], values.index, marker=mark, label=name, s=28, alpha=0.85)
-            ax.set_title(f"{number}, {kind} labels")
+            ax.set_title(f"{HEADS[number]}, {kind} labels")
     axes[0, 0].legend(fontsize=8)
     return _saved(figure, folder / "noise_sets.png")
 
@@ -316,13 +317,15 @@ def _draw_price(frame: pd.DataFrame, folder: Path) -> Path:
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for ax, number in zip(axes, ("accuracy", "brier"), strict=True):
-        means = frame.groupby(["noisy", "method"])[number].mean()
-        for name in MAIN:
-            ax.scatter(means["clean", name], means["noisy", name], c=_color(name))
-            ax.annotate(name, (means["clean", name], means["noisy", name]), fontsize=7,
-                        xytext=(3, 3), textcoords="offset points")  # fmt: skip
-        ax.set_xlabel(f"{number}, clean labels")
-        ax.set_ylabel(f"{number}, wrong labels")
+        means = frame.groupby(["noisy", "method", "data"])[number].mean()
+        means = means.groupby(["noisy", "method"]).mean().unstack("noisy")
+        means = means.sort_values("noisy", ascending=number == "accuracy")
+        colors = [_color(name) for name in means.index]
+        ax.hlines(means.index, means["clean"], means["noisy"], colors=colors, alpha=0.35)
+        ax.scatter(means["clean"], means.index, facecolors="none", edgecolors=colors)
+        ax.scatter(means["noisy"], means.index, c=colors)
+        ax.set_xlabel(f"{HEADS[number]}: circles clean labels, dots wrong ones")
+        ax.tick_params(labelsize=8)
     return _saved(figure, folder / "noise_price.png")
 
 
