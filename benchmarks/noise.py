@@ -202,7 +202,8 @@ def on_own_table(options: argparse.Namespace) -> None:
     for labels in ("clean", "symmetric .2", "symmetric .4"):
         keys = [Key(0, options.table.stem, labels, method) for method in methods]
         found = of_cell(split(X, y, codes, labels, seed=0), keys)
-        report.print_one_table(labels, {rows[0].method: rows for rows in found})
+        title = "as they are" if labels == "clean" else f"made wrong, {labels}"
+        report.print_one_table(title, {rows[0].method: rows for rows in found})
 
 
 def main() -> None:

@@ -82,6 +82,36 @@ def print_means(frame: pd.DataFrame, title: str) -> None:
     print_lines(["method", *(HEADS[number] for number in NUMBERS)], lines)
 
 
+def print_main(frame: pd.DataFrame) -> None:
+    """Print clean and noisy labels side by side, best Brier score on noisy ones first."""
+    means = {kind: over_sets(part) for kind, part in frame.groupby("noisy")}
+    cells = frame.groupby("noisy").apply(
+        lambda part: len(part.groupby(["seed", "data", "labels"])), include_groups=False
+    )
+    print(
+        f"\nMeans over sets; {cells['clean']} cells of clean labels, {cells['noisy']} of wrong ones"
+    )
+    print("Accuracy / Brier / ECE; T: Brier / ECE after a temperature, and after one that knows")
+
+    def joined(row: pd.Series, names: tuple[str, ...]) -> str:
+        return " / ".join(f"{row[name]:.3f}" for name in names)
+
+    lines = [
+        [
+            name,
+            joined(means["clean"].loc[name], ("accuracy", "brier", "ece")),
+            joined(row, ("accuracy", "brier", "ece")),
+            row["worst_recall"],
+            joined(row, ("brier_t", "ece_t")),
+            joined(row, ("brier_n", "ece_n")),
+            f"{row['seconds']:.1f}",
+        ]
+        for name, row in means["noisy"].sort_values("brier").iterrows()
+    ]
+    heads = ["method", "clean", "noisy", "worst recall", "noisy, T", "noisy, T knows", "fit, s"]
+    print_lines(heads, lines)
+
+
 def print_ranks(frame: pd.DataFrame) -> None:
     """Print mean ranks, clean and noisy, by accuracy and by Brier score."""
     columns = {
@@ -121,7 +151,7 @@ def print_price(frame: pd.DataFrame) -> None:
     for kind in ("clean", "noisy"):
         rivals = means.loc[kind].loc[lambda table: table.index.isin(RIVALS)]
         top, low = rivals["accuracy"].idxmax(), rivals["brier"].idxmin()
-        for name in OURS:
+        for name in means.loc[kind].index.intersection(OURS, sort=False):
             row = means.loc[kind, name]
             lines.append([
                 kind, name, f"{row['accuracy'] - rivals['accuracy'].max():+.3f}", top,
@@ -159,6 +189,8 @@ def print_settings(record: Record) -> None:
             vars(row) for key, rows in record.rows.items() if key.method in (family, others)
             for row in rows
         ]  # fmt: skip
+        if not rows:
+            continue
         frame = pd.DataFrame(rows)
         frame["noisy"] = np.where(frame["labels"] == "clean", "clean", "noisy")
         means = frame.groupby(["setting", "noisy", "data"])[["accuracy", "brier", "ece"]].mean()
@@ -192,7 +224,7 @@ def print_rules(record: Record) -> None:
     print("\nRules of choice on the noisy validation rows: accuracy / Brier / ECE")
     found = {name: choices(record, rule) for name, rule in rules.items()}
     lines = []
-    for method in MAIN:
+    for method in on_record(record, MAIN):
         for name, frame in found.items():
             part = frame[frame["method"] == method]
             cells = [method, name]
@@ -231,26 +263,32 @@ def print_networks(frame: pd.DataFrame) -> None:
 def print_crowd(frame: pd.DataFrame) -> None:
     """Print LabelMe."""
     crowd = frame[(frame["labels"] == "crowd") & ~frame["method"].str.startswith("|")]
-    print_means(crowd, "LabelMe's crowd")
+    if len(crowd):
+        print_means(crowd, "LabelMe's crowd")
 
 
 def print_report(record: Record) -> None:
-    """Print all tables."""
+    """Print all tables, of the cells where all methods on record are."""
     if not record.rows:
         print("Nothing is on record.")
         return
     frame = choices(record)
-    main = complete(frame, MAIN)
-    if len(main):
-        for kind, part in main.groupby("noisy"):
-            print_means(part, f"{kind} labels")
-    if main["noisy"].nunique() == 2:
-        for show in (print_kinds, print_ranks, print_price, print_who_beats, print_bounds):
-            show(main)
-        print_networks(frame)
-        print_crowd(frame)
-        print_rules(record)
-        print_settings(record)
+    main = complete(frame, on_record(record, MAIN))
+    if main["noisy"].nunique() < 2:
+        print("No cells of clean and of wrong labels have all methods yet.")
+        return
+    for show in (print_main, print_kinds, print_ranks, print_price, print_who_beats, print_bounds):
+        show(main)
+    print_networks(frame)
+    print_crowd(frame)
+    print_rules(record)
+    print_settings(record)
+
+
+def on_record(record: Record, methods: list[str]) -> list[str]:
+    """Return those of some methods that are on record."""
+    known = {key.method for key in record.rows}
+    return [name for name in methods if name in known]
 
 
 def print_one_table(labels: str, found: dict[str, list[Row]]) -> None:
@@ -268,7 +306,7 @@ def draw(record: Record, folder: Path) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    frame = complete(choices(record), MAIN)
+    frame = complete(choices(record), on_record(record, MAIN))
     return [_draw_ranks(frame, folder), _draw_dots(frame, folder), _draw_price(frame, folder)]
 
 
