@@ -45,7 +45,7 @@ def bases(leaf: int) -> dict[str, Any]:
 
 def models(base: Any, chosen: bool) -> dict[str, Any]:
     """Return a base, and what is made of it."""
-    found = {"alone": base, "corrected": MGCEStackingClassifier(base, tol=1e-3)}
+    found = {"alone": base, "corrected": MGCEStackingClassifier(base, lam=1.0, tol=1e-3)}
     if chosen:
         found["chosen"] = MGCEStackingClassifier(base, **GRID, tol=1e-3)
     return found

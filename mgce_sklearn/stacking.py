@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.frozen import FrozenEstimator
@@ -35,6 +35,9 @@ FLOOR = 0.02
 # wrong labels.
 N_TREES = 100
 MIN_SAMPLES_LEAF = (1, 5, 20)
+
+# Half-widths that are tried by default: the larger one serves where many labels are wrong.
+LAMS = (1.0, 3.0)
 
 # Folds of a search where the base needs none.
 N_FOLDS = 5
@@ -75,7 +78,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         and 20.
     q : float or sequence of float, default=1.0
         Loss parameter in [0, 1], as in `MGCEClassifier`. Several: see ``selection``.
-    lam : float or sequence of float, default=1.0
+    lam : float or sequence of float, default=(1.0, 3.0)
         Half-widths in standard errors of the feature means; or several.
     scale : float or sequence of float, default=1.0
         Factor on the base's margins; or several.
@@ -150,10 +153,10 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     have seen the labels of other folds: fits in folds cost little beside the base, but scores are
     a little too good, for all candidates alike.
 
-    Where many labels are wrong, one ``lam`` for all may let W follow them: around boosted trees it
-    cost up to .09 of accuracy on ten classes. Give several then, as ``q=(0, 0.5, 1),
-    lam=(1, 3, 10), scale=(0.5, 1, 2)``: a search costs little beside the folds of a base
-    (``benchmarks/README.md``).
+    Where many labels are wrong, ``lam=1`` alone may let W follow them, which around boosted trees
+    cost up to .09 of accuracy on ten classes. A search over a few costs little beside the folds of
+    a base. One over ``scale`` too, as ``(0.5, 1, 2)``, may bring some accuracy, and probabilities
+    that are less sure than right (``benchmarks/README.md``).
 
     A class that the base has not seen in a fold has margin :math:`\log 0.02` there.
 
@@ -180,7 +183,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         self,
         estimator: Any = None,
         q: Any = 1.0,
-        lam: Any = 1.0,
+        lam: Any = LAMS,
         scale: Any = 1.0,
         *,
         cv: Any = 5,
@@ -463,10 +466,12 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 MGCEClassifierCV, qs=grid["q"], lams=grid["lam"], cv=folds, refit=False,
                 n_jobs=self.n_jobs,
             )  # fmt: skip
-            found = [
-                search.fit(features, y, sample_weight, scale * margins).cv_results_
-                for scale in grid["scale"]
-            ]
+            # Weights are the search's own: its scorer has been asked for nothing.
+            with config_context(enable_metadata_routing=False):
+                found = [
+                    search.fit(features, y, sample_weight, scale * margins).cv_results_
+                    for scale in grid["scale"]
+                ]
             self.cv_results_ = joined(found, "scale", grid["scale"].tolist())
             best = self.cv_results_["params"][chosen(self.cv_results_, self.selection, len(folds))]
         self.q_, self.lam_, self.scale_ = best["q"], best["lam"], best["scale"]

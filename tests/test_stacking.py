@@ -143,8 +143,8 @@ def test_a_fitted_base_is_taken_as_it_is(diabetes):
     margins = np.log(base.predict_proba(X[200:]) + 0.02)
     by_hand = MGCEClassifier(1.0, 1.0).fit(*rows, base_margin=margins)
     for model in (
-        MGCEStackingClassifier(base, cv="prefit"),
-        MGCEStackingClassifier(FrozenEstimator(base)),
+        MGCEStackingClassifier(base, lam=1.0, cv="prefit"),
+        MGCEStackingClassifier(FrozenEstimator(base), lam=1.0),
     ):
         assert model.fit(*rows).minimax_risk_ == by_hand.minimax_risk_
         assert (
@@ -153,7 +153,7 @@ def test_a_fitted_base_is_taken_as_it_is(diabetes):
         )
     named = MGCEStackingClassifier(by_name, cv="prefit").fit(X[200:], names[y[200:]])
     assert named.score(X[200:], names[y[200:]]) > 0.3
-    searched = MGCEStackingClassifier(base, cv="prefit", scale=[0.5, 1.0]).fit(*rows)
+    searched = MGCEStackingClassifier(base, lam=1.0, cv="prefit", scale=[0.5, 1.0]).fit(*rows)
     assert len(searched.cv_results_["params"]) == 2
     with pytest.raises(ValueError, match=r"must know the classes of y, \['a', 'b'\].*it has \[0"):
         MGCEStackingClassifier(base, cv="prefit").fit(X, np.array(["a", "b"])[y % 2])
@@ -240,7 +240,7 @@ class Weighing(GaussianNB):
 def test_weights_go_to_the_base_and_to_the_correction(diabetes):
     X, y = diabetes
     weights = 1.0 + np.arange(len(y)) % 3
-    model = MGCEStackingClassifier(Weighing(), cv=FOLDS, keep_base_margin=True)
+    model = MGCEStackingClassifier(Weighing(), lam=1.0, cv=FOLDS, keep_base_margin=True)
     model.fit(X, y, weights)
     assert model.estimator_.total_ == weights.sum()
     with_weights = cross_val_predict(
@@ -260,6 +260,7 @@ def test_weights_go_to_the_base_and_to_the_correction(diabetes):
         )
         routed = MGCEStackingClassifier(base, cv=FOLDS).fit(X, y, sample_weight=weights)
     assert routed.estimator_[-1].total_ == weights.sum()
+    assert routed.cv_results_["param_lam"].tolist() == [1.0, 3.0]
 
 
 def test_groups_stay_together(diabetes):
@@ -360,8 +361,12 @@ def test_bases_of_a_list_get_the_metadata_they_request(wine):
         model.fit(X, y, sample_weight=weight)
     expected = GaussianNB().fit(X, y, weight)
     np.testing.assert_array_equal(model.estimator_.class_prior_, expected.class_prior_)
+    unrouted = MGCEStackingClassifier(GaussianNB()).fit(X, y, weight)
+    for name in ("mean_test_score", "split0_test_score"):
+        np.testing.assert_array_equal(model.cv_results_[name], unrouted.cv_results_[name])
 
 
+@pytest.mark.filterwarnings("ignore:The temperature ended at its limit")
 def test_the_default_is_the_forest_whose_leaves_suit(wine):
     X, y = wine
     model = MGCEStackingClassifier(random_state=3).fit(X, y)
@@ -372,6 +377,8 @@ def test_the_default_is_the_forest_whose_leaves_suit(wine):
     assert model.estimator_.min_samples_leaf == leaves[model.estimator_scores_.argmax()]
     noisy = make_classification(1000, flip_y=0.7, random_state=0)
     assert MGCEStackingClassifier(random_state=3).fit(*noisy).estimator_.min_samples_leaf > 1
+    assert (model.q_, model.scale_) == (1.0, 1.0)
+    assert model.cv_results_["param_lam"].tolist() == [1.0, 3.0]
     assert model.score(X, y) > 0.95
     copied = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))

@@ -235,6 +235,53 @@ def print_rules(record: Record) -> None:
     print_lines(["method", "rule", "clean", "noisy"], lines)
 
 
+GRIDS = {
+    "q = 1, scale = 1, lam = 1": ((1.0,), (1.0,), (1.0,)),
+    "q = .75, scale = 1, lam = 1": ((0.75,), (1.0,), (1.0,)),
+    "q = .5, scale = 1, lam = 1": ((0.5,), (1.0,), (1.0,)),
+    "q = 1, scale = 1, lam in 1, 3": ((1.0,), (1.0,), (1.0, 3.0)),
+    "q = 1, scale = 1, lam in .3, 1, 3, 10": ((1.0,), (1.0,), (0.3, 1.0, 3.0, 10.0)),
+    "q = 1, scale in .5, 1, 2, lam in 1, 3": ((1.0,), (0.5, 1.0, 2.0), (1.0, 3.0)),
+    "q = .75, scale in .5, 1, 2, lam in 1, 3": ((0.75,), (0.5, 1.0, 2.0), (1.0, 3.0)),
+    "q in .5, 1, scale = 1, lam in 1, 3": ((0.5, 1.0), (1.0,), (1.0, 3.0)),
+    "q in 0, .5, .75, 1, scale = 1, lam in 1, 3": ((0.0, 0.5, 0.75, 1.0), (1.0,), (1.0, 3.0)),
+}
+
+
+def print_grids(record: Record) -> None:
+    """Print what smaller grids of `MGCE stacking` bring, by both rules."""
+    names = ("MGCE stacking", "q = 0 stacking", "| stacking, other")
+    cells: dict[tuple[int, str, str], list[Row]] = {}
+    for key, rows in record.rows.items():
+        if key.method in names:
+            cells.setdefault(key[:3], []).extend(rows)
+    lines = []
+    for title, values in GRIDS.items():
+        for name, rule in {"best accuracy": best, "largest q": largest_q}.items():
+            found = []
+            for rows in cells.values():
+                inside = [row for row in rows if _inside(row, values)]
+                if inside:
+                    found.append(vars(rule(inside)))
+            frame = pd.DataFrame(found)
+            cuts = [frame[frame["labels"] == "clean"], frame[frame["labels"] != "clean"]]
+            means = [over_sets(part.assign(method=title)).iloc[0] for part in cuts]
+            texts = [
+                " / ".join(f"{row[n]:.3f}" for n in ("accuracy", "brier", "ece")) for row in means
+            ]
+            lines.append([title, name, *texts])
+    print("\nGrids of MGCE stacking: accuracy / Brier / ECE")
+    print_lines(["grid", "rule", "clean", "noisy"], lines)
+
+
+def _inside(row: Row, values: tuple[tuple[float, ...], ...]) -> bool:
+    """Tell whether a setting is of a grid over q, scale and lam."""
+    return all(
+        row.value(name) in allowed
+        for name, allowed in zip(("q", "scale", "lam"), values, strict=True)
+    )
+
+
 def print_bounds(frame: pd.DataFrame) -> None:
     """Print how often the clean error is within the bounds of the chosen setting."""
     frame = frame.dropna(subset=["upper"])
@@ -282,6 +329,8 @@ def print_report(record: Record) -> None:
     print_networks(frame)
     print_crowd(frame)
     print_rules(record)
+    if on_record(record, ["q = 0 stacking"]):
+        print_grids(record)
     print_settings(record)
 
 
