@@ -21,6 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 Array = np.ndarray[Any, Any]
 
 MOST_TEST_ROWS = 8000
+IMBALANCE = 100.0
 
 
 class Split(NamedTuple):
@@ -59,6 +60,23 @@ def split(name: str, n_train: int, noise: float, seed: int) -> Split:
     wrong = rng.random(len(rows.y)) < noise
     shift = rng.integers(1, n_classes, len(rows.y))
     return _standardised(rows._replace(y=np.where(wrong, (rows.y + shift) % n_classes, rows.y)))
+
+
+def long_tailed(rows: Split) -> Split:
+    """Thin the training classes geometrically, and the test classes to the rarest's size.
+
+    The first class is left `IMBALANCE` times as many rows as the last, which are the first of each.
+    """
+    counts = np.bincount(rows.y)
+    share = IMBALANCE ** (-np.arange(len(counts)) / (len(counts) - 1))
+    kept = first_of_each(rows.y, np.round(counts.min() * share).astype(int))
+    tested = first_of_each(rows.y_test, np.full(len(counts), np.bincount(rows.y_test).min()))
+    return Split(rows.X[kept], rows.y[kept], rows.X_test[tested], rows.y_test[tested])
+
+
+def first_of_each(y: Array, counts: Array) -> Array:
+    """Return the rows of the first so many of each class."""
+    return np.sort(np.concatenate([np.flatnonzero(y == k)[:n] for k, n in enumerate(counts)]))
 
 
 OPENML_IMAGES = {

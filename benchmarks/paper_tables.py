@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
+from datasets import Split, long_tailed
 from runs import Run, Trained, carry_out, classifier, common_parser, settled
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -36,7 +37,6 @@ Array = np.ndarray[Any, Any]
 
 HIDDEN_UNITS = 1024
 LEARNING_RATE = 0.001
-IMBALANCE = 100.0
 COVTYPE_ROWS = 110_000
 TEST_ROWS = {"letter": 4000, "adult": 16_281, "covtype": COVTYPE_ROWS // 5, "mnist": 10_000}
 SETS = (*TEST_ROWS, "letter_lt")
@@ -50,16 +50,7 @@ QUICK = {
 }
 
 
-class Rows(NamedTuple):
-    """Rows to learn from and to judge by; labels 0 to K - 1."""
-
-    X: Array
-    y: Array
-    X_test: Array
-    y_test: Array
-
-
-def rows_of(name: str) -> Rows:
+def rows_of(name: str) -> Split:
     """Return a set with its features scaled, the same test rows every time."""
     if name in LONG_TAILED:
         return long_tailed(rows_of(name.removesuffix("_lt")))
@@ -73,7 +64,7 @@ def rows_of(name: str) -> Rows:
         X = (X.reshape(len(X), -1) / 255.0).astype(np.float32)
     else:
         X = scaled(X, n_train)
-    return Rows(X[:n_train], y[:n_train], X[n_train:], y[n_train:])
+    return Split(X[:n_train], y[:n_train], X[n_train:], y[n_train:])
 
 
 def scaled(X: Array, n_train: int) -> Array:
@@ -83,20 +74,6 @@ def scaled(X: Array, n_train: int) -> Array:
     scaler = StandardScaler().fit(X[:n_train, numbers])
     X[:, numbers] = scaler.transform(X[:, numbers])
     return X.astype(np.float32)
-
-
-def long_tailed(rows: Rows) -> Rows:
-    """Thin the training classes geometrically, and the test classes to the rarest's size."""
-    counts = np.bincount(rows.y)
-    share = IMBALANCE ** (-np.arange(len(counts)) / (len(counts) - 1))
-    kept = first_of_each(rows.y, np.round(counts.min() * share).astype(int))
-    tested = first_of_each(rows.y_test, np.full(len(counts), np.bincount(rows.y_test).min()))
-    return Rows(rows.X[kept], rows.y[kept], rows.X_test[tested], rows.y_test[tested])
-
-
-def first_of_each(y: Array, counts: Array) -> Array:
-    """Return the rows of the first so many of each class."""
-    return np.sort(np.concatenate([np.flatnonzero(y == k)[:n] for k, n in enumerate(counts)]))
 
 
 def train(run: Run) -> Trained:

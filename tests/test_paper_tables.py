@@ -16,6 +16,7 @@ pytest.importorskip("skorch")
 # names are common words.
 BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
+import datasets  # noqa: E402
 import paper_images  # noqa: E402
 import paper_tables  # noqa: E402
 import runs  # noqa: E402
@@ -208,8 +209,8 @@ def test_columns_of_zeros_and_ones_stay():
 def test_long_tail_falls_geometrically_and_is_judged_evenly():
     y = np.repeat(np.arange(3), [1000, 1200, 1100])
     y_test = np.repeat(np.arange(3), [30, 20, 40])
-    rows = paper_tables.Rows(y.astype(np.float32)[:, None], y, y_test[:, None], y_test)
-    tail = paper_tables.long_tailed(rows)
+    rows = datasets.Split(y.astype(np.float32)[:, None], y, y_test[:, None], y_test)
+    tail = datasets.long_tailed(rows)
     assert np.bincount(tail.y).tolist() == [1000, 100, 10]
     assert np.bincount(tail.y_test).tolist() == [20, 20, 20]
     np.testing.assert_array_equal(tail.X[:, 0], tail.y)
@@ -219,7 +220,7 @@ def test_noise_is_on_labels_to_learn_from_and_to_choose_by(monkeypatch):
     X, y = make_classification(1500, n_classes=3, n_informative=5, random_state=0)
     X = np.column_stack([X, np.arange(1500)]).astype(np.float32)
     X[:, -1] /= 1500
-    rows = paper_tables.Rows(X[:1000], y[:1000], X[1000:], y[1000:])
+    rows = datasets.Split(X[:1000], y[:1000], X[1000:], y[1000:])
     monkeypatch.setattr(paper_tables, "rows_of", lambda name: rows)
     run = Run("letter", "MGCE", 0.5, 0.0, 0.4, 0, 2)
     trained = paper_tables.train(run)
@@ -246,6 +247,85 @@ def test_residual_networks_have_the_usual_size(n_channels, name, count):
     assert features.shape == (1, 512, 4, 4)
 
 
+@pytest.mark.parametrize(("n_channels", "side"), [(1, 28), (3, 32)])
+def test_small_network_pools_images_to_seven_by_seven(n_channels, side):
+    network = paper_images.architecture("small", "fashion_mnist")(n_channels, 10)
+    images = torch.zeros(2, n_channels, side, side)
+    assert network[:-4](images).shape == (2, 32, 7, 7)
+    assert network(images).shape == (2, 10)
+    # Two convolutions of 3 × 3, a scale and a shift for each of their outputs, two linear layers.
+    count = 9 * 16 * (n_channels + 32) + 2 * (16 + 32) + (32 * 49 + 1) * 128 + 129 * 10
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+
+
+def few_images(name):
+    """Bytes that tell the label: 3,000 rows to learn from, then 10,000 to test on."""
+    assert name == "fashion_mnist"
+    y = np.arange(13_000) % 3
+    return np.tile((10 * y).astype(np.uint8)[:, None, None], (1, 2, 2)), y.astype(str)
+
+
+def test_long_tailed_images_are_less_their_own_mean(monkeypatch):
+    monkeypatch.setattr(datasets, "images", few_images)
+    images = paper_images.images_of("fashion_mnist_lt", "cpu", None)
+    assert np.bincount(images.y).tolist() == [1000, 100, 10]
+    assert np.bincount(images.y_test).tolist() == [3333, 3333, 3333]
+    assert images.X.shape == (1110, 1, 2, 2)
+    np.testing.assert_allclose(images.X.mean(dim=0), 0.0, atol=1e-6)
+    mean = (100 * 10 + 10 * 20) / 1110
+    for X, y in ((images.X, images.y), (images.X_test, images.y_test)):
+        np.testing.assert_allclose(255 * X[:, 0, 0, 0], 10 * y - mean, rtol=1e-4)
+
+
+def called_with(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["paper_images.py", *map(str, words)])
+    paper_images.main()
+
+
+# Nine batches of tiny images teach next to nothing, and are not meant to.
+@pytest.mark.filterwarnings("ignore:The temperature ended at its limit")
+def test_long_tailed_images_are_judged_with_and_without_scaling(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "images", few_images)
+    settings = ["--network", "small", "--device", "cpu", "--epochs", 1, "--seeds", 0]
+    chosen = ["--datasets", "fashion_mnist_lt", "--methods", "CE", "--noise", 0]
+    called_with(monkeypatch, *settings, *chosen, "--csv", tmp_path / "record.csv")
+    rows = Record(tmp_path / "record_small.csv").rows
+    scaled, plain = rows.values()
+    assert [run.method for run in rows] == ["CE+ATS", "CE"]
+    assert scaled.accuracy == plain.accuracy
+    assert scaled.calibration_error != plain.calibration_error
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_lt"])
+def test_a_few_images_are_the_first_of_each_class(monkeypatch, name):
+    monkeypatch.setattr(datasets, "images", few_images)
+    images = paper_images.images_of(name, "cpu", 4)
+    assert np.bincount(images.y).tolist() == np.bincount(images.y_test).tolist() == [4, 4, 4]
+    assert len(images.X) == len(images.X_test) == 12
+
+
+def test_runs_of_one_network_are_not_taken_for_those_of_another(monkeypatch, tmp_path):
+    started = []
+
+    class Training:
+        def __init__(self, network, *settings):
+            self.network = network
+
+        def __call__(self, run):
+            started.append(self.network)
+            rows = (np.eye(3), np.arange(3))
+            return Trained(Known(), rows, rows, 1.0)
+
+    monkeypatch.setattr(paper_images, "Training", Training)
+    settings = ["--methods", "CE", "--noise", 0, "--seeds", 0, "--csv", tmp_path / "record.csv"]
+    for network in ("resnet", "small", "resnet", "small"):
+        called_with(monkeypatch, *settings, "--network", network)
+    assert started == ["resnet", "small"]
+    written = {path.name: Record(path).rows for path in tmp_path.iterdir()}
+    assert sorted(written) == ["record.csv", "record_small.csv"]
+    assert [len(rows) for rows in written.values()] == [1, 1]
+
+
 def test_augmented_images_are_windows_of_padded_ones():
     torch.manual_seed(0)
     images = torch.rand(40, 2, 6, 5)
@@ -270,13 +350,16 @@ def test_augmented_images_are_windows_of_padded_ones():
     assert {flipped for _, _, flipped in seen} == {False, True}
 
 
-def test_images_are_learnt_from_on_their_device(monkeypatch):
+@pytest.mark.parametrize(("network", "last"), [("resnet", 64), ("small", 128)])
+def test_images_are_learnt_from_on_their_device(monkeypatch, network, last):
     X = torch.randn(64, 1, 8, 8)
-    images = paper_images.Images(X, np.arange(64) % 2, X[:10], np.arange(10) % 2)
+    images = datasets.Split(X, np.arange(64) % 2, X[:10], np.arange(10) % 2)
     monkeypatch.setattr(paper_images, "images_of", lambda *which: images)
     monkeypatch.setitem(paper_images.BLOCKS, "fashion_mnist", (1,))
     run = Run("fashion_mnist", "CE", 0.0, 0.0, 0.0, 0, 1)
-    trained = paper_images.Training("cpu", None, None)(run)
+    trained = paper_images.Training(network, "cpu", None, None)(run)
+    assert trained.network.module_[-1].in_features == last
+    assert trained.network.lr == paper_images.LEARNING_RATES[network]
     assert trained.network.predict_proba(trained.test[0]).shape == (10, 2)
     assert len(trained.validation[1]) == 7
     dataset = trained.network.get_dataset(X, np.arange(64))
