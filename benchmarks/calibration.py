@@ -33,11 +33,15 @@ SETS = ("digits", "letter", "adult")
 MODELS = (
     LogisticRegression(max_iter=2000),
     LinearSVC(),
-    MGCEClassifier(q=0.5),
-    MGCEClassifier(q=1.0),
+    MGCEClassifier(q=0.5, lam=0.1),
+    MGCEClassifier(q=1.0, lam=0.1),
 )
 RATES = (0.2, 0.4)
-NOISY_MODELS = (LogisticRegression(max_iter=2000), MGCEClassifier(), MGCEClassifier(q=1.0))
+NOISY_MODELS = (
+    LogisticRegression(max_iter=2000),
+    MGCEClassifier(lam=0.1),
+    MGCEClassifier(q=1.0, lam=0.1),
+)
 
 
 def measured(model: Any, rows: Split) -> str:

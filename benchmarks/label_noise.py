@@ -43,8 +43,8 @@ SETS = (
 MODELS = {
     "forest": RandomForestClassifier(min_samples_leaf=3, random_state=0),
     "logistic": LogisticRegression(max_iter=2000),
-    "MGCE, q = 0.5": MGCEClassifier(),
-    "MGCE, q = 1": MGCEClassifier(q=1.0),
+    "MGCE, q = 0.5": MGCEClassifier(lam=0.1),
+    "MGCE, q = 1": MGCEClassifier(q=1.0, lam=0.1),
 }
 NOISES = {
     "none": lambda n_classes: np.eye(n_classes),

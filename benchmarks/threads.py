@@ -66,7 +66,7 @@ def fit_once(solver: str, data: tuple[Any, Any]) -> None:
     from mgce_sklearn import MGCEClassifier
 
     warnings.simplefilter("ignore")  # an iteration limit is no news here
-    MGCEClassifier(q=0.5, solver=solver, **SOLVERS[solver]).fit(*data)
+    MGCEClassifier(q=0.5, lam=0.1, solver=solver, **SOLVERS[solver]).fit(*data)
 
 
 def in_threads(n: int, work: Callable[[], None]) -> None:

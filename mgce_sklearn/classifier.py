@@ -120,7 +120,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     q : float, default=0.5
         Loss parameter in [0, 1]. Larger values resist wrong labels more, and underfit more
         where linear margins express little.
-    lam : float or "feasible", default=0.1
+    lam : float or "feasible", default=0.3
         Half-width of the uncertainty set in standard errors of the feature means. Larger
         values give sparser coefficients and a bound that holds for more distributions. It
         plays no part if ``width`` holds with a probability or is an array. "feasible" is for a
@@ -353,7 +353,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         q: float = 0.5,
-        lam: float = 0.1,
+        lam: float = 0.3,
         *,
         fit_intercept: bool = True,
         center: Any = "auto",
