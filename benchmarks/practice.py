@@ -61,7 +61,7 @@ def stacked(rows: Table) -> Any:
 
 
 MODELS: dict[str, Callable[[Table], Any]] = {
-    "linear, lam = .1": linear(0.1),
+    "linear, lam = .3": linear(0.3),
     "linear, lam = 1": linear(1.0),
     "forest corrected": stacked,
     "matrix, lam = 1": with_matrix(1.0),
@@ -105,20 +105,27 @@ def main() -> None:
     parser.add_argument(
         "--data", nargs="+", choices=SETS, default=[x for x in SETS if x != "labelme"]
     )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     options = parser.parse_args()
     names, seeds = (["breast_cancer"], 1) if options.quick else (options.data, options.seeds)
-    print(f"| set | labels | {' | '.join(MODELS)} |\n" + "|---" * (2 + len(MODELS)) + "|")
+    print(
+        f"| set | labels | {' | '.join(options.models)} |\n"
+        + "|---" * (2 + len(options.models))
+        + "|"
+    )
     found: dict[tuple[str, str], list[Outcome]] = {}
     for name in names:
         for labels in LABELS:
-            models = [model for model in MODELS if labels != "clean" or "matrix" not in model]
+            models = [
+                model for model in options.models if labels != "clean" or "matrix" not in model
+            ]
             cells = [(model, seed) for model in models for seed in range(seeds)]
             outcomes = Parallel(options.jobs)(
                 delayed(outcome)(name, labels, seed, model) for model, seed in cells
             )
-            texts = dict.fromkeys(MODELS, "")
+            texts = dict.fromkeys(options.models, "")
             for model in models:
                 mine = [
                     each for cell, each in zip(cells, outcomes, strict=True) if cell[0] == model

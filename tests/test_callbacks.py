@@ -299,8 +299,8 @@ long = dict(solver="sgd", tol=1e-14, max_iter=10**6, verbose=1)
 models = {
     "fit": MGCEClassifier(),
     "refused": MGCEClassifier(q=2.0),
-    "stopped": MGCEClassifier(max_time=0.2, **long),
-    "interrupted": MGCEClassifier(**long),
+    "stopped": MGCEClassifier(lam=0.1, max_time=0.2, **long),
+    "interrupted": MGCEClassifier(lam=0.1, **long),
     "search": MGCEClassifierCV([0.3, 0.7], [0.1, 0.3], cv=3, n_jobs=2),
     "refused search": MGCEClassifierCV(lams=[-1.0]),
     "interrupted search": MGCEClassifierCV(

@@ -135,12 +135,12 @@ def test_any_width_has_valid_bounds(iris, lam, q):
 
 def test_numbers_of_other_types(iris, fitted):
     X, y = iris
-    half, tenth = Fraction(1, 2), Fraction(1, 10)
-    for q, lam in ((half, tenth), (np.float32(0.5), np.float32(0.1)), (0.5, tenth)):
+    half, three_tenths = Fraction(1, 2), Fraction(3, 10)
+    for q, lam in ((half, three_tenths), (np.float32(0.5), np.float32(0.3)), (0.5, three_tenths)):
         clf = MGCEClassifier(q, lam, tol=Fraction(1, 10**6)).fit(X, y)
         assert clf.minimax_risk_ == pytest.approx(fitted.minimax_risk_, rel=1e-6)
         assert clf.partial_fit(X, y).predict(X).shape == y.shape
-    path = mgce_path(X, y, [half], [tenth], tol=Fraction(1, 10**6))
+    path = mgce_path(X, y, [half], [three_tenths], tol=Fraction(1, 10**6))
     assert path.minimax_risks[0, 0] == pytest.approx(fitted.minimax_risk_, rel=1e-6)
 
 

@@ -182,9 +182,9 @@ def test_searches_take_distributions():
 def test_portions_count_as_one_sample():
     X, y = load_wine(return_X_y=True)
     Y = soft(y)
-    model = MGCEClassifier().partial_fit(X[::2], Y[::2], classes=[0, 1, 2])
+    model = MGCEClassifier(lam=0.1).partial_fit(X[::2], Y[::2], classes=[0, 1, 2])
     model.partial_fit(X[1::2], Y[1::2])
-    whole = MGCEClassifier().fit(X, Y)
+    whole = MGCEClassifier(lam=0.1).fit(X, Y)
     for name in ("tau", "half_width"):
         mine, theirs = (getattr(m.uncertainty_set_, name) for m in (model, whole))
         np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-14)

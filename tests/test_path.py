@@ -106,7 +106,7 @@ def test_weights_labels_and_storage(wine):
         sp.csc_array(X), names, [0.5], [0.1], sample_weight=weights, tol=1e-7, **settings
     )
     rows = np.repeat(np.arange(len(y)), weights)
-    fit = MGCEClassifier(tol=1e-7, **settings).fit(X[rows], names[rows])
+    fit = MGCEClassifier(lam=0.1, tol=1e-7, **settings).fit(X[rows], names[rows])
     assert path.classes.tolist() == ["a", "b", "c"]
     assert not path.intercepts.any()
     assert path.minimax_risks[0, 0] == pytest.approx(fit.minimax_risk_, rel=2e-7)

@@ -202,7 +202,7 @@ def test_bad_later_portion_loses_nothing():
 @pytest.mark.parametrize(("q", "close"), [(0.0, 1e-3), (0.5, 0.02), (0.9, 0.5)])
 def test_certificate_of_a_fit(q, close):
     X, y = load("breast_cancer")
-    clf = MGCEClassifier(q=q, tol=1e-6).fit(X, y)
+    clf = MGCEClassifier(q=q, lam=0.1, tol=1e-6).fit(X, y)
     risk, gap = clf.certificate(X, y)
     assert risk == pytest.approx(clf.minimax_risk_, rel=1e-9)
     # The worst case at given coefficients is a poor dual point where it jumps, near q = 1.
