@@ -150,7 +150,7 @@ def _bounded(rows: list[Row], models: list[Fitted]) -> list[Row]:
 
 def of_cell(rows: Table, keys: list[Key]) -> list[list[Row]]:
     """Return the rows of several methods on one table."""
-    cell = Cell(rows, keys[0].seed, keys[0].data)
+    cell = Cell(rows, keys[0].seed)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [measured_or_told(cell, key) for key in keys]
@@ -230,6 +230,8 @@ def main() -> None:
             data=QUICK_SETS, labels=QUICK_LABELS, methods=QUICK_METHODS, seeds=1,
             csv=Path(tempfile.mkdtemp(), "quick.csv"),
         )  # fmt: skip
+    if options.draw is not None and not options.draw.is_dir():
+        parser.error(f"--draw must be a folder that exists; got {options.draw}.")
     if options.table is not None:
         return on_own_table(options)
     record = Record(options.csv)

@@ -67,7 +67,6 @@ class Cell:
 
     table: Table
     seed: int
-    name: str
     spent: float = field(default=0.0)
     _bases: dict[str, Base] = field(default_factory=dict)
 
@@ -398,37 +397,29 @@ FILTERS = ("prune_by_noise_rate", "prune_by_class", "both", "confident_learning"
 
 def cleaned_logistic(cell: Cell) -> Iterator[tuple[str, Fitted]]:
     """Logistic regression without the rows that cleanlab takes for wrong."""
-    X, y = cell.learnt
     for C in (0.01, 0.1):
-        model = LogisticRegression(C=C, max_iter=300)
-        proba = cross_val_predict(model, X, y, cv=5, method="predict_proba")
-        for name in FILTERS:
-            found = _cleaned(model, X, y, proba, name)
-            yield (
-                f"C={C:g} filter={name}",
-                of_margins(found.clf, cell.table.X[1:], cell.table.n_classes),
-            )
+        for name, model in _cleaned(LogisticRegression(C=C, max_iter=300), *cell.learnt):
+            fitted = of_margins(model, cell.table.X[1:], cell.table.n_classes)
+            yield f"C={C:g} filter={name}", fitted
 
 
 def cleaned_boosting(cell: Cell) -> Iterator[tuple[str, Fitted]]:
     """LightGBM without the rows that cleanlab takes for wrong."""
-    X, y = cell.columns
     for leaves in (4, 16):
-        model = lightgbm(cell.seed, n_estimators=60, num_leaves=leaves)
-        proba = cross_val_predict(model, X, y, cv=5, method="predict_proba")
-        for name in FILTERS:
-            found = _cleaned(model, X, y, proba, name)
-            yield (
-                f"leaves={leaves} filter={name}",
-                of_proba(found.clf, cell.table.columns[1:], cell.table.n_classes),
-            )
+        trees = lightgbm(cell.seed, n_estimators=60, num_leaves=leaves)
+        for name, model in _cleaned(trees, *cell.columns):
+            fitted = of_proba(model, cell.table.columns[1:], cell.table.n_classes)
+            yield f"leaves={leaves} filter={name}", fitted
 
 
-def _cleaned(model: Any, X: Array, y: Array, proba: Array, name: str) -> Any:
+def _cleaned(model: Any, X: Array, y: Array) -> Iterator[tuple[str, Any]]:
+    """Return a model fitted after each of cleanlab's filters, which share predictions."""
     from cleanlab.classification import CleanLearning
 
-    found = CleanLearning(model, find_label_issues_kwargs={"filter_by": name, "n_jobs": 1})
-    return found.fit(X, y, pred_probs=proba)
+    proba = cross_val_predict(model, X, y, cv=5, method="predict_proba")
+    for name in FILTERS:
+        found = CleanLearning(model, find_label_issues_kwargs={"filter_by": name, "n_jobs": 1})
+        yield name, found.fit(X, y, pred_probs=proba).clf
 
 
 # --- networks ----------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from mgce_sklearn.demo import UserMistake
+from mgce_sklearn.demo.table import labelled_columns
 from mgce_sklearn.label_noise import (
     matrix_noise,
     pair_flip_transition,
@@ -49,8 +51,6 @@ class Table:
         Codes as indicators, all standardized on the training rows: what linear models see.
     y : tuple of three arrays
         Labels; those of test rows are clean.
-    clean : tuple of two arrays
-        The right labels of training and validation rows.
     transition : ndarray of shape (K, K)
         Row k has the probabilities of the labels given where k is right.
     shares : ndarray of shape (n_train, K) or None
@@ -60,7 +60,6 @@ class Table:
     columns: tuple[Array, Array, Array]
     X: tuple[Array, Array, Array]
     y: tuple[Array, Array, Array]
-    clean: tuple[Array, Array]
     transition: Array
     shares: Array | None = None
 
@@ -92,13 +91,11 @@ def split(X: Array, y: Array, codes: Array, labels: str, seed: int) -> Table:
         stratify=y, random_state=seed,
     )  # fmt: skip
     given, transition = wrong(X, y, labels, seed)
-    X, X_valid, y, y_valid, given, given_valid = train_test_split(
-        X, y, given, test_size=VALIDATION, stratify=given, random_state=seed
+    X, X_valid, given, given_valid = train_test_split(
+        X, given, test_size=VALIDATION, stratify=given, random_state=seed
     )
     columns = (X, X_valid, X_test)
-    return Table(
-        columns, encoded(columns, codes), (given, given_valid, y_test), (y, y_valid), transition
-    )
+    return Table(columns, encoded(columns, codes), (given, given_valid, y_test), transition)
 
 
 def _frequent(y: Array) -> tuple[Array, Array]:
@@ -166,36 +163,34 @@ def _crowd(seed: int) -> Table:
     majority = (shares + 1e-6 * ties).argmax(axis=1)
     truth = arrays["y_train"].astype(int)
     parts = train_test_split(
-        arrays["X_train"], majority, shares, truth, test_size=VALIDATION, stratify=majority,
+        arrays["X_train"], majority, shares, test_size=VALIDATION, stratify=majority,
         random_state=seed,
     )  # fmt: skip
-    X, X_valid, given, given_valid, shares, _, y, y_valid = parts
+    X, X_valid, given, given_valid, shares, _ = parts
     columns = datasets.components(X, X_valid, arrays["X_test"])
     return Table(
         columns,
         encoded(columns, np.zeros(columns[0].shape[1], dtype=bool)),
         (given, given_valid, arrays["y_test"].astype(int)),
-        (y, y_valid),
         observed_transition(truth, majority, 8),
         shares,
     )
 
 
-def from_csv(path: Path, target: str) -> tuple[Array, Array, Array]:
+def from_csv(path: Path, target: str | None) -> tuple[Array, Array, Array]:
     """Return columns, labels and which columns are codes, of a table in a file.
 
-    Gaps in numbers are filled with medians; text is codes, a gap one of its own.
+    Gaps in numbers are filled with medians, and have a column that says so; text is codes.
     """
-    frame = pd.read_csv(path)
-    if target not in frame:
-        raise SystemExit(f"{path} has no column {target!r}; it has {', '.join(frame)}.")
-    frame = frame.dropna(subset=[target])
-    y = frame.pop(target).to_numpy()
-    codes = np.array([not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes])
+    try:
+        frame, labels = labelled_columns(path, target)
+    except UserMistake as mistake:
+        raise SystemExit(str(mistake)) from None
+    codes = np.array([kind.kind not in "iuf" for kind in frame.dtypes])
     columns = [
-        pd.factorize(frame[name].astype(str))[0]
-        if code
-        else frame[name].fillna(frame[name].median())
-        for name, code in zip(frame, codes, strict=True)
+        pd.factorize(column)[0] if code else column.fillna(column.median())
+        for (_, column), code in zip(frame.items(), codes, strict=True)
     ]
-    return np.column_stack(columns).astype(np.float64), y, codes
+    gaps = [column.isna() for _, column in frame.loc[:, ~codes].items() if column.hasnans]
+    codes = np.append(codes, np.zeros(len(gaps), dtype=bool))
+    return np.column_stack([*columns, *gaps]).astype(np.float64), labels.to_numpy(), codes

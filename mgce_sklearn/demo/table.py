@@ -50,7 +50,13 @@ MISSING = "(missing)"
 
 
 def sample_from_csv(path: Path, target: str | None) -> Sample:
-    """Read a table and hold out rows; what is done to it is printed.
+    """Read a table and hold out rows; see `labelled_columns`."""
+    features, labels = labelled_columns(path, target)
+    return Sample.split(path.name, preprocessing(features), features, labels.to_numpy())
+
+
+def labelled_columns(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series]:
+    """Read a table's usable columns and its labels; what is done to it is printed.
 
     Raises
     ------
@@ -67,8 +73,7 @@ def sample_from_csv(path: Path, target: str | None) -> Sample:
     # Columns first: a number for each row shows as one only while no row is left out.
     features = usable_columns(frame.drop(columns=target))
     labels = usable_labels(words[target])
-    features = features.loc[labels.index]
-    return Sample.split(path.name, preprocessing(features), features, labels.to_numpy())
+    return features.loc[labels.index], labels
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, bool]:
