@@ -23,16 +23,14 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.optimize import brentq
 
 from mgce_sklearn import kernels
 from mgce_sklearn.arrays import inner
 from mgce_sklearn.design import Design
 from mgce_sklearn.feasibility import EmptySetError, Sample, solved
-from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.potentials import MaximumPotential
+from mgce_sklearn.parts import Columns, Part, Parts, RowsInMemory
 from mgce_sklearn.solvers import (
     Start,
     Status,
@@ -213,26 +211,35 @@ class Limit(NamedTuple):
 
     Attributes
     ----------
-    loss : ndarray of shape (K, n)
-        Of each row by class.
+    loss : Columns
+        Of each row by class (K, n).
     ceiling : float
     """
 
-    loss: Array
+    loss: Columns
     ceiling: float
 
-    def relaxed(self, costs: Array, price: float) -> Array:
+    def relaxed(self, costs: Columns, price: float) -> Columns:
         """Return costs (K, n) with what the loss leaves below the ceiling added, at a price."""
-        return costs + price * (self.ceiling - self.loss)
+        return partial(_relaxed, costs, self.loss, self.ceiling, price)
+
+
+def _relaxed(costs: Columns, loss: Columns, ceiling: float, price: float, part: Part) -> Array:
+    return costs(part) + price * (ceiling - loss(part))
+
+
+def _above(columns: Columns, sign: float, constant: float, part: Part) -> Array:
+    return constant + sign * columns(part)
 
 
 @one_blas_thread()
 def error_bounds(
-    design: Design,
+    parts: Parts,
     uncertainty: UncertaintySet,
     costs: Costs,
+    scaled: Columns,
     fitted: Start,
-    rule: Array,
+    rule: Columns,
     tol: float,
     max_time: float | None = None,
     verbose: int = 0,
@@ -242,15 +249,17 @@ def error_bounds(
 
     Parameters
     ----------
-    design : Design
+    parts : Parts
         Rows, with or without known labels.
     uncertainty : UncertaintySet
         All K classes in it.
     costs : Costs
+    scaled : Columns
+        The costs (K, n) in [0, 1] of these rows.
     fitted : Start
         Coefficients of the fit, and its worst case on the rows.
-    rule : ndarray of shape (K, n)
-        The fit's rule on the rows.
+    rule : Columns
+        The fit's rule (K, n) on the rows.
     tol : float
         Largest gap, as a share of the range of costs.
     max_time : float or None, default=None
@@ -271,20 +280,21 @@ def error_bounds(
     ValueError
         If none of those that do keeps to the limit.
     """
-    sample = Sample.of(design, uncertainty)
+    sample = Sample.of(parts, uncertainty)
     if sample.growth_for_sums() > 1.0:
         raise EmptySetError(sample.growth())
     fitted = fitted._replace(coef=fitted.coef[:, sample.seen])
     deadline, half = deadline_in(max_time), None if max_time is None else 0.5 * max_time
     _announce("upper bound is value - 1", verbose)
     watch = Watch(deadline_in(half))
-    largest = _worst_case(sample, costs.scaled, tol, fitted, watch, verbose, limit)
+    largest = _worst_case(sample, scaled, tol, fitted, watch, verbose, limit)
     # The best case is no worst case of the loss: its coefficients are small, and its
     # distributions more like the rule, which on these rows is right with such probabilities.
     _announce("lower bound is 2 - value", verbose)
     start = Start(0.0 * fitted.coef, rule)
     watch = Watch(deadline)
-    least = _worst_case(sample, 1.0 - costs.scaled, tol, start, watch, verbose, limit)
+    gains = partial(_above, scaled, -1.0, 1.0)
+    least = _worst_case(sample, gains, tol, start, watch, verbose, limit)
     # Rounding may swap them where the means leave one cost only.
     ends = costs.unscaled(1.0 - least.value), costs.unscaled(largest.value)
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
@@ -314,7 +324,7 @@ def _announce(what: str, verbose: int) -> None:
 
 def _worst_case(
     sample: Sample,
-    costs: Array,
+    costs: Columns,
     tol: float,
     start: Start,
     watch: Watch,
@@ -334,8 +344,8 @@ def _worst_case(
 
 
 def _over_prices(
-    priced: Callable[[Array, float, float], _Bounded],
-    costs: Array,
+    priced: Callable[[Columns, float, float], _Bounded],
+    costs: Columns,
     tol: float,
     limit: Limit,
     watch: Watch,
@@ -406,7 +416,7 @@ def _crossing(first: Any, second: Any) -> float:
 
 def _priced(
     sample: Sample,
-    costs: Array,
+    costs: Columns,
     price: float,
     tol: float,
     start: Start,
@@ -415,7 +425,7 @@ def _priced(
 ) -> _Bounded:
     """Return 1 + U(c), from both sides."""
     # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
-    objective = sample.objective(1.0 + costs)
+    objective = sample.objective(partial(_above, costs, 1.0, 1.0))
     result = solved(objective, tol / 2.0, start, watch, verbose)
     if result.status is Status.EMPTY:
         raise EmptySetError(sample.growth())
@@ -448,6 +458,11 @@ class Training(NamedTuple):
         """Return what the moments of the rows, and a rule of half-widths, say."""
         uncertainty = UncertaintySet.from_moments(moments, 1.0, width)
         return cls(uncertainty, moments.spread(), *width.range_of(moments))
+
+    def stored_range(self) -> tuple[Array, Array]:
+        """Return the range (d,) of the features x as they are stored."""
+        center = self.uncertainty.center
+        return self.low + center, self.high + center
 
 
 class Game(NamedTuple):
@@ -615,36 +630,27 @@ def _coefficients(training: Training, seen: Design, costs: Array, log_share: flo
         log_share * (training.high - training.low)
         + CAUTION / np.sqrt(seen.n_rows) * training.deviation
     )
-    design = replace(seen, X=_clipped(seen.X, training))
-    sample = Sample.of(design, replace(training.uncertainty, half_width=wider))
-    offsets = 1.0 + costs
-    objective = Objective(
-        MaximumPotential(), sample.design, None, sample.uncertainty, len(offsets), offsets
-    )
+    parts = RowsInMemory.of(seen.clipped(*training.stored_range()))
+    sample = Sample.of(parts, replace(training.uncertainty, half_width=wider))
+    objective = sample.objective_about_tau(parts.kept_array(1.0 + costs))
     coef = np.zeros(wider.shape)
     coef[:, sample.seen] = solved(objective, CERTIFY_TOL).coef
     return coef
 
 
-def _clipped(X: Any, training: Training) -> Any:
-    """Return rows within the features' range, save that zeros not stored stay zeros."""
-    low, high = (
-        (end + training.uncertainty.center)[: X.shape[1]] for end in (training.low, training.high)
-    )
-    if not sp.issparse(X):
-        return np.clip(X, low, high)
-    numbers = np.clip(X.data, low[X.indices], high[X.indices])
-    return sp.csr_array((numbers, X.indices, X.indptr), X.shape)
-
-
-def _largest_margins(training: Training, design: Design, coef: Array, costs: Array) -> Array:
+def _largest_margins(
+    training: Training, design: Design, coef: Array, costs: Array
+) -> Array:
     """Return max_k (m'_k + c_k) (n,) with features clipped to the range of training."""
-    values = np.empty(design.n_rows)
-    for rows in design.blocks(width=design.n_features + len(coef)):
-        features = design.features(rows.start, rows.stop)
-        np.clip(features, training.low[:, None], training.high[:, None], out=features)
-        values[rows] = np.max(coef @ features + costs[:, rows], axis=0)
-    return values
+    parts = RowsInMemory.of(design)
+    term = partial(_largest_margin, training.low, training.high, coef, parts.kept_array(costs))
+    return parts.keep(term, design.n_features + len(coef))(parts.together())
+
+
+def _largest_margin(low: Array, high: Array, coef: Array, costs: Columns, part: Part) -> Array:
+    features = part.design.features()
+    np.clip(features, low[:, None], high[:, None], out=features)
+    return np.max(coef @ features + costs(part), axis=0)
 
 
 def best_bet(depths: Array, log_share: float) -> float:

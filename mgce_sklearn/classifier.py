@@ -33,6 +33,7 @@ from mgce_sklearn.feature_maps import (
     len_of,
 )
 from mgce_sklearn.parallel import one_blas_thread
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.path import (
     SETTING_RULES,
     PathPoint,
@@ -656,7 +657,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
                 f"{problem.classes.tolist()}."
             )
-        coef = problem.design.put(self._coefficients(problem.moments.center))
+        coef = problem.parts.like.put(self._coefficients(problem.moments.center))
         objective = objective_of(problem, self._fitted_q, self._lam_for(problem))
         value, dual_value = certificate(objective, coef)
         return Certificate(value, max(0.0, value - dual_value))
@@ -740,24 +741,23 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return the coefficients to start from, in the solver's shape, or None."""
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
-        n_classes, n_features = len(problem.classes), problem.design.n_features
-        shape = n_coefficient_rows(n_classes), n_features - problem.design.fit_intercept
+        shape = n_coefficient_rows(len(problem.classes)), problem.parts.like.n_columns
         same = np.array_equal(self.classes_, problem.classes)
         if not same or self.coef_.shape != shape or self._has_intercept() != self.fit_intercept:
             return None
-        return problem.design.put(self._coefficients(problem.moments.center))
+        return problem.parts.like.put(self._coefficients(problem.moments.center))
 
     def _adopt(self, problem: Problem, point: PathPoint) -> MGCEClassifier:
         """Take over a solution: coefficients of x as it is given, and the risk of these."""
-        design = problem.design
+        design = problem.parts.like
         coef = design.fetch(point.result.coef)
         self.uncertainty_set_ = problem.uncertainty(point.lam)
         self._keep_coefficients(coef, design, problem.moments)
         kept = self._coefficients(problem.moments.center)
         risk = point.result.value
         if not np.array_equal(kept, coef):
-            with point.objective.team() as team:
-                risk = point.objective.possible(point.objective.value(design.put(kept), team))
+            with point.objective.opened() as objective:
+                risk = objective.possible(objective.value(design.put(kept)))
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
         self.n_iter_ = point.result.n_iter
@@ -767,7 +767,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._moments, self._sketch = problem.moments, problem.sketch
         self._base_ceiling = problem.base_ceiling(self._q, point.lam)
         if self.feature_map is None:
-            self.n_features_in_ = design.X.shape[1]
+            self.n_features_in_ = design.n_columns
         self.__dict__.pop("_stream", None)
         return self
 
@@ -1085,14 +1085,16 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         design = Design(X, sample_weight, self._has_intercept())
         center = self.uncertainty_set_.center
         check_magnitudes(*design.column_range())
-        design = design.centered_at(np.broadcast_to(center, design.n_features))
+        parts = RowsInMemory.of(design.centered_at(np.broadcast_to(center, design.n_features)))
         costs = self._costs(margins, rule, cost)
-        fitted = Start(self._coefficients(center), kernels.worst_case(margins, q).T)
-        proba = kernels.rule(margins, q).T
+        worst = parts.kept_array(kernels.worst_case(margins, q).T)
+        fitted = Start(self._coefficients(center), worst)
+        proba, scaled = parts.kept_array(kernels.rule(margins, q).T), parts.kept_array(costs.scaled)
+        limit = None if limit is None else limit._replace(loss=parts.kept_array(limit.loss))
         try:
             lower, upper, gap, status = bounds.error_bounds(
-                design, self.uncertainty_set_, costs, fitted, proba, float(tol), max_time, verbose,
-                limit,
+                parts, self.uncertainty_set_, costs, scaled, fitted, proba, float(tol), max_time,
+                verbose, limit,
             )  # fmt: skip
         except EmptySetError as error:
             raise EmptySetError(error.growth, self._lam) from None

@@ -2,23 +2,27 @@
 
 This is the only module that knows how X is stored, save that rows in a tensor have a design of
 their own, `tensors.design`. Everything above asks for margins (x times coefficients), for adjoints
-(weighted means of something per row, times x), or for a block of rows, and gets float64 whatever
-the storage. Arrays that go with the rows come from the design as well, and are where these are.
+(sums of something per row, times x and the row's share of the weight), or for the features
+themselves, and gets float64 whatever the storage. Arrays that go with the rows come from the design
+as well, and are where these are.
+
+A design may be some of the rows of a larger one, a `view`: its weights are then shares in those of
+all, so that sums over the parts are means over the whole. What is asked of a design is asked of
+all its rows at once; who has many takes views of a few (`parts`).
 
 The intercept is a feature like the others, constant 1 and last; it is never stored.
 
-Features may be those of x - center. Dense rows are centered block by block in float64: what a
-shift of the products would leave of float32 rows far from 0 is rounding. Sparse rows stay as they
-are, and the products are shifted.
+Features may be those of x - center. Dense rows are centered in float64: what a shift of the
+products would leave of float32 rows far from 0 is rounding. Sparse rows stay as they are, and the
+products are shifted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +32,7 @@ from mgce_sklearn.kernels import barrier, sides
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, row_team
+from mgce_sklearn.potentials import MGCEPotential
 
 # Rows taken at a time: small beside X, large beside the cost of a call.
 ROWS_AT_A_TIME = 8192
@@ -95,12 +100,15 @@ class Design:
         Whether a constant feature 1 follows the columns of X.
     center : ndarray of shape (d - fit_intercept,), default=None
         What is subtracted from every row of X. None: nothing.
+    shares : ndarray of shape (n,), default=None
+        Weights of a mean over all rows, of which these may be some. None: these are all.
     """
 
     X: Any
     sample_weight: Array
     fit_intercept: bool = True
     center: Array | None = None
+    shares: Array | None = None
 
     @property
     def n_rows(self) -> int:
@@ -108,9 +116,14 @@ class Design:
         return int(self.X.shape[0])
 
     @property
+    def n_columns(self) -> int:
+        """Number of features that are stored."""
+        return int(self.X.shape[1])
+
+    @property
     def n_features(self) -> int:
         """Number of features d, the intercept's constant included."""
-        return int(self.X.shape[1]) + self.fit_intercept
+        return self.n_columns + self.fit_intercept
 
     @property
     def sparse(self) -> bool:
@@ -119,17 +132,43 @@ class Design:
 
     @cached_property
     def total_weight(self) -> float:
-        """n of the mathematics: the sum of the weights."""
+        """Sum of the weights."""
         return float(self.sample_weight.sum())
 
     @cached_property
     def weights(self) -> Array:
-        """Weights of a mean over rows: they sum to 1."""
-        return self.sample_weight / self.total_weight
+        """Weights of a mean over all rows: those of all sum to 1."""
+        return self.sample_weight / self.total_weight if self.shares is None else self.shares
+
+    def view(self, start: int, stop: int) -> Design:
+        """Return rows ``start`` to ``stop``, a part of these."""
+        rows = slice(start, stop)
+        return type(self)(
+            _rows(self.X, start, stop), self.sample_weight[rows], self.fit_intercept, self.center,
+            self.weights[rows],
+        )  # fmt: skip
+
+    def take(self, rows: Array) -> Design:
+        """Return some of the rows, by position, as all there are."""
+        return replace(self, X=self.X[rows], sample_weight=self.sample_weight[rows], shares=None)
+
+    def columns(self, columns: Array) -> Design:
+        """Return some of the columns of X, by position, and the intercept as it was."""
+        center = None if self.center is None else self.center[columns]
+        return replace(self, X=self.X[:, columns], center=center)
+
+    def clipped(self, low: Array, high: Array) -> Design:
+        """Return rows within a range (d,), save that zeros not stored stay zeros."""
+        low, high = low[: self.n_columns], high[: self.n_columns]
+        if not self.sparse:
+            return replace(self, X=np.clip(self.X, low, high))
+        X = self.X
+        numbers = np.clip(X.data, low[X.indices], high[X.indices])
+        return replace(self, X=sp.csr_array((numbers, X.indices, X.indptr), X.shape))
 
     def centered_at(self, center: Array) -> Design:
         """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
-        center = center[: self.X.shape[1]]
+        center = center[: self.n_columns]
         return replace(self, center=self.put(center) if center.any() else None)
 
     def centered_in_memory(self) -> Design:
@@ -142,12 +181,24 @@ class Design:
         """Return what is subtracted from every feature (d,), 0 from the intercept's constant."""
         point = np.zeros(self.n_features)
         if self.center is not None:
-            point[: self.X.shape[1]] = self.fetch(self.center)
+            point[: self.n_columns] = self.fetch(self.center)
         return point
+
+    def potential(self, q: float) -> MGCEPotential:
+        """Return the MGCE potential of arrays that are where the rows are."""
+        return MGCEPotential(q)
 
     def on_host(self) -> Design:
         """Return the same rows in numpy's arrays."""
         return self
+
+    # What has the functions of the arrays, where they are, whether numpy's own loops can read them,
+    # and whether there is a single precision to gain from.
+    namespace: ClassVar[Any] = np
+    device: ClassVar[str] = "cpu"
+    is_numpy: ClassVar[bool] = True
+    has_single: ClassVar[bool] = True
+    scale: ClassVar[Any] = None
 
     @property
     def precision(self) -> np.dtype:
@@ -178,10 +229,14 @@ class Design:
         """Give threads for arrays of so many numbers a row."""
         return row_team(self.n_rows, width)
 
+    def rows_at_a_time(self, width: int = 1) -> int:
+        """Return how many rows a block has, fewer for ``width`` numbers a row."""
+        return min(ROWS_AT_A_TIME, max(1, NUMBERS_AT_A_TIME // width))
+
     @property
     def rows_in_cache(self) -> int:
         """Number of rows whose features are read twice before they leave the cache."""
-        return int(np.clip(CACHED_FEATURES // self.n_features, 256, 1024))
+        return min(max(CACHED_FEATURES // self.n_features, 256), 1024)
 
     @property
     def barrier(self) -> Any:
@@ -192,80 +247,59 @@ class Design:
         """Return an empty sum of C_i ⊗ x_i x_iᵀ over rows."""
         return GramSum(n_classes, self.n_features)
 
-    def blocks(self, rows: slice = ALL_ROWS, width: int = 1) -> Iterator[slice]:
-        """Cut the rows into blocks, shorter ones for ``width`` numbers a row."""
-        start, stop, _ = rows.indices(self.n_rows)
-        size = min(ROWS_AT_A_TIME, max(1, NUMBERS_AT_A_TIME // width))
-        for begin in range(start, stop, size):
-            yield slice(begin, min(begin + size, stop))
-
-    def _blocks(self) -> Iterator[tuple[slice, Any]]:
-        for rows in self.blocks():
-            yield rows, self._block(rows)
-
-    def _block(self, rows: slice) -> Any:
-        """Return rows in float64: centered if they are dense, as stored if sparse."""
-        block = self.X[rows]
-        if self.center is None or sp.issparse(block):
-            return block.astype(np.float64, copy=False)
-        return np.subtract(block, self.center, dtype=np.float64)
+    @property
+    def _stored(self) -> Any:
+        """Rows in float64: centered if they are dense, as stored if sparse."""
+        if self.center is None or self.sparse:
+            return self.X.astype(np.float64, copy=False)
+        return np.subtract(self.X, self.center, dtype=np.float64)
 
     @property
     def _shift(self) -> Array | None:
-        """What products of `_block` lack: the center of sparse rows."""
+        """What products of `_stored` lack: the center of sparse rows."""
         return self.center if self.sparse else None
 
-    def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
-        """Compute x Wᵀ for every row, or for some.
+    def margins(self, coef: Array) -> Array:
+        """Compute x Wᵀ.
 
         Parameters
         ----------
         coef : ndarray of shape (C, d)
-        rows : slice, default=all
 
         Returns
         -------
         ndarray of shape (C, n)
             Class-major, as the kernels like it.
         """
-        start, stop, _ = rows.indices(self.n_rows)
-        out = np.empty((len(coef), stop - start))
-        slopes = coef[:, : self.X.shape[1]]
-        for part in self.blocks(rows):
-            block = self._block(part)
-            # A sparse block must stand on the left for the product to be an ndarray.
-            product = (block @ slopes.T).T if sp.issparse(block) else slopes @ block.T
-            out[:, part.start - start : part.stop - start] = product
+        slopes = coef[:, : self.n_columns]
+        # A sparse block must stand on the left for the product to be an ndarray.
+        out = (self._stored @ slopes.T).T if self.sparse else slopes @ self._stored.T
         if self.fit_intercept:
             out += coef[:, -1:]
         if self._shift is not None:
             out -= (slopes @ self._shift)[:, np.newaxis]
         return out
 
-    def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
-        """Compute the weighted mean over rows of r_i ⊗ x_i, or what some rows add to it.
+    def adjoint(self, rows_by_class: Array) -> Array:
+        """Compute what these rows add to the weighted mean of r_i ⊗ x_i.
 
         Parameters
         ----------
         rows_by_class : ndarray of shape (C, n)
-            A column for each of the rows.
-        rows : slice, default=all
 
         Returns
         -------
         ndarray of shape (C, d)
         """
-        start, _, _ = rows.indices(self.n_rows)
-        out = np.zeros((len(rows_by_class), self.n_features))
-        slopes = out[:, : self.X.shape[1]]
-        for part in self.blocks(rows):
-            weighted = rows_by_class[:, part.start - start : part.stop - start]
-            weighted = weighted * self.weights[part]
-            slopes += weighted @ self._block(part)
-            if self._shift is not None:
-                slopes -= np.outer(weighted.sum(axis=1), self._shift)
-            if self.fit_intercept:
-                out[:, -1] += weighted.sum(axis=1)
+        weighted = rows_by_class * self.weights
+        out = np.empty((len(rows_by_class), self.n_features))
+        out[:, : self.n_columns] = weighted @ self._stored
+        if self._shift is not None or self.fit_intercept:
+            totals = weighted.sum(axis=1)
+        if self._shift is not None:
+            out[:, : self.n_columns] -= np.outer(totals, self._shift)
+        if self.fit_intercept:
+            out[:, -1] = totals
         return out
 
     def sides(self, rows: Array, shares: Array) -> tuple[Array, Array]:
@@ -323,13 +357,13 @@ class Design:
         """
         origin = np.zeros(self.n_features)
         if not self.sparse:
-            origin[: self.X.shape[1]] = self.X[0]
+            origin[: self.n_columns] = self.fetch(self.X[0])
         return origin
 
     def class_moments(
-        self, labels: Labels, n_classes: int, origin: Array, rows: slice
+        self, labels: Labels, n_classes: int, origin: Array
     ) -> tuple[Array, Array, Array, Array]:
-        """Compute weights, means, variances and support of a block of rows, class by class.
+        """Compute weights, means, variances and support class by class.
 
         Of x as it is stored, whatever the center. Variances are mean squares of what is left
         less the class' mean: a difference of mean squares would be rounding where means are
@@ -338,11 +372,10 @@ class Design:
         Parameters
         ----------
         labels : Labels
-            Of all rows. A distribution counts as copies of its row.
+            Of the rows. A distribution counts as copies of its row.
         n_classes : int
         origin : ndarray of shape (d,)
             What means are counted from.
-        rows : slice
 
         Returns
         -------
@@ -353,7 +386,7 @@ class Design:
         support : ndarray of shape (n_classes, d)
             Sum of the weights where the feature is not 0.
         """
-        block, weights, codes = self._copied(labels, rows)
+        block, weights, codes = self._copied(labels)
         one_hot = sp.csr_array(
             (weights, codes, np.arange(len(codes) + 1)), shape=(len(codes), n_classes)
         ).T
@@ -362,7 +395,7 @@ class Design:
         if self.fit_intercept:
             moments[0, weight > 0.0, -1] = 1.0
             moments[2, :, -1] = weight
-        mean, variance, support = moments[:, :, : self.X.shape[1]]
+        mean, variance, support = moments[:, :, : self.n_columns]
         share = np.where(weight > 0.0, weight, 1.0)[:, np.newaxis]
         block = block.astype(np.float64)
         if sp.issparse(block):
@@ -375,20 +408,20 @@ class Design:
             variance[:] = ((one_hot @ block.power(2)).toarray() + not_stored * mean**2) / share
         else:
             support[:] = one_hot @ (block != 0.0)
-            block -= origin[: self.X.shape[1]]
+            block -= origin[: self.n_columns]
             mean[:] = one_hot @ block / share
             block -= mean[codes]
             variance[:] = one_hot @ np.square(block, out=block) / share
         return weight, *moments
 
-    def _copied(self, labels: Labels, rows: slice) -> tuple[Any, Array, Array]:
+    def _copied(self, labels: Labels) -> tuple[Any, Array, Array]:
         """Return rows as stored, their weights and their classes, each once for every class."""
-        block, weights, copies = self.X[rows], self.sample_weight[rows], labels.copies(rows)
+        copies = labels.copies()
         if copies is None:
-            return block, weights, labels.codes[rows]
+            return self.X, self.sample_weight, labels.codes
         positions = self.put_codes(copies.positions)
-        shares = self.put(copies.shares)
-        return block[positions], weights[positions] * shares, self.put_codes(copies.codes)
+        weights = self.sample_weight[positions] * self.put(copies.shares)
+        return self.X[positions], weights, self.put_codes(copies.codes)
 
     def differing(self, labels: Labels, values: Array) -> tuple[Array, Array]:
         """Compute the weight of rows whose feature is not a given number.
@@ -405,14 +438,13 @@ class Design:
             Of the class' rows, and of all.
         """
         own, total = np.zeros((2, *values.shape))
-        wanted = [(k, np.flatnonzero(~np.isnan(value))) for k, value in enumerate(values)]
-        for rows in self.blocks():
-            weights = on_host(self.sample_weight[rows])
-            for k, columns in wanted:
-                if len(columns):
-                    differs = self._numbers(rows, columns) != values[k, columns]
-                    total[k, columns] += weights @ differs
-                    own[k, columns] += (labels.share(k, rows) * weights) @ differs
+        weights = on_host(self.sample_weight)
+        for k, value in enumerate(values):
+            columns = np.flatnonzero(~np.isnan(value))
+            if len(columns):
+                differs = self._numbers(ALL_ROWS, columns) != value[columns]
+                total[k, columns] = weights @ differs
+                own[k, columns] = (labels.share(k) * weights) @ differs
         return own, total
 
     def _numbers(self, rows: Any, columns: Array) -> Array:
@@ -424,8 +456,7 @@ class Design:
         """Return a row of each class as it is stored (n_classes, d), NaN where it has none."""
         out = np.full((n_classes, self.n_features), np.nan)
         present, rows = labels.first_rows()
-        n_columns = self.X.shape[1]
-        out[present, :n_columns] = self._numbers(rows, np.arange(n_columns))
+        out[present, : self.n_columns] = self._numbers(rows, np.arange(self.n_columns))
         return out
 
     def column_range(self) -> tuple[Array, Array]:
@@ -435,22 +466,17 @@ class Design:
         `class_moments` would be no faster, and a step of a stream needs no range.
         """
         ends = np.ones((2, self.n_features))
-        low, high = ends[:, : self.X.shape[1]]
-        low[:], high[:] = np.inf, -np.inf
-        for rows in self.blocks():
-            block = self.X[rows]
-            np.minimum(low, _dense(block.min(axis=0)), out=low)
-            np.maximum(high, _dense(block.max(axis=0)), out=high)
+        for end, value in zip(ends, (self.X.min(axis=0), self.X.max(axis=0)), strict=True):
+            end[: self.n_columns] = _dense(value)
         return ends[0], ends[1]
 
-    def features(self, start: int, stop: int, out: Array | None = None) -> Array:
-        """Return rows ``start`` to ``stop`` as a dense float64 array (d, stop - start)."""
+    def features(self, out: Array | None = None) -> Array:
+        """Return the rows as a dense float64 array (d, n), written to ``out`` (d, n) if given."""
         if out is None:
-            out = np.empty((self.n_features, stop - start))
-        block = self.X[start:stop]
-        block = (block.toarray() if sp.issparse(block) else block).T
+            out = np.empty((self.n_features, self.n_rows))
+        block = (self.X.toarray() if self.sparse else self.X).T
         center = 0.0 if self.center is None else self.center[:, np.newaxis]
-        np.subtract(block, center, out=out[: self.X.shape[1]])
+        np.subtract(block, center, out=out[: self.n_columns])
         if self.fit_intercept:
             out[-1] = 1.0
         return out
@@ -459,90 +485,99 @@ class Design:
         """Return where `block` may write so many rows; None if it need not write any."""
         return self.empty(self.n_features, n_rows)
 
-    def block(self, start: int, stop: int, out: Array | None = None) -> Block:
-        """Return rows ``start`` to ``stop``; ``out`` is as in `features`."""
-        return Block(self.features(start, stop, out))
+    def block(self, out: Array | None = None) -> Block:
+        """Return the rows for what reads them more than once; ``out`` is as in `features`."""
+        return Block(self.features(out))
 
-    def compact(self) -> Design:
-        """Return the same rows in single precision, for what needs no more.
+    def compact(self, scale: Array) -> Design:
+        """Return the same rows in single precision, in units of ``scale`` (d,).
 
-        Sparse rows stay as they are if there is no room for all of their zeros.
+        For what needs no more. Sparse rows stay as they are if there is no room for all zeros.
         """
-        rows = CompactDesign(self.X, self.sample_weight, self.fit_intercept, self.center)
         fits = 4 * self.n_rows * self.n_features <= WORKING_MEMORY
-        return rows.kept() if fits else (self if self.sparse else rows)
+        if self.sparse and not fits:
+            return self
+        rows = CompactDesign.of(self, scale)
+        return rows.kept() if fits else rows
 
-    def take(self, rows: Array) -> Design:
-        """Return some of the rows, by position."""
-        return replace(self, X=self.X[rows], sample_weight=self.sample_weight[rows])
-
-    def columns(self, columns: Array) -> Design:
-        """Return some of the columns of X, by position, and the intercept as it was."""
-        center = None if self.center is None else self.center[columns]
-        return replace(self, X=self.X[:, columns], center=center)
-
-    def _squares(self, block: Any) -> tuple[Any, Array]:
-        """Return the squares of `_block`'s rows as one array less another of every row.
+    def _squares(self) -> tuple[Any, Array]:
+        """Return the squares of the rows as one array less another of every row.
 
         Of sparse rows the first holds what stored numbers have more than others, the center's
         square.
         """
-        zero = np.zeros(self.X.shape[1])
-        if not sp.issparse(block):
-            return block**2, zero
+        zero = np.zeros(self.n_columns)
+        if not self.sparse:
+            return self._stored**2, zero
         if self._shift is None:
-            return block.power(2), zero
-        at_zero, squares = self._shift**2, block.copy()
-        squares.data = (block.data - self._shift[block.indices]) ** 2 - at_zero[block.indices]
+            return self._stored.power(2), zero
+        at_zero, squares = self._shift**2, self._stored.copy()
+        squares.data = (squares.data - self._shift[squares.indices]) ** 2 - at_zero[squares.indices]
         return squares, at_zero
 
     def squared_norms(self, scale: Array) -> Array:
         """Return |x_i / scale|² of every row (n,)."""
-        weight = scale[: self.X.shape[1]] ** -2
-        out = np.full(self.n_rows, 1.0 / scale[-1] ** 2 if self.fit_intercept else 0.0)
-        for rows, block in self._blocks():
-            squares, at_zero = self._squares(block)
-            out[rows] += squares @ weight + at_zero @ weight
-        return out
+        weight = scale[: self.n_columns] ** -2
+        squares, at_zero = self._squares()
+        own = 1.0 / scale[-1] ** 2 if self.fit_intercept else 0.0
+        return squares @ weight + (at_zero @ weight + own)
 
-    @cached_property
-    def column_scale(self) -> Array:
-        """Root mean square of each feature (d,), 1 for a feature that is always zero."""
-        square = np.zeros(self.n_features)
-        for rows, block in self._blocks():
-            squares, at_zero = self._squares(block)
-            weights = self.weights[rows]
-            square[: self.X.shape[1]] += weights @ squares + weights.sum() * at_zero
-        if self.fit_intercept:
-            square[-1] = 1.0
-        return np.sqrt(np.where(square > 0.0, square, 1.0))
+    def mean_square(self) -> Array:
+        """Return what these rows add to the mean square of each feature (d,)."""
+        squares, at_zero = self._squares()
+        total = self.weights.sum()
+        out = np.full(self.n_features, total)
+        out[: self.n_columns] = self.weights @ squares + total * at_zero
+        return out
 
 
 @dataclass(frozen=True)
 class CompactDesign(Design):
-    """Rows in single precision: centered, in units of their root mean square, the constant 1 last.
+    """Rows in single precision: centered, in units of a scale, the constant 1 last.
 
     What solvers read over and over, at half of the bytes. Coefficients, margins and means are in
     float64 and in the units of `Design`; sums over blocks are of doubles.
 
     Attributes
     ----------
+    scale : ndarray of shape (d,)
     rows : ndarray of shape (n, d), float32, or None
-        None: made block by block, every time they are read, until they are `kept`.
+        None: written whenever they are read, until they are `kept`.
     """
 
-    rows: Array | None = field(default=None, init=False)  # not of designs made of this one
+    scale: Array = field(default=None)  # type: ignore[misc]  # asked for
+    rows: Array | None = None
+
+    @classmethod
+    def of(cls, design: Design, scale: Array) -> CompactDesign:
+        """Return the rows of a design."""
+        return cls(
+            design.X, design.sample_weight, design.fit_intercept, design.center, design.weights,
+            scale,
+        )  # fmt: skip
 
     def kept(self) -> CompactDesign:
         """Return the same rows, kept in memory."""
         rows = np.empty((self.n_rows, self.n_features), np.float32)
-        for part in self.blocks():
-            self._write(part, rows[part])
-        kept = replace(self)
-        vars(kept).update(rows=rows, column_scale=self.column_scale)
-        return kept
+        size = self.rows_at_a_time()
+        for start in range(0, self.n_rows, size):
+            stop = min(start + size, self.n_rows)
+            rows[start:stop] = self.view(start, stop).single()
+        return replace(self, rows=rows)
 
-    def compact(self) -> Design:
+    def view(self, start: int, stop: int) -> CompactDesign:
+        """Return rows ``start`` to ``stop``, a part of these."""
+        rows = slice(start, stop)
+        return CompactDesign(
+            _rows(self.X, start, stop), self.sample_weight[rows], self.fit_intercept, self.center,
+            self.weights[rows], self.scale, None if self.rows is None else self.rows[rows],
+        )  # fmt: skip
+
+    def take(self, rows: Array) -> Design:
+        """Return some of the rows, by position, as all there are."""
+        return Design(self.X[rows], self.sample_weight[rows], self.fit_intercept, self.center)
+
+    def compact(self, scale: Array) -> Design:
         """Return itself."""
         return self
 
@@ -550,47 +585,35 @@ class CompactDesign(Design):
         """Return None: rows that are kept are not written again."""
         return None
 
-    def block(self, start: int, stop: int, out: Array | None = None) -> Block:
-        """Return rows ``start`` to ``stop``."""
-        return Block(self._rows(slice(start, stop)).T, self.column_scale)
+    def block(self, out: Array | None = None) -> Block:
+        """Return the rows for what reads them more than once."""
+        return Block(self.single().T, self.scale)
 
-    def features(self, start: int, stop: int, out: Array | None = None) -> Array:
-        """Return rows as a dense float64 array (d, stop - start)."""
+    def features(self, out: Array | None = None) -> Array:
+        """Return the rows as a dense float64 array (d, n)."""
         if out is None:
-            out = np.empty((self.n_features, stop - start))
-        return np.multiply(self._rows(slice(start, stop)).T, self.column_scale[:, None], out=out)
+            out = np.empty((self.n_features, self.n_rows))
+        return np.multiply(self.single().T, self.scale[:, None], out=out)
 
-    def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
-        """Compute x Wᵀ (C, n) for every row, or for some."""
-        start, stop, _ = rows.indices(self.n_rows)
-        out = np.empty((len(coef), stop - start))
-        scaled = (coef * self.column_scale).astype(np.float32)
-        for part in self.blocks(rows):
-            out[:, part.start - start : part.stop - start] = scaled @ self._rows(part).T
-        return out
+    def margins(self, coef: Array) -> Array:
+        """Compute x Wᵀ (C, n)."""
+        scaled = (coef * self.scale).astype(np.float32)
+        return (scaled @ self.single().T).astype(np.float64)
 
-    def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
-        """Compute the weighted mean over rows of r_i ⊗ x_i (C, d), or what some rows add to it."""
-        start, _, _ = rows.indices(self.n_rows)
-        out = np.zeros((len(rows_by_class), self.n_features))
-        for part in self.blocks(rows):
-            weighted = rows_by_class[:, part.start - start : part.stop - start]
-            weighted = weighted * self.weights[part]
-            out += weighted.astype(np.float32) @ self._rows(part)
-        out *= self.column_scale
-        return out
+    def adjoint(self, rows_by_class: Array) -> Array:
+        """Compute what these rows add to the weighted mean of r_i ⊗ x_i (C, d)."""
+        weighted = (rows_by_class * self.weights).astype(np.float32)
+        return (weighted @ self.single()) * self.scale
 
-    def _rows(self, part: slice) -> Array:
+    def single(self) -> Array:
+        """Return the rows (n, d)."""
         if self.rows is not None:
-            return self.rows[part]
-        start, stop, _ = part.indices(self.n_rows)
-        return self._write(part, np.empty((stop - start, self.n_features), np.float32))
-
-    def _write(self, part: slice, out: Array) -> Array:
-        block = self._block(part)
-        if sp.issparse(block):
-            block = block.toarray() - (0.0 if self.center is None else self.center)
-        np.divide(block, self.column_scale[: block.shape[1]], out=out[:, : block.shape[1]])
+            return self.rows
+        stored = self._stored
+        if self.sparse:
+            stored = stored.toarray() - (0.0 if self.center is None else self.center)
+        out = np.empty((self.n_rows, self.n_features), np.float32)
+        np.divide(stored, self.scale[: self.n_columns], out=out[:, : self.n_columns])
         if self.fit_intercept:
             out[:, -1] = 1.0
         return out
@@ -627,6 +650,16 @@ def _moved(coef: Array, step: Array) -> Array:
     coef = coef.copy()
     coef[..., -1] += coef @ step  # the intercept's center is 0
     return coef
+
+
+def _rows(X: Any, start: int, stop: int) -> Any:
+    """Return some rows without a copy of their numbers."""
+    if not sp.issparse(X):
+        return X[start:stop]
+    first, last = X.indptr[start], X.indptr[stop]
+    pointers = X.indptr[start : stop + 1] - first
+    parts = X.data[first:last], X.indices[first:last], pointers
+    return sp.csr_array(parts, shape=(stop - start, X.shape[1]))
 
 
 def _dense(row: Any) -> Array:

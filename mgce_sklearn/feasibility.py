@@ -6,12 +6,13 @@ labels that are known to be wrong, may leave it empty.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgce_sklearn.design import Design
-from mgce_sklearn.objective import Objective
+from mgce_sklearn.objective import Objective, mean_of
+from mgce_sklearn.parts import Columns, Part, Parts
 from mgce_sklearn.potentials import MaximumPotential
 from mgce_sklearn.solvers import (
     SOLVERS,
@@ -71,37 +72,49 @@ class Sample(NamedTuple):
 
     Attributes
     ----------
-    design : Design
+    parts : Parts
     uncertainty : UncertaintySet
     seen : ndarray of shape (d,)
         Which features are left.
     """
 
-    design: Design
+    parts: Parts
     uncertainty: UncertaintySet
     seen: Array
 
     @classmethod
-    def of(cls, design: Design, uncertainty: UncertaintySet) -> Sample:
+    def of(cls, parts: Parts, uncertainty: UncertaintySet) -> Sample:
         """Leave out the features that were zero in every row of the fit.
 
         Of these the set says nothing: their half-widths are 0 because no row showed them.
         """
         seen: Array = np.any(uncertainty.half_width > 0.0, axis=0)
         if seen.all():
-            return cls(design, uncertainty, seen)
-        columns = np.flatnonzero(seen[: design.X.shape[1]])
-        return cls(design.columns(columns), uncertainty.columns(seen), seen)
+            return cls(parts, uncertainty, seen)
+        columns = np.flatnonzero(seen[: parts.like.n_columns])
+        return cls(parts.columns(columns), uncertainty.columns(seen), seen)
 
-    def objective(self, offsets: Array) -> Objective:
+    def objective(self, costs: Columns) -> Objective:
         """Return the problem of the worst case for costs (K, n)."""
-        uncertainty = self.uncertainty.of_coefficients(self.mean())
-        n_classes = len(self.uncertainty.tau)
-        return Objective(MaximumPotential(), self.design, None, uncertainty, n_classes, offsets)
+        return self._worst_case(self.uncertainty.of_coefficients(self.mean()), costs)
+
+    def objective_about_tau(self, costs: Columns) -> Objective:
+        """Return the problem of the worst case for costs (K, n), whatever the rows' own mean."""
+        return self._worst_case(self.uncertainty, costs)
+
+    def _worst_case(self, uncertainty: UncertaintySet, costs: Columns) -> Objective:
+        return Objective(
+            potential=MaximumPotential(),
+            parts=self.parts,
+            uncertainty=uncertainty,
+            n_classes=len(self.uncertainty.tau),
+            labelled=False,
+            offsets=self.parts.keep(costs, features=False),
+        )
 
     def mean(self) -> Array:
         """Return the mean of the features (d,)."""
-        return self.design.adjoint(np.ones((1, self.design.n_rows)))[0]
+        return self.parts.sum(partial(mean_of, partial(_constant, 1), 0))[0]
 
     def growth_for_sums(self) -> float:
         """Return the factor that the half-widths need for the sums over classes alone.
@@ -139,10 +152,8 @@ class Sample(NamedTuple):
         With equal costs for all the value is theirs, unless some W proves the set empty.
         """
         uncertainty = self.uncertainty.widened(growth)
-        n_classes, n_rows = len(uncertainty.tau), self.design.n_rows
-        equal = np.broadcast_to(1.0, (n_classes, n_rows))
-        objective = Objective(MaximumPotential(), self.design, None, uncertainty, n_classes, equal)
-        return solved(objective, tol=1.0)
+        equal = partial(_constant, len(uncertainty.tau))
+        return solved(self._worst_case(uncertainty, equal), tol=1.0)
 
     def feasible_excess(self, growth: float) -> Array | None:
         """Return mean p_i ⊗ x_i - tau (K, d) of some p that the grown set holds, if any is found.
@@ -155,6 +166,10 @@ class Sample(NamedTuple):
         excess = np.zeros((len(point.excess), len(self.seen)))
         excess[:, self.seen] = point.excess
         return excess
+
+
+def _constant(n_classes: int, part: Part) -> Array:
+    return np.ones((n_classes, part.n_rows))
 
 
 def solved(

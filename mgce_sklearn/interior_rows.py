@@ -27,7 +27,8 @@ UNIFORM_SHARE = 0.03
 class Rows(Protocol):
     """The interior point of every row, and the elimination of a step.
 
-    New ones hold nothing. Every block of them enters its constraints.
+    There are so many for every part of the rows. New ones hold nothing. Every block of them enters
+    its constraints.
 
     Attributes
     ----------

@@ -55,17 +55,17 @@ class Labels(Protocol):
     def put(self, design: Any) -> Labels:
         """Return the labels where the rows of a design are."""
 
-    def copies(self, rows: slice) -> Copies | None:
-        """Return some rows as copies of one class each, None if each has one."""
+    def copies(self) -> Copies | None:
+        """Return the rows as copies of one class each, None if each has one."""
 
-    def share(self, k: int, rows: slice) -> Array:
-        """Return the probability (rows,) of class k, on the host."""
+    def share(self, k: int) -> Array:
+        """Return the probability (n,) of class k, on the host."""
 
     def first_rows(self) -> tuple[Array, Array]:
         """Return the classes that occur, and the first row of each, on the host."""
 
-    def add_to(self, columns: Array, factor: Any, rows: slice) -> None:
-        """Add ``factor``, a number or an array (rows,), times the labels to columns (K, rows)."""
+    def add_to(self, columns: Array, factor: Any) -> None:
+        """Add ``factor``, a number or an array (n,), times the labels to columns (K, n)."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +90,21 @@ class HardLabels:
         """Return the labels where the rows of a design are."""
         return HardLabels(design.put_codes(self.codes))
 
-    def copies(self, rows: slice) -> None:
+    def copies(self) -> None:
         """Return None: each row has one class."""
 
-    def share(self, k: int, rows: slice) -> Array:
+    def share(self, k: int) -> Array:
         """Return 1 for rows of class k, else 0."""
-        return on_host(self.codes[rows]) == k
+        return on_host(self.codes) == k
 
     def first_rows(self) -> tuple[Array, Array]:
         """Return the classes that occur, and the first row of each."""
         present, rows = np.unique(on_host(self.codes), return_index=True)
         return present, rows
 
-    def add_to(self, columns: Array, factor: Any, rows: slice) -> None:
+    def add_to(self, columns: Array, factor: Any) -> None:
         """Add ``factor`` at the class of each column."""
-        codes = self.codes[rows]
-        columns[codes, positions_of(codes)] += factor
+        columns[self.codes, positions_of(self.codes)] += factor
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,15 @@ class SoftLabels:
         """Return the labels where the rows of a design are."""
         return SoftLabels(design.put(self.proba))
 
-    def copies(self, rows: slice) -> Copies:
+    def copies(self) -> Copies:
         """Return each row once for every class that it may have."""
-        proba = on_host(self.proba[:, rows]).T
+        proba = on_host(self.proba).T
         positions, codes = np.nonzero(proba)
         return Copies(positions, codes, proba[positions, codes])
 
-    def share(self, k: int, rows: slice) -> Array:
+    def share(self, k: int) -> Array:
         """Return the probability of class k."""
-        return on_host(self.proba[k, rows])
+        return on_host(self.proba[k])
 
     def first_rows(self) -> tuple[Array, Array]:
         """Return the classes that occur, and the first row that may have each."""
@@ -155,6 +154,6 @@ class SoftLabels:
         present = np.flatnonzero(possible.any(axis=1))
         return present, possible[present].argmax(axis=1)
 
-    def add_to(self, columns: Array, factor: Any, rows: slice) -> None:
+    def add_to(self, columns: Array, factor: Any) -> None:
         """Add ``factor`` times the distributions."""
-        columns += factor * self.proba[:, rows]
+        columns += factor * self.proba

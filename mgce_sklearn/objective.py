@@ -1,4 +1,4 @@
-"""The objective: a potential over a design, and an uncertainty set.
+"""The objective: a potential over parts of the rows, and an uncertainty set.
 
     R(W) = mean_i psi(m_i) - <tau, W> + <half_width, |W|>,      m_i = W x_i + c_i
 
@@ -6,29 +6,25 @@ Its dual maximises the mean of H(p_i) + <c_i, p_i> over distributions p_i, one a
 |mean p_i ⊗ x_i - tau| <= half_width. Where labels are known, any p becomes feasible when it is
 shrunk toward them, so every iterate of every solver has a certificate. Rows without labels may
 have no feasible p at all: then the value falls without bound.
+
+What is a function of a part here is a term, a sum over rows; the objective knows no row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgce_sklearn.arrays import Array, inner, namespace
-from mgce_sklearn.design import ALL_ROWS, FEATURES_PER_MARGIN, Design
-from mgce_sklearn.labels import Labels
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.design import FEATURES_PER_MARGIN
+from mgce_sklearn.parts import Columns, Kept, Part, Parts, Term
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
-
-Sum = TypeVar("Sum", float, Array)
-
-# One column a row, whole (K, n) or as a function of the rows wanted.
-Columns = Array | Callable[[slice], Array]
 
 
 class DualPoint(NamedTuple):
@@ -57,26 +53,26 @@ class Objective:
     Parameters
     ----------
     potential : Potential
-    design : Design
-    labels : Labels or None
-        Classes of the rows, or distributions over them, whose means are tau; None if the rows
-        have no labels.
+    parts : Parts
+        The rows.
     uncertainty : UncertaintySet
         With C = n_classes rows, or C = 1 row for two classes: then the coefficients are
         those of the second class and the margin of the first is 0.
     n_classes : int
-    offsets : ndarray of shape (n_classes, n), default=None
-        Added to the margins. None: zeros.
+    labelled : bool, default=True
+        Whether the rows have labels, classes or distributions over them, whose means are tau.
+    offsets : Kept, default=None
+        Names an array (n_classes, n) that is added to the margins. None: zeros.
     anchor : DualPoint, default=None
         Of rows without labels a feasible point, if one is known.
     """
 
     potential: Potential
-    design: Design
-    labels: Labels | None
+    parts: Parts
     uncertainty: UncertaintySet
     n_classes: int
-    offsets: Array | None = None
+    labelled: bool = True
+    offsets: Kept | None = None
     anchor: DualPoint | None = None
 
     @property
@@ -90,22 +86,15 @@ class Objective:
         """First class that has coefficients; those before it have margin 0."""
         return self.n_classes - self.shape[0]
 
-    def sum_over_rows(self, term: Callable[[slice], Sum], team: RowTeam | None = None) -> Sum:
-        """Add what ``term`` returns for blocks of rows, in the threads of a team if given.
+    @contextmanager
+    def opened(self) -> Iterator[Objective]:
+        """Give the same objective, in a context, ready for many sums over rows."""
+        with self.parts.opened(self.n_classes + self.shape[1] // FEATURES_PER_MARGIN) as parts:
+            yield replace(self, parts=parts)
 
-        An array (K, n) is as large as X where d is small: what needs a few of them on the way
-        to a sum takes the rows in blocks.
-        """
-
-        def share(start: int, stop: int) -> Any:
-            blocks = self.design.blocks(slice(start, stop), self.n_classes)
-            return sum(map(term, blocks))
-
-        return share(0, self.design.n_rows) if team is None else sum(team.run(share))
-
-    def team(self) -> AbstractContextManager[RowTeam]:
-        """Give threads for sums over rows of what margins decide."""
-        return self.design.team(self.n_classes + self.shape[1] // FEATURES_PER_MARGIN)
+    def sum(self, term: Term, features: bool = True) -> Any:
+        """Add what a term returns of blocks of rows."""
+        return self.parts.sum(term, self.n_classes, features)
 
     @cached_property
     def least_value(self) -> float:
@@ -114,126 +103,62 @@ class Objective:
         Labels, where they are known, are a feasible point. Else entropies are at least 0, and
         expected offsets at least their minimum.
         """
-        if self.labels is not None and not (self.labels.certain and self.offsets is None):
-            return self.mean_entropy(self.label_columns)
+        if self.labelled and not (self.parts.certain and self.offsets is None):
+            return self.mean_entropy(partial(label_columns, n_classes=self.n_classes))
         if self.offsets is None:
             return 0.0
-        return float(self.design.weights @ self.offsets.min(axis=0))
+        return self.sum(partial(_least_offset, self.offsets), features=False)
 
     def possible(self, value: float) -> float:
         """Return R(W) as computed, raised to the least it can be if rounding took it below.
 
         Labels are feasible. Without them a value below the least tells that nothing is.
         """
-        return value if self.labels is None else max(value, self.least_value)
-
-    def take(self, rows: Array) -> Objective:
-        """Return the objective of some of the rows, by position."""
-        return replace(
-            self,
-            design=self.design.take(rows),
-            labels=None if self.labels is None else self.labels.take(rows),
-            offsets=None if self.offsets is None else self.offsets[:, rows],
-            anchor=None,
-        )
-
-    def margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
-        """Return the margins (K, n) of all classes, offsets included."""
-        margins = self.linear_margins(coef, rows)
-        return margins if self.offsets is None else margins + self.offsets[:, rows]
-
-    def linear_margins(self, coef: Array, rows: slice = ALL_ROWS) -> Array:
-        """Return what coefficients, or a step of them, add to the margins (K, n)."""
-        return self.with_reference(self.design.margins(coef, rows))
-
-    def with_reference(self, margins: Array) -> Array:
-        """Put the zero margins of classes without coefficients before the others (..., K, n)."""
-        if self.first_class == 0:
-            return margins
-        arrays = namespace(margins)
-        return arrays.concatenate([arrays.zeros_like(margins[..., :1, :]), margins], axis=-2)
-
-    def adjoint(self, rows_by_class: Array, rows: slice = ALL_ROWS) -> Array:
-        """Return mean r_i ⊗ x_i (C, d) over the classes that have coefficients."""
-        return self.design.adjoint(rows_by_class[self.first_class :], rows)
+        return max(value, self.least_value) if self.labelled else value
 
     def linear_part(self, coef: Array) -> float:
         """Return -<tau, W> + <half_width, |W|>."""
         penalty = inner(self.uncertainty.half_width, abs(coef))
         return penalty - inner(self.uncertainty.tau, coef)
 
-    def value(self, coef: Array, team: RowTeam | None = None) -> float:
+    def value(self, coef: Array) -> float:
         """Return R(W)."""
+        psi = self.sum(partial(_mean_psi, self.potential, coef, self.offsets))
+        return psi + self.linear_part(coef)
 
-        def mean_psi(rows: slice) -> float:
-            psi = self.potential.value(self.margins(coef, rows))
-            return float(self.design.weights[rows] @ psi)
+    def value_and_slope(self, coef: Array, proba: Kept | None = None) -> tuple[float, Array]:
+        """Return R(W) and the gradient (C, d) of its smooth part.
 
-        return self.sum_over_rows(mean_psi, team) + self.linear_part(coef)
+        The distributions p (K, n) whose means these are go to ``proba`` if it is given.
+        """
+        value, mean = self.sum(partial(_psi_and_mean, self.potential, coef, self.offsets, proba))
+        return float(value) + self.linear_part(coef), mean - self.uncertainty.tau
 
-    def value_and_gradient(
-        self, coef: Array, team: RowTeam | None = None
-    ) -> tuple[float, Array, Array]:
-        """Return R(W), the gradient (C, d) of its smooth part, and p (K, n)."""
-
-        def share(start: int, stop: int) -> tuple[float, Array, Array]:
-            rows = slice(start, stop)
-            psi, proba = self.potential.value_and_gradient(self.margins(coef, rows))
-            return float(self.design.weights[rows] @ psi), self.adjoint(proba, rows), proba
-
-        shares = [share(0, self.design.n_rows)] if team is None else team.run(share)
-        values, means, probas = zip(*shares, strict=True)
-        proba = probas[0] if len(probas) == 1 else namespace(probas[0]).concatenate(probas, 1)
-        return sum(values) + self.linear_part(coef), sum(means) - self.uncertainty.tau, proba
-
-    def value_and_slope(self, coef: Array, team: RowTeam | None = None) -> tuple[float, Array]:
-        """Return R(W) and the gradient (C, d) of its smooth part, with no array of all rows."""
-
-        def part(rows: slice) -> Array:
-            psi, proba = self.potential.value_and_gradient(self.margins(coef, rows))
-            value = (self.design.weights[rows] * psi).sum().reshape(1)
-            return namespace(psi).concatenate([value, self.adjoint(proba, rows).reshape(-1)])
-
-        total = self.sum_over_rows(part, team)
-        slope = total[1:].reshape(self.shape) - self.uncertainty.tau
-        return float(total[0]) + self.linear_part(coef), slope
-
-    def excess(self, proba: Columns, team: RowTeam | None = None) -> Array:
+    def excess(self, proba: Columns) -> Array:
         """Return mean (p_i - label_i) ⊗ x_i, bounded by half_width if p is feasible."""
-
-        def mean(rows: slice) -> Array:
-            return self.adjoint(columns_of(proba, rows), rows)
-
-        return self.sum_over_rows(mean, team) - self.uncertainty.tau
+        return self.sum(partial(mean_of, proba, self.first_class)) - self.uncertainty.tau
 
     def dual_point(
-        self, proba: Columns, team: RowTeam | None = None, anchor: DualPoint | None = None
+        self, proba: Columns, anchor: DualPoint | None = None, excess: Array | None = None
     ) -> DualPoint:
         """Move p (K, n) toward a feasible point until it is feasible, and take its value.
 
         p(theta) = p' + theta (p - p'), with theta in [0, 1] the largest that meets every
         constraint. p' are the labels where they are known, which always meet them. Else it is
-        the ``anchor``, an earlier feasible point.
+        the ``anchor``, an earlier feasible point. The ``excess`` of p, once normalized, may be
+        known.
         """
-
-        def distributions(rows: slice) -> Array:
-            return normalized(columns_of(proba, rows))
-
-        labels: Any = self.labels  # asked for where they are known
-
-        def shrunk(rows: slice) -> Array:
-            columns = distributions(rows)
-            columns *= shrink
-            labels.add_to(columns, 1.0 - shrink, rows)
-            return columns
-
-        excess, width = self.excess(distributions, team), self.uncertainty.half_width
+        distributions = partial(normalized_columns, proba)
+        if excess is None:
+            excess = self.excess(distributions)
+        width = self.uncertainty.half_width
         arrays, violated = namespace(excess), abs(excess) > width
         share = width / arrays.where(violated, abs(excess), 1.0)
         shrink = float(arrays.where(violated, share, 1.0).min())
-        if self.labels is not None:
-            return DualPoint(self.mean_entropy(shrunk, team), shrink, shrink * excess)
-        entropy = self.mean_entropy(distributions, team)
+        if self.labelled:
+            entropy = self.mean_entropy(partial(_shrunk_columns, proba, shrink))
+            return DualPoint(entropy, shrink, shrink * excess)
+        entropy = self.mean_entropy(distributions)
         if not violated.any():
             return DualPoint(entropy, shrink, excess)
         if anchor is None:
@@ -245,36 +170,43 @@ class Objective:
         value = anchor.value + theta * (entropy - anchor.value)
         return DualPoint(value, shrink, anchor.excess + theta * way)
 
-    def label_columns(self, rows: slice) -> Array:
-        """Return the labels of some rows as distributions (K, rows)."""
-        start, stop, _ = rows.indices(self.design.n_rows)
-        columns, labels = self.design.zeros(self.n_classes, stop - start), self.labels
-        if labels is not None:
-            labels.add_to(columns, 1.0, rows)
-        return columns
-
     def depth(self, point: DualPoint) -> float:
         """Return how far inside the constraints a point is: 1 at zero excess, 0 at a bound."""
         width = self.uncertainty.half_width
         width = namespace(width).where(width > 0.0, width, 1.0)
         return 1.0 - float((abs(point.excess) / width).max())
 
-    def mean_entropy(self, proba: Columns, team: RowTeam | None = None) -> float:
+    def mean_entropy(self, proba: Columns) -> float:
         """Return the mean of H(p) + <c, p> over the rows of p (K, n)."""
-
-        def part(rows: slice) -> float:
-            columns = columns_of(proba, rows)
-            entropy = self.potential.entropy(columns)
-            if self.offsets is not None:
-                entropy = entropy + (columns * self.offsets[:, rows]).sum(axis=0)
-            return float(self.design.weights[rows] @ entropy)
-
-        return self.sum_over_rows(part, team)
+        term = partial(_mean_entropy, self.potential, proba, self.offsets)
+        return self.sum(term, features=False)
 
 
-def columns_of(columns: Columns, rows: slice) -> Array:
-    """Return the columns (K, rows) of some rows."""
-    return columns(rows) if callable(columns) else columns[:, rows]
+def with_reference(margins: Array, coef: Array) -> Array:
+    """Put the zero margins of a class without coefficients (C, d) before the others (..., K, n)."""
+    if len(coef) > 1:
+        return margins
+    arrays = namespace(margins)
+    return arrays.concatenate([arrays.zeros_like(margins[..., :1, :]), margins], axis=-2)
+
+
+def linear_margins(part: Part, coef: Array) -> Array:
+    """Return what coefficients, or a step of them, add to the margins (K, rows)."""
+    return with_reference(part.design.margins(coef), coef)
+
+
+def margins_of(part: Part, coef: Array, offsets: Kept | None) -> Array:
+    """Return the margins (K, rows) of all classes, offsets included."""
+    margins = linear_margins(part, coef)
+    return margins if offsets is None else margins + offsets(part)
+
+
+def label_columns(part: Part, n_classes: int) -> Array:
+    """Return the labels as distributions (K, rows)."""
+    columns, labels = part.design.zeros(n_classes, part.n_rows), part.labels
+    if labels is not None:
+        labels.add_to(columns, 1.0)
+    return columns
 
 
 def normalized(columns: Array) -> Array:
@@ -282,3 +214,51 @@ def normalized(columns: Array) -> Array:
     columns = columns.clip(min=0.0)
     columns /= columns.sum(axis=0)
     return columns
+
+
+def normalized_columns(proba: Columns, part: Part) -> Array:
+    """Return distributions (K, rows) of what are nearly some."""
+    return normalized(proba(part))
+
+
+def mean_of(columns: Columns, first: int, part: Part) -> Array:
+    """Return what rows add to the mean of r_i ⊗ x_i (C, d) over classes from the first on."""
+    return part.design.adjoint(columns(part)[first:])
+
+
+def worst_case(potential: Any, coef: Array, offsets: Kept | None, part: Part) -> Array:
+    """Return the worst-case distributions (K, rows) at given coefficients."""
+    return potential.value_and_gradient(margins_of(part, coef, offsets))[1]
+
+
+def _mean_psi(potential: Any, coef: Array, offsets: Kept | None, part: Part) -> float:
+    return float(part.design.weights @ potential.value(margins_of(part, coef, offsets)))
+
+
+def _psi_and_mean(
+    potential: Any, coef: Array, offsets: Kept | None, kept: Kept | None, part: Part
+) -> tuple[Array, Array]:
+    psi, proba = potential.value_and_gradient(margins_of(part, coef, offsets))
+    if kept is not None:
+        part.allotted(kept, len(proba))[:] = proba
+    return part.design.weights @ psi, part.design.adjoint(proba[len(proba) - len(coef) :])
+
+
+def _shrunk_columns(proba: Columns, shrink: float, part: Part) -> Array:
+    columns = normalized(proba(part))
+    columns *= shrink
+    labels: Any = part.labels  # asked for where they are known
+    labels.add_to(columns, 1.0 - shrink)
+    return columns
+
+
+def _mean_entropy(potential: Any, proba: Columns, offsets: Kept | None, part: Part) -> float:
+    columns = proba(part)
+    entropy = potential.entropy(columns)
+    if offsets is not None:
+        entropy = entropy + (columns * offsets(part)).sum(axis=0)
+    return float(part.design.weights @ entropy)
+
+
+def _least_offset(offsets: Kept, part: Part) -> float:
+    return float(part.design.weights @ offsets(part).min(axis=0))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ContextDecorator, closing, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -44,14 +44,26 @@ class RowTeam:
 
     def run(self, work: Callable[[int, int], Result]) -> list[Result]:
         """Return ``work(start, stop)`` of every share, in the order of the rows."""
+        return self.map(lambda share: work(*share), self.shares)
 
-        def held(share: tuple[int, int]) -> Result:
+    def map(self, work: Callable[[Any], Result], items: Sequence[Any]) -> list[Result]:
+        """Return ``work(item)`` of every item, in their order.
+
+        If one fails, or somebody interrupts, the others have ended when it is told.
+        """
+
+        def held(item: Any) -> Result:
             with one_blas_thread():
-                return work(*share)
+                return work(item)
 
-        return list(
-            map(held, self.shares) if self._pool is None else self._pool.map(held, self.shares)
-        )
+        if self._pool is None or len(items) == 1:
+            return list(map(held, items))
+        futures = [self._pool.submit(held, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            wait(futures)
+            raise
 
     def close(self) -> None:
         """End the threads."""

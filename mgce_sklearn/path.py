@@ -178,14 +178,14 @@ def estimates(
     ------
     PathPoint
     """
-    design = problem.design.centered_in_memory()
+    parts = problem.parts.centered_in_memory()
     for lam in map(float, lams):
         begin = time.perf_counter()
         objective = objective_of(problem, q, lam)
-        smooth = replace(objective, design=design, potential=_tamed(objective.potential))
+        smooth = replace(objective, parts=parts, potential=_tamed(objective.potential))
         coef, n_gradients = approximate(smooth, LEAST_GAIN, MOST_GRADIENTS, watch.out_of_time)
-        with objective.team() as team:
-            value = objective.possible(objective.value(coef, team))
+        with objective.opened() as objective:
+            value = objective.possible(objective.value(coef))
         bounds = value, objective.least_value
         status = Status.STOPPED if watch.out_of_time() else Status.STALLED
         result = SolverResult(coef, *bounds, status, n_gradients, trace=())
@@ -201,7 +201,7 @@ def objective_of(problem: Problem, q: float, lam: float) -> Objective:
         If noisy labels leave the set empty.
     """
     objective = problem.objective(float(q), lam)
-    if objective.labels is not None:
+    if objective.labelled:
         return objective
     if lam not in problem.anchors:
         problem.anchors[lam] = anchor_of(problem, lam)
@@ -223,12 +223,12 @@ def anchor_of(problem: Problem, lam: float) -> DualPoint:
     if width is not None and width <= problem.largest_empty[0]:
         largest, growth = problem.largest_empty
         raise EmptySetError(growth * largest / width, width, of_fit=True)
-    sample = Sample.of(problem.design.on_host(), problem.uncertainty(lam))
+    sample = Sample.of(problem.parts.on_host(), problem.uncertainty(lam))
     for growth in (NARROWER, 1.0):
         excess = sample.feasible_excess(growth)
         if excess is not None:
             rows = excess[-n_coefficient_rows(len(excess)) :]
-            return DualPoint(0.0, 1.0, problem.design.put(rows))
+            return DualPoint(0.0, 1.0, problem.parts.like.put(rows))
     growth = sample.growth()
     if width is not None:
         problem.largest_empty[:] = width, growth
@@ -239,7 +239,7 @@ def feasible_lam(problem: Problem) -> float:
     """Return a lam with room: at least 1, and `ROOM` times the least whose set is not empty."""
     if problem.moments.inverse is None or problem.width.factor(1.0) is None:
         return 1.0
-    sample = Sample.of(problem.design.on_host(), problem.uncertainty(1.0))
+    sample = Sample.of(problem.parts.on_host(), problem.uncertainty(1.0))
     if sample.feasible_excess(1.0 / ROOM) is not None:
         return 1.0
     return max(1.0, ROOM * sample.growth(1.0 / ROOM))
@@ -519,7 +519,7 @@ def _collect(
     """Solve the grid, as far as time allows, and put every number in its place."""
     n_classes = len(problem.classes)
     grid = (len(qs), len(lams))
-    shape = n_coefficient_rows(n_classes), problem.design.n_features
+    shape = n_coefficient_rows(n_classes), problem.parts.n_features
     coefs = np.full((*grid, *shape), np.nan)
     risks, gaps, seconds = np.full((3, *grid), np.nan)
     n_iters, converged = np.zeros(grid, int), np.zeros(grid, bool)
@@ -529,7 +529,7 @@ def _collect(
         n_iters[i, j], converged[i, j] = point.result.n_iter, point.converged
         seconds[i, j] = point.seconds
     coefs = raw_coefficients(coefs, problem.moments.center)
-    slopes, intercepts = problem.design.split(coefs)
+    slopes, intercepts = problem.parts.like.split(coefs)
     return MGCEPath(
         qs, lams, problem.classes, slopes, intercepts, risks, gaps, n_iters, converged, seconds
     )

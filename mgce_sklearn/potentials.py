@@ -17,7 +17,6 @@ import numpy as np
 
 from mgce_sklearn import kernels
 from mgce_sklearn.arrays import Array
-from mgce_sklearn.design import Design
 from mgce_sklearn.interior_rows import MaximumRows, Rows, ThresholdRows
 from mgce_sklearn.kernels import maximum
 
@@ -56,8 +55,8 @@ class Smoothable(Potential, Protocol):
 class Eliminable(Potential, Protocol):
     """What "interior_point" asks of a potential."""
 
-    def interior_rows(self, design: Design, n_classes: int) -> Rows:
-        """Return the rows of the interior point method, with nothing in them yet."""
+    def interior_rows(self, design: Any, n_classes: int, n_rows: int) -> Rows:
+        """Return so many rows of the interior point method, with nothing in them yet."""
 
 
 class Conic(Potential, Protocol):
@@ -113,9 +112,9 @@ class MGCEPotential:
         """Return the potential with positive parts softened."""
         return SmoothedMGCEPotential(self, eps)
 
-    def interior_rows(self, design: Design, n_classes: int) -> ThresholdRows:
-        """Return the rows of the interior point method, with nothing in them yet."""
-        state = design.barrier.new_rows(n_classes, design.n_rows)
+    def interior_rows(self, design: Any, n_classes: int, n_rows: int) -> ThresholdRows:
+        """Return so many rows of the interior point method, with nothing in them yet."""
+        state = design.barrier.new_rows(n_classes, n_rows)
         return ThresholdRows(self, state, design.barrier)
 
     def conic_program(self, cp: Any, margins: Any) -> tuple[Any, list[Any]]:
@@ -192,9 +191,9 @@ class MaximumPotential:
         """Return eps * logsumexp(m / eps)."""
         return SmoothedMaximumPotential(eps)
 
-    def interior_rows(self, design: Design, n_classes: int) -> MaximumRows:
-        """Return the rows of the interior point method, with nothing in them yet."""
-        return MaximumRows(maximum.new_rows(n_classes, design.n_rows))
+    def interior_rows(self, design: Any, n_classes: int, n_rows: int) -> MaximumRows:
+        """Return so many rows of the interior point method, with nothing in them yet."""
+        return MaximumRows(maximum.new_rows(n_classes, n_rows))
 
     def conic_program(self, cp: Any, margins: Any) -> tuple[Any, list[Any]]:
         """Return psi (n,) and the constraints that define it."""

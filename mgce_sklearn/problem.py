@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from mgce_sklearn import validation
-from mgce_sklearn.arrays import LARGEST_SYSTEM, is_tensor, on_host
-from mgce_sklearn.design import Design
 from mgce_sklearn.labels import Labels, SoftLabels
-from mgce_sklearn.objective import DualPoint, Objective
+from mgce_sklearn.objective import DualPoint, Objective, label_columns
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory, design_of
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.targets import Distributions, encoded
 from mgce_sklearn.uncertainty import (
@@ -35,10 +33,8 @@ class Problem:
 
     Parameters
     ----------
-    design : Design
-        Rows of positive weight.
-    labels : Labels
-        Of the rows, as they were observed.
+    parts : Parts
+        Rows of positive weight, with their labels as these were observed.
     classes : ndarray of shape (K,)
         Label of each class, sorted.
     moments : Moments
@@ -49,16 +45,15 @@ class Problem:
         A point of the set for every lam for which one was asked for, if labels are none.
     largest_empty : list
         The largest lam whose set is known to be empty, and by what it must grow.
-    base_margin : ndarray of shape (K, n), default=None
-        What margins begin with, where the rows are. None: zeros.
+    base_margin : Kept, default=None
+        Names an array (K, n) that margins begin with. None: zeros.
     """
 
-    design: Design
-    labels: Labels
+    parts: Parts
     classes: Array
     moments: Moments
     width: Width = STANDARD_ERROR
-    base_margin: Array | None = None
+    base_margin: Kept | None = None
     anchors: dict[float, DualPoint] = field(default_factory=dict, repr=False, compare=False)
     largest_empty: list[float] = field(default_factory=lambda: [0.0, 1.0], repr=False)
 
@@ -111,19 +106,21 @@ class Problem:
         inverse = inverse_noise(noise_matrix, class_weight, classes, labels)
         if class_weight is not None:
             labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
-        design = _design(X, sample_weight, fit_intercept, len(classes))
-        labels = labels.put(design)
-        moments = Moments.of(design, labels, len(classes)).unmixed(inverse)
+        n_coefficients = n_coefficient_rows(len(classes)) * (X.shape[1] + fit_intercept)
+        design = design_of(X, sample_weight, fit_intercept, n_coefficients)
+        parts = RowsInMemory.of(design, labels.put(design))
+        moments = Moments.of(parts, len(classes)).unmixed(inverse)
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
+        parts = parts.centered_at(moments.center)
+        kept = None
         if base_margin is not None:
-            base_margin = design.put(np.ascontiguousarray(base_margin))
-        design = design.centered_at(moments.center)
-        return cls(design, labels, classes, moments, width, base_margin)
+            kept = parts.kept_array(design.put(np.ascontiguousarray(base_margin)))
+        return cls(parts, classes, moments, width, kept)
 
     @cached_property
     def sketch(self) -> RowSketch:
         """What the rows are known by again."""
-        return RowSketch.of(self.design.X)
+        return self.parts.over(_sketch, RowSketch.joined)
 
     def uncertainty(self, lam: float) -> UncertaintySet:
         """Return the uncertainty set of ``lam``, all classes in it."""
@@ -136,17 +133,17 @@ class Problem:
         """
         uncertainty = self.uncertainty(lam).of_coefficients()
         width = np.where(uncertainty.half_width > 0.0, uncertainty.half_width, self._beyond_idle())
-        potential = _potential(q, self.design)
+        potential = self.parts.like.potential(q)
         return Objective(
             potential=potential,
-            design=self.design,
-            labels=self.labels if self.moments.inverse is None else None,
-            uncertainty=UncertaintySet(*map(self.design.put, (uncertainty.tau, width))),
+            parts=self.parts,
+            uncertainty=UncertaintySet(*map(self.parts.like.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
+            labelled=self.moments.inverse is None,
             offsets=self._offsets(potential, lam),
         )
 
-    def _offsets(self, potential: MGCEPotential, lam: float) -> Array | None:
+    def _offsets(self, potential: Any, lam: float) -> Kept | None:
         r"""Return the base margins c (K, n), a number added to each row: R(W) is then a risk.
 
         Adding to a row's margins adds as much to psi, and moves no solution. The loss of margins is
@@ -161,37 +158,29 @@ class Problem:
         """
         if self.base_margin is None:
             return None
-        own = (self._label_columns() * self.base_margin).sum(axis=0)
         _, half_width = self._base_loss(potential, lam)
-        return self.base_margin - own + half_width
+        return self.parts.keep(partial(_above_own, self.base_margin, half_width), features=False)
 
     def base_ceiling(self, q: float, lam: float) -> float | None:
         """Return the mean of the base's loss plus its half-width; None without a base."""
         if self.base_margin is None:
             return None
-        return sum(self._base_loss(_potential(q, self.design), lam))
+        return sum(self._base_loss(self.parts.like.potential(q), lam))
 
-    def _label_columns(self) -> Array:
-        """Return the labels as distributions (K, n)."""
-        columns = self.design.zeros(len(self.classes), self.design.n_rows)
-        self.labels.add_to(columns, 1.0, slice(None))
-        return columns
-
-    def _base_loss(self, potential: MGCEPotential, lam: float) -> tuple[float, float]:
+    def _base_loss(self, potential: Any, lam: float) -> tuple[float, float]:
         """Return the mean of the base's loss, and its half-width.
 
         The variance has one row more, of base margins 0: a base that never erred so far claims
         that it never will.
         """
         base: Any = self.base_margin
-        columns, weights = self._label_columns(), self.design.weights
-        at_zero = potential.value(self.design.zeros(len(columns), 1))
-        more = potential.value(base) - base - at_zero
-        mean = float(weights @ (columns * more).sum(axis=0))
-        spread = float(weights @ (columns * (more - mean) ** 2).sum(axis=0))
+        at_zero = float(potential.value(self.parts.like.zeros(len(self.classes), 1))[0])
+        term = partial(_loss_beyond, potential, base, at_zero)
+        mean = float(self.parts.sum(partial(term, 0.0, 1), features=False))
+        spread = float(self.parts.sum(partial(term, mean, 2), features=False))
         total = self.moments.total_weight
         half_width = self.width.of_mean(spread + mean**2 / total, total, lam)
-        return float(at_zero[0]) + mean, half_width
+        return at_zero + mean, half_width
 
     def _beyond_idle(self) -> Array:
         """Return widths (d,) at which features that say nothing have no coefficient but 0.
@@ -210,14 +199,35 @@ class Problem:
         multiples of lam, as standard errors are, and margins begin with zeros.
         """
         objective = self.objective(q=0.0, lam=1.0)
-        n_classes = objective.n_classes
-
-        def uniform(rows: slice) -> Array:
-            return self.design.zeros(n_classes, rows.stop - rows.start) + 1.0 / n_classes
-
-        excess = abs(self.design.fetch(objective.excess(uniform)))
+        uniform = partial(_uniform, objective.n_classes)
+        excess = abs(self.parts.like.fetch(objective.excess(uniform)))
         width = self.uncertainty(1.0).of_coefficients().half_width
         return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
+
+
+def _sketch(part: Part) -> RowSketch:
+    return RowSketch.of(part.design.X)
+
+
+def _uniform(n_classes: int, part: Part) -> Array:
+    return part.design.zeros(n_classes, part.n_rows) + 1.0 / n_classes
+
+
+def _above_own(base: Kept, half_width: float, part: Part) -> Array:
+    """Return base margins (K, rows) less that of the label, and a number more."""
+    margins = base(part)
+    own = (label_columns(part, len(margins)) * margins).sum(axis=0)
+    return margins - own + half_width
+
+
+def _loss_beyond(
+    potential: Any, base: Kept, at_zero: float, mean: float, power: int, part: Part
+) -> Array:
+    """Return what rows add to a moment of the base's loss about a mean, both less that at 0."""
+    margins = base(part)
+    more = potential.value(margins) - margins - at_zero - mean
+    columns = label_columns(part, len(margins))
+    return part.design.weights @ (columns * more**power).sum(axis=0)
 
 
 def _check_alone(width: Width, noise_matrix: Any) -> None:
@@ -233,31 +243,6 @@ def _check_alone(width: Width, noise_matrix: Any) -> None:
             "width must be 'standard_error' or 'std' where there is a base_margin, whose loss has "
             f"no range and no width of its own; got {got}."
         )
-
-
-def _design(X: Any, sample_weight: Array, fit_intercept: bool, n_classes: int) -> Design:
-    """Return the design of rows, in numpy's arrays or in tensors.
-
-    Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
-    factor: conjugate gradients are for arrays.
-    """
-    n_coefficients = n_coefficient_rows(n_classes) * (X.shape[1] + fit_intercept)
-    if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
-        X = on_host(X)
-    if not is_tensor(X):
-        return Design(X, sample_weight, fit_intercept)
-    from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
-
-    return TensorDesign.of(X, sample_weight, fit_intercept)
-
-
-def _potential(q: float, design: Design) -> MGCEPotential:
-    """Return the potential of arrays that are where the design's are."""
-    if not is_tensor(design.X):
-        return MGCEPotential(q)
-    from mgce_sklearn.tensors.potentials import TensorMGCEPotential
-
-    return TensorMGCEPotential(q)
 
 
 def inverse_noise(

@@ -28,6 +28,7 @@ from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import one_blas_thread
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.uncertainty import (
@@ -103,7 +104,8 @@ class Stream:
         After the ``deadline``, on the clock of `time.monotonic`, and one step no more are made.
         """
         self.sketch = self.sketch.joined(RowSketch.of(design.X))
-        portion = Moments.of(design, labels, self.n_classes).unmixed(self.inverse)
+        portion = Moments.of(RowsInMemory.of(design, labels), self.n_classes)
+        portion = portion.unmixed(self.inverse)
         if self.centered is None:
             self.centered = width.columns_to_center(design, portion, self.center)
             self._unit = design.total_weight
@@ -118,10 +120,10 @@ class Stream:
             batch = design.take(rows)
             mean = batch.adjoint(self._columns(labels.take(rows), len(rows)))
             step = Objective(
-                MGCEPotential(q), batch, None,
-                UncertaintySet(mean[-len(coef) :], half_width), self.n_classes,
+                MGCEPotential(q), RowsInMemory.of(batch),
+                UncertaintySet(mean[-len(coef) :], half_width), self.n_classes, labelled=False,
             )  # fmt: skip
-            _, gradient, _ = step.value_and_gradient(coef)
+            _, gradient = step.value_and_slope(coef)
             weight = batch.total_weight / self._unit
             gradient *= weight
             self._gradients += gradient
@@ -138,7 +140,7 @@ class Stream:
     def _columns(self, labels: Labels, n_rows: int) -> Array:
         """Return what the mean over rows (K, n_rows) is an estimate of true labels by."""
         columns = np.zeros((self.n_classes, n_rows))
-        labels.add_to(columns, 1.0, slice(None))
+        labels.add_to(columns, 1.0)
         return columns if self.inverse is None else self.inverse.T @ columns
 
     def _move(self, way: Array) -> None:

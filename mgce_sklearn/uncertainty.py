@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgce_sklearn.arrays import on_host
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import Labels
+from mgce_sklearn.parts import Part, Parts, RowsInMemory
 
 Array = np.ndarray[Any, Any]
 
@@ -131,7 +133,7 @@ class Moments(NamedTuple):
     inverse: Array | None = None
 
     @classmethod
-    def of(cls, design: Design, labels: Labels, n_classes: int) -> Moments:
+    def of(cls, parts: Parts, n_classes: int) -> Moments:
         """Compute the moments of labelled rows, about 0.
 
         Raises
@@ -139,25 +141,20 @@ class Moments(NamedTuple):
         ValueError
             If a feature is too large or too small to be squared.
         """
-        low, high = design.column_range()
-        check_magnitudes(low, high)
-        origin = design.origin()
-        blocks = (
-            ClassMoments(*design.class_moments(labels, n_classes, origin, rows))
-            for rows in design.blocks(width=COPIES_WIDTH * labels.n_copies)
-        )
-        classes = reduce(ClassMoments.joined, blocks)
-        constant, differing = _constants(design, labels, classes)
-        varies = np.isnan(constant)
+        origin = parts.like.origin()
+        facts = parts.over(partial(_facts, n_classes, origin), _Facts.joined)
+        check_magnitudes(facts.low, facts.high)
+        constant, differing = _constants(parts, facts.classes)
+        classes = facts.classes
         return cls(
-            design.n_rows,
-            float((design.weights**2).sum()),
-            classes._replace(variance=np.where(varies, classes.variance, 0.0)),
+            facts.n_rows,
+            facts.concentration,
+            classes._replace(variance=np.where(np.isnan(constant), classes.variance, 0.0)),
             origin,
             constant,
             differing,
-            low,
-            high,
+            facts.low,
+            facts.high,
             np.zeros_like(origin),
         )
 
@@ -180,7 +177,7 @@ class Moments(NamedTuple):
         constant = np.where(one & another & (self.constant != other.constant), np.nan, constant)
         return Moments(
             self.n_rows + other.n_rows,
-            (1.0 - share) ** 2 * self.concentration + share**2 * other.concentration,
+            _joined_concentration(self.concentration, other.concentration, share),
             self.classes.joined(moved),
             self.origin,
             constant,
@@ -546,16 +543,82 @@ def check_magnitudes(low: Array, high: Array) -> None:
         )
 
 
-def _constants(design: Design, labels: Labels, classes: ClassMoments) -> tuple[Array, Array]:
+class _Facts(NamedTuple):
+    """What moments need to know of some rows."""
+
+    n_rows: int
+    concentration: float
+    classes: ClassMoments
+    low: Array
+    high: Array
+
+    def joined(self, other: _Facts) -> _Facts:
+        """Return the facts of both parts."""
+        weight, more = self.classes.weight.sum(), other.classes.weight.sum()
+        return _Facts(
+            self.n_rows + other.n_rows,
+            _joined_concentration(self.concentration, other.concentration, more / (weight + more)),
+            self.classes.joined(other.classes),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+
+def _joined_concentration(one: float, other: float, share: float) -> float:
+    """Return that of two parts, of which the other has a share of the weight."""
+    return float((1.0 - share) ** 2 * one + share**2 * other)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # magnitudes are checked when all are known
+def _facts(n_classes: int, origin: Array, part: Part) -> _Facts:
+    labels: Any = part.labels  # asked for where they are known
+    return reduce(
+        _Facts.joined,
+        (
+            _facts_of_block(n_classes, origin, block)
+            for block in part.blocks(COPIES_WIDTH * labels.n_copies)
+        ),
+    )
+
+
+def _facts_of_block(n_classes: int, origin: Array, block: Part) -> _Facts:
+    design, labels = block.design, block.labels
+    weights = on_host(design.sample_weight)
+    return _Facts(
+        block.n_rows,
+        float(np.sum((weights / weights.sum()) ** 2)),
+        ClassMoments(*design.class_moments(labels, n_classes, origin)),
+        *design.column_range(),
+    )
+
+
+def _constants(parts: Parts, classes: ClassMoments) -> tuple[Array, Array]:
     """Return `Moments.constant` and `Moments.differing` of labelled rows.
 
     Where variances are within rounding, rows are compared with the first of their class.
     """
-    first = design.first_rows(labels, len(classes.weight))
-    first[classes.variance > ROUNDING * classes.mean**2] = np.nan
-    own, total = design.differing(labels, np.where(first == 0.0, np.nan, first))
+    varies = classes.variance > ROUNDING * classes.mean**2
+    n_columns = parts.like.n_columns
+    if varies[classes.weight > 0.0, :n_columns].all():
+        return np.full_like(classes.mean, np.nan), np.zeros_like(classes.mean)
+    first = parts.over(partial(_first_rows, len(varies)), _first_of)
+    first[varies] = np.nan
+    compared = np.where(first == 0.0, np.nan, first)
+    own, total = parts.sum(partial(_differing, compared))
     own = np.where(first == 0.0, classes.support, own)
     return np.where(own > 0.0, np.nan, first), total
+
+
+def _first_rows(n_classes: int, part: Part) -> Array:
+    return part.design.first_rows(part.labels, n_classes)
+
+
+def _first_of(one: Array, other: Array) -> Array:
+    return np.where(np.isnan(one), other, one)
+
+
+def _differing(values: Array, part: Part) -> tuple[Array, Array]:
+    return part.design.differing(part.labels, values)
 
 
 def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float) -> Array:
@@ -660,7 +723,8 @@ class UncertaintySet:
             Half-width in standard errors, or in the unit of ``width``.
         width : Width, default=standard errors
         """
-        moments = Moments.of(design, labels, n_classes).about(design.center_point())
+        moments = Moments.of(RowsInMemory.of(design, labels), n_classes)
+        moments = moments.about(design.center_point())
         return cls.from_moments(moments, lam, width)
 
     @classmethod

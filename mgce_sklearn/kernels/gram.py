@@ -110,6 +110,7 @@ class GramSum:
                 pair += 1
         return out.reshape(n_classes * d, n_classes * d)
 
-    def __iadd__(self, other: GramSum) -> GramSum:
+    def __add__(self, other: GramSum) -> GramSum:
+        """Return the sum of both, written over this one."""
         self._sums += other._sums
         return self

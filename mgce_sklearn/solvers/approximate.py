@@ -49,8 +49,8 @@ def approximate(
     coef : ndarray or Tensor of shape (C, d)
     n_gradients : int
     """
-    design, shape = objective.design, objective.shape
-    scale = design.fetch(design.column_scale)
+    design, shape = objective.parts.like, objective.shape
+    scale = design.fetch(objective.parts.column_scale)
     half_width = design.fetch(objective.uncertainty.half_width) / scale
     n = half_width.size
 
@@ -66,11 +66,11 @@ def approximate(
         if stop():
             raise StopIteration
 
-    with objective.team() as team:
+    with objective.opened() as objective:
 
         def value_and_gradient(parts: Array) -> tuple[float, Array]:
             coef = coef_of(parts)
-            value, gradient = objective.value_and_slope(coef, team)
+            value, gradient = objective.value_and_slope(coef)
             slope = design.fetch(gradient) / scale
             # The penalty of a coefficient is that of its parts, which may both be positive.
             excess = np.minimum(parts[:n], parts[n:]) @ half_width.ravel()

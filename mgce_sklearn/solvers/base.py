@@ -11,9 +11,9 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from mgce_sklearn.arrays import Array, is_tensor, namespace
-from mgce_sklearn.objective import Columns, DualPoint, Objective
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.arrays import Array, namespace
+from mgce_sklearn.objective import DualPoint, Objective
+from mgce_sklearn.parts import Columns
 from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
 
 # A value this share below its lower bound is no rounding.
@@ -124,12 +124,12 @@ class Start(NamedTuple):
     Attributes
     ----------
     coef : ndarray of shape (C, d)
-    proba : ndarray of shape (K, n)
-        Distributions that come near to the constraints of the dual.
+    proba : Columns
+        Distributions (K, n) that come near to the constraints of the dual.
     """
 
     coef: Array
-    proba: Array
+    proba: Columns
 
 
 class Interrupted(KeyboardInterrupt):
@@ -256,7 +256,8 @@ POTENTIAL = tuple(map(offers, ("smooth", "value", "value_and_gradient", "entropy
 
 def host_arrays(objective: Objective) -> str | None:
     """Ask for rows in numpy's arrays."""
-    return "rows in numpy's arrays, as of X.numpy()" if is_tensor(objective.design.X) else None
+    numpy = objective.parts.like.is_numpy
+    return None if numpy else "rows in numpy's arrays, as of X.numpy()"
 
 
 def missing(solver: type[Solver] | Solver, objective: Objective) -> str | None:
@@ -290,7 +291,7 @@ class Progress:
         lacking = missing(self.solver, self.objective)
         if lacking:
             raise ValueError(f"{lacking}; solver='auto' chooses among those that can do without.")
-        self.coef = self.objective.design.zeros(*self.objective.shape)
+        self.coef = self.objective.parts.like.zeros(*self.objective.shape)
         self.working, self.anchor = self.objective, self.objective.anchor
         self._can_move = can_move(self.objective)
         self.forget()
@@ -309,7 +310,7 @@ class Progress:
     @property
     def rounded(self) -> bool:
         """Whether candidates are evaluated on rows in single precision."""
-        return self.working.design is not self.objective.design
+        return self.working.parts is not self.objective.parts
 
     def forget(self) -> None:
         """Begin anew with the best values: those so far were rounded.
@@ -319,7 +320,7 @@ class Progress:
         self.value = np.inf
         self._movable: Columns | None = None
         self._before_moves = -np.inf
-        known = self.objective.labels is not None or self.objective.anchor is not None
+        known = self.objective.labelled or self.objective.anchor is not None
         self.dual_value = self.objective.least_value if known else -np.inf
 
     @property
@@ -329,7 +330,7 @@ class Progress:
         Where they are not a solver need not begin: its status is NOT_FINITE.
         """
         uncertainty = self.objective.uncertainty
-        numbers = (uncertainty.tau, uncertainty.half_width, self.objective.design.column_scale)
+        numbers = (uncertainty.tau, uncertainty.half_width, self.objective.parts.column_scale)
         return all(bool(namespace(part).isfinite(part).all()) for part in numbers)
 
     def reached(self, n_iter: int, coef: Array) -> None:
@@ -339,18 +340,21 @@ class Progress:
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
         self._finite &= bool(np.isfinite(value))
-        if self.objective.labels is not None and value < self.objective.least_value:
+        if self.objective.labelled and value < self.objective.least_value:
             return  # labels are feasible, so that this is rounding alone
         if value < self.value:
             self.coef, self.value = coef, value
 
-    def offer_proba(self, proba: Columns, team: RowTeam | None = None) -> DualPoint:
-        """Keep the value of a dual point (K, n) if it is the best so far; return the point."""
-        point = self.working.dual_point(proba, team, self.anchor)
+    def offer_proba(self, proba: Columns, excess: Array | None = None) -> DualPoint:
+        """Keep the value of a dual point (K, n) if it is the best so far; return the point.
+
+        Its ``excess``, once normalized, may be known.
+        """
+        point = self.working.dual_point(proba, self.anchor, excess)
         self.dual_value = max(self.dual_value, point.value)
         if self._can_move and point.shrink < 1.0 and point.value >= self._before_moves:
             self._movable, self._before_moves = proba, point.value
-        if self.objective.labels is None and np.isfinite(point.value):
+        if not self.objective.labelled and np.isfinite(point.value):
             self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
 
@@ -472,17 +476,17 @@ class Progress:
         if self.rounded:
             self.working = self.objective
             self.forget()
-        with self.objective.team() as team:
-            value, _, proba = self.objective.value_and_gradient(coef, team)
-            self.offer_coef(coef, value)
-            self.offer_proba(proba, team)
+        proba = self.objective.parts.kept()
+        value, _ = self.objective.value_and_slope(coef, proba)
+        self.offer_coef(coef, value)
+        self.offer_proba(proba)
 
 
 def _size(objective: Objective) -> str:
     """Return in words how large a problem is."""
-    (n_rows, n_features), n_classes = objective.design.X.shape, objective.n_classes
+    parts, n_classes = objective.parts, objective.n_classes
     q = getattr(objective.potential, "q", None)
     return (
-        f"{n_rows} rows, {n_features} features, {n_classes} classes, "
+        f"{parts.n_rows} rows, {parts.like.n_columns} features, {n_classes} classes, "
         f"{int(np.prod(objective.shape))} coefficients" + ("" if q is None else f", q = {q:g}")
     )

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mgce_sklearn.arrays import Array
-from mgce_sklearn.objective import Objective
+from mgce_sklearn.objective import Objective, worst_case
+from mgce_sklearn.parts import Columns
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
     Need,
@@ -109,20 +111,20 @@ class _Program:
 
     def __init__(self, cp: Any, objective: Objective) -> None:
         self.cp, self.objective = cp, objective
-        design, uncertainty = objective.design, objective.uncertainty
-        scale = design.column_scale
+        parts, uncertainty = objective.parts, objective.uncertainty
+        scale, rows = parts.column_scale, parts.together()
         self.coef = cp.Variable(objective.shape)
-        features = design.features(0, design.n_rows) / scale[:, np.newaxis]
-        reference = np.zeros((objective.first_class, design.n_rows))
+        features = rows.design.features() / scale[:, np.newaxis]
+        reference = np.zeros((objective.first_class, parts.n_rows))
         margins = cp.vstack([reference, self.coef @ features])
         if objective.offsets is not None:
-            margins = margins + objective.offsets
+            margins = margins + objective.offsets(rows)
         potential: Any = objective.potential  # it has `conic_program`, which was asked for
         psi, self.constraints = potential.conic_program(cp, margins)
         penalty = cp.sum(cp.multiply(uncertainty.half_width / scale, cp.abs(self.coef)))
         fit = cp.sum(cp.multiply(uncertainty.tau / scale, self.coef))
         self.problem = cp.Problem(
-            cp.Minimize(design.weights @ psi - fit + penalty), self.constraints
+            cp.Minimize(rows.design.weights @ psi - fit + penalty), self.constraints
         )
 
     def run(self, max_iter: int, seconds: float) -> tuple[int, bool]:
@@ -138,13 +140,13 @@ class _Program:
                 return 0, False
         return self.problem.solver_stats.num_iters, self.problem.status == self.cp.USER_LIMIT
 
-    def solution(self) -> tuple[Array, Array]:
+    def solution(self) -> tuple[Array, Columns]:
         """Return coefficients (C, d), zero if Clarabel failed, and p (K, n) up to factors."""
         if self.coef.value is None:
             coef = np.zeros(self.coef.shape)
         else:
-            coef = self.coef.value / self.objective.design.column_scale
+            coef = self.coef.value / self.objective.parts.column_scale
         multipliers = self.constraints[0].dual_value if self.constraints else None
         if multipliers is None:
-            return coef, self.objective.value_and_gradient(coef)[2]
-        return coef, multipliers
+            return coef, partial(worst_case, self.objective.potential, coef, self.objective.offsets)
+        return coef, self.objective.parts.kept_array(multipliers)

@@ -24,10 +24,9 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, is_tensor, namespace
-from mgce_sklearn.interior_rows import Rows
+from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, namespace
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.parts import Columns
 from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
@@ -114,8 +113,9 @@ MANY_COEFFICIENTS = 400
 
 def _penalty(objective: Objective) -> float:
     """Return the median half-width in standard errors of a class of average frequency."""
-    widths = objective.uncertainty.half_width / objective.design.column_scale
-    return float(np.median(widths)) * np.sqrt(objective.design.total_weight * objective.n_classes)
+    parts = objective.parts
+    widths = parts.like.fetch(objective.uncertainty.half_width / parts.column_scale)
+    return float(np.median(widths)) * np.sqrt(parts.total_weight * objective.n_classes)
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ class InteriorPoint:
     @staticmethod
     def suits(objective: Objective) -> bool:
         """Tell whether the systems are of moderate size, and no other method needs few steps."""
-        n_coef, X = int(np.prod(objective.shape)), objective.design.X
-        if is_tensor(X):
-            return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(X.device.type, LARGEST_SYSTEM)
+        n_coef, like = int(np.prod(objective.shape)), objective.parts.like
+        if not like.is_numpy:
+            return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(like.device, LARGEST_SYSTEM)
         many = objective.potential.smooth and n_coef >= MANY_COEFFICIENTS
         if many and _penalty(objective) >= STRONG_PENALTY:
             return False
@@ -154,29 +154,28 @@ class InteriorPoint:
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
-        progress = Progress(self, objective, watch)
-        if not progress.well_posed:
-            return progress.result(Status.NOT_FINITE, 0)
-        with progress.kept_on_interrupt(), objective.design.team(objective.n_classes) as team:
-            return self._solve(objective, start, team, progress)
+        with objective.opened() as objective:
+            progress = Progress(self, objective, watch)
+            if not progress.well_posed:
+                return progress.result(Status.NOT_FINITE, 0)
+            with progress.kept_on_interrupt():
+                return self._solve(objective, start, progress)
 
     def _solve(
         self,
         objective: Objective,
         start: Array | Start | SolverResult | None,
-        team: RowTeam,
         progress: Progress,
     ) -> SolverResult:
         half_width = objective.uncertainty.half_width
         # A feature that is always zero has width zero. Any other width does as well.
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
         if _may_be_rounded(objective):
-            progress.working = replace(objective, design=objective.design.compact())
-        rows, point = _start(progress.working, half_width, start, team, progress.watch.out_of_time)
-        share = _share(rows, objective)
-        n_products = rows.products + 2 * share * np.prod(objective.shape)
-        form = choose_form(progress.working, self.tol, team)
-        sums = RowSums(progress.working, team, rows, form)
+            progress.working = replace(objective, parts=objective.parts.compact())
+        sums = RowSums(progress.working, choose_form(progress.working, self.tol))
+        point = _start(sums, half_width, start, progress.watch.out_of_time)
+        share = _share(sums)
+        n_products = sums.kind.products + 2 * share * np.prod(objective.shape)
         status = Status.MAX_ITER
         lengths: tuple[float, ...] = ()
         for iteration in range(self.max_iter + 1):
@@ -211,7 +210,7 @@ class InteriorPoint:
             progress.working = objective
             progress.forget()
             _offer(progress, point, sums)
-        _drop_small(point, half_width, progress, team)
+        _drop_small(point, half_width, progress)
         return progress.result(status, iteration)
 
 
@@ -221,9 +220,9 @@ def _may_be_rounded(objective: Objective) -> bool:
     Without labels the point that others are moved to, once there is one, must not be rounded.
     Few rows gain nothing, and devices read them in double precision whatever they are.
     """
-    if objective.labels is None or not is_large(objective):
+    if not objective.labelled or not is_large(objective):
         return False
-    widths = objective.uncertainty.half_width / objective.design.column_scale
+    widths = objective.uncertainty.half_width / objective.parts.column_scale
     return float(np.median(widths)) >= SINGLE_WIDTH
 
 
@@ -237,9 +236,10 @@ def _rounding_matters(progress: Progress) -> bool:
     return slow and (gap == once or gap <= SLOW_GAP * progress.value)
 
 
-def _share(rows: Rows, objective: Objective) -> float:
+def _share(sums: RowSums) -> float:
     """Return what the products W⁺u and W⁻v aim at, in units of the rows' target."""
-    return max(rows.coef_share / objective.shape[1], 1.0 / max(objective.design.total_weight, 1.0))
+    (_, n_features), total = sums.objective.shape, sums.objective.parts.total_weight
+    return max(sums.kind.coef_share / n_features, 1.0 / max(total, 1.0))
 
 
 def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
@@ -248,22 +248,21 @@ def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
     Small violations are repaired if they are all that keeps the gap open, and if steps factor a
     matrix as a repair does.
     """
-    coef, proba, team = point.plus - point.minus, sums.rows.proba, sums.team
-    objective = progress.working
-    progress.offer_coef(coef, objective.value(coef, team))
-    shrink = progress.offer_proba(proba, team).shrink
-    if objective.labels is None:
-        _anchor(progress, proba, 1.0 / shrink - 1.0, team)
+    coef, proba, objective = point.plus - point.minus, sums.proba, progress.working
+    progress.offer_coef(coef, objective.value(coef))
+    shrink = progress.offer_proba(proba).shrink
+    if not objective.labelled:
+        _anchor(progress, proba, 1.0 / shrink - 1.0)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
         return
     if progress.rounded or not isinstance(sums.form, Factored):
         return
-    if progress.value - objective.mean_entropy(proba, team) <= allowed:
-        progress.offer_proba(repair(objective, proba, team), team)
+    if progress.value - objective.mean_entropy(proba) <= allowed:
+        progress.offer_proba(repair(objective, proba))
 
 
-def _anchor(progress: Progress, proba: Array, violation: float, team: RowTeam) -> None:
+def _anchor(progress: Progress, proba: Columns, violation: float) -> None:
     """Make the first feasible point of rows without labels.
 
     Iterates may near the constraints from outside for ever. While p has room, a point well inside
@@ -271,54 +270,46 @@ def _anchor(progress: Progress, proba: Array, violation: float, team: RowTeam) -
     """
     if progress.anchor is None and violation <= ANCHORED:
         margin = min(ANCHORED, ROOM * violation)
-        progress.offer_proba(repair(progress.objective, proba, team, margin), team)
+        progress.offer_proba(repair(progress.objective, proba, margin))
 
 
 def _start(
-    objective: Objective,
+    sums: RowSums,
     half_width: Array,
     start: Array | Start | SolverResult | None,
-    team: RowTeam,
     stop: Callable[[], bool],
-) -> tuple[Rows, Coefficients]:
+) -> Coefficients:
     """Return the first interior point, after first-order steps where the potential allows them."""
-    coef = coef_of(start)
+    coef, objective = coef_of(start), sums.objective
     if not hasattr(objective.potential, "descended"):
         proba = start.proba if isinstance(start, Start) else None
-        return _cold(objective, half_width, coef, proba, team)
+        return _cold(sums, half_width, coef, proba)
     n_gradients, target = WARM_GRADIENTS, WARM_TARGET
     if coef is None:
-        many = objective.design.n_rows >= MANY_ROWS
+        many = objective.parts.n_rows >= MANY_ROWS
         n_gradients, target = MANY_GRADIENTS if many else FEW_GRADIENTS, FIRST_TARGET
     potential: Any = objective.potential  # it has `descended`
     smoother = replace(objective, potential=potential.descended())
     coef, _ = approximate(smoother, LEAST_GAIN, n_gradients, stop, coef)
-    return _central(objective, half_width, coef, target, team)
+    return _central(sums, half_width, coef, target)
 
 
-def _central(
-    objective: Objective,
-    half_width: Array,
-    coef: Array,
-    target: float,
-    team: RowTeam,
-) -> tuple[Rows, Coefficients]:
+def _central(sums: RowSums, half_width: Array, coef: Array, target: float) -> Coefficients:
     """Return a point near the central path, of given coefficients.
 
     All products add up to the target, in units of the value.
     """
-    value, at_zero = objective.value(coef, team), _value_at_zero(objective, team)
-    if objective.labels is not None and not value > 0.0:  # beyond what numbers hold
+    objective = sums.objective
+    value, at_zero = objective.value(coef), _value_at_zero(objective)
+    if objective.labelled and not value > 0.0:  # beyond what numbers hold
         coef, value = 0.0 * coef, at_zero
-    rows = new_rows(objective)
-    n_products = 2 * objective.n_classes + 1 + 2 * _share(rows, objective) * np.prod(coef.shape)
+    n_products = 2 * objective.n_classes + 1 + 2 * _share(sums) * np.prod(coef.shape)
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products
-    _enter(objective, rows, coef, None, nu, team)
-    excess = objective.excess(rows.proba, team)
+    sums.enter(coef, None, True, nu)
+    excess = objective.excess(sums.proba)
     most = LEAST_SHARE * value / (half_width * np.prod(coef.shape))
-    least_size = namespace(most).minimum(LEAST_SIZE / objective.design.column_scale, most)
-    target_of_coef = _share(rows, objective) * nu
-    return rows, _coefficients_at(coef, excess, half_width, target_of_coef, least_size)
+    least_size = namespace(most).minimum(LEAST_SIZE / objective.parts.column_scale, most)
+    return _coefficients_at(coef, excess, half_width, _share(sums) * nu, least_size)
 
 
 def _coefficients_at(
@@ -345,76 +336,49 @@ def _coefficients_at(
 
 
 def _cold(
-    objective: Objective,
-    half_width: Array,
-    coef: Array | None,
-    proba: Array | None,
-    team: RowTeam,
-) -> tuple[Rows, Coefficients]:
+    sums: RowSums, half_width: Array, coef: Array | None, proba: Columns | None
+) -> Coefficients:
     """Return a point well inside all constraints, near coefficients or distributions if given."""
-    rows = new_rows(objective)
-    _enter(objective, rows, coef, proba, None, team)
-    size = objective.design.zeros(*objective.shape) + START_SIZE / objective.design.column_scale
-    excess = abs(objective.excess(rows.proba, team))
+    objective = sums.objective
+    zeros = objective.parts.like.zeros(*objective.shape)
+    sums.enter(zeros if coef is None else coef, proba, coef is not None, None)
+    size = zeros + START_SIZE / objective.parts.column_scale
+    excess = abs(objective.excess(sums.proba))
     multiplier = namespace(excess).maximum(half_width, excess)
     plus = minus = size
     if coef is not None:
         plus, minus = coef.clip(min=0.0) + 0.1 * size, (-coef).clip(min=0.0) + 0.1 * size
-    return rows, Coefficients(plus, minus, multiplier, multiplier)
+    return Coefficients(plus, minus, multiplier, multiplier)
 
 
-def new_rows(objective: Objective) -> Rows:
-    """Return the potential's rows, with nothing in them yet."""
-    potential: Any = objective.potential  # it has `interior_rows`, which was asked for
-    return potential.interior_rows(objective.design, objective.n_classes)
-
-
-def _enter(
-    objective: Objective,
-    rows: Rows,
-    coef: Array | None,
-    proba: Array | None,
-    nu: float | None,
-    team: RowTeam,
-) -> None:
-    """Put the rows inside their constraints."""
-    first = objective.design.zeros(*objective.shape) if coef is None else coef
-
-    def enter(start: int, stop: int) -> None:
-        for block in objective.design.blocks(slice(start, stop), objective.n_classes):
-            known = None if proba is None else proba[:, block]
-            rows.enter(block, objective.margins(first, block), known, coef is not None, nu)
-
-    team.run(enter)
-
-
-def _drop_small(point: Coefficients, half_width: Array, progress: Progress, team: RowTeam) -> None:
+def _drop_small(point: Coefficients, half_width: Array, progress: Progress) -> None:
     """Set to zero the coefficients that the optimum has at zero.
 
     The result is kept if it costs nothing, or little: no more than a tenth of the gap allowed, and
     the gap stays within tol. Zeros alone are the optimum where nothing found is below them.
     """
     objective = progress.objective
-    if _value_at_zero(objective, team) <= progress.value:
-        progress.offer_coef(0.0 * progress.coef, objective.value(0.0 * progress.coef, team))
+    if _value_at_zero(objective) <= progress.value:
+        progress.offer_coef(0.0 * progress.coef, objective.value(0.0 * progress.coef))
         return
     small = _small(point, half_width, objective)
     coef = namespace(small).where(small, 0.0, progress.coef)
-    value = objective.value(coef, team)
+    value = objective.value(coef)
     costs_little = value <= progress.value * (1.0 + 0.1 * progress.tol)
     certified = value - progress.dual_value <= progress.tol * value
     if value <= progress.value or (costs_little and certified):
         progress.coef, progress.value = coef, value
 
 
-def _value_at_zero(objective: Objective, team: RowTeam) -> float:
+def _value_at_zero(objective: Objective) -> float:
     """Return the objective at coefficients 0: without offsets psi at margins 0, of any row."""
+    like = objective.parts.like
     if objective.offsets is not None:
-        return objective.value(objective.design.zeros(*objective.shape), team)
-    return float(objective.potential.value(objective.design.zeros(objective.n_classes, 1))[0])
+        return objective.value(like.zeros(*objective.shape))
+    return float(objective.potential.value(like.zeros(objective.n_classes, 1))[0])
 
 
 def _small(point: Coefficients, half_width: Array, objective: Objective) -> Array:
     """Tell where (C, d) the optimum seems to be 0: W⁺ and W⁻ vanish while u and v do not."""
-    unit = half_width * objective.design.column_scale
+    unit = half_width * objective.parts.column_scale
     return (point.plus * unit < point.upper) & (point.minus * unit < point.lower)

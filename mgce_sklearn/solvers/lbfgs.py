@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, inner, is_tensor, namespace, norm
+from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, inner, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam, one_blas_thread
+from mgce_sklearn.parallel import one_blas_thread
+from mgce_sklearn.parts import Columns, Kept, Part
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
     Need,
@@ -97,7 +99,7 @@ class _Iterate:
     coef: Array
     value: float
     gradient: Array
-    proba: Array
+    proba: Kept
     length: float  # of the step that led here, along its direction
 
     def pseudo_gradient(self, half_width: Array) -> Array:
@@ -133,10 +135,10 @@ class LBFGS:
         Cheap are few rows, and those on a device. Rows without labels may have no feasible point
         of the dual: then coefficients are all there is to find.
         """
-        n_coef, design = int(np.prod(objective.shape)), objective.design
+        n_coef, parts = int(np.prod(objective.shape)), objective.parts
         closes = objective.potential.smooth or n_coef <= LARGEST_SYSTEM
-        cheap = design.n_rows < n_coef or is_tensor(design.X)
-        return closes or cheap or objective.labels is None
+        cheap = parts.n_rows < n_coef or not parts.like.is_numpy
+        return closes or cheap or not objective.labelled
 
     @one_blas_thread()
     def solve(
@@ -146,14 +148,15 @@ class LBFGS:
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
         """Minimise ``objective``; see `Solver.solve`."""
-        progress = Progress(self, objective, watch)
-        if not progress.well_posed:
-            return progress.result(Status.NOT_FINITE, 0)
-        with progress.kept_on_interrupt():
-            return self._solve(objective, coef_of(start), progress)
+        with objective.opened() as objective:
+            progress = Progress(self, objective, watch)
+            if not progress.well_posed:
+                return progress.result(Status.NOT_FINITE, 0)
+            with progress.kept_on_interrupt():
+                return self._solve(objective, coef_of(start), progress)
 
     def _solve(self, objective: Objective, start: Array | None, progress: Progress) -> SolverResult:
-        coef = objective.design.zeros(*objective.shape) if start is None else start
+        coef = objective.parts.like.zeros(*objective.shape) if start is None else start
         # Near the solution, strong smoothing would only lead away.
         nearer = 0 if start is None else 2
         iteration = 0
@@ -166,23 +169,18 @@ class LBFGS:
     def _descend(
         self, stage: Objective, coef: Array, iteration: int, progress: Progress
     ) -> tuple[Array, int, Status]:
-        with stage.team() as team:
-            return self._iterate(stage, coef, iteration, progress, team)
-
-    def _iterate(
-        self, stage: Objective, coef: Array, iteration: int, progress: Progress, team: RowTeam
-    ) -> tuple[Array, int, Status]:
         """Iterate until the gap is closed, the limit reached, or progress stalls."""
-        scale = stage.design.column_scale
+        scale = stage.parts.column_scale
         half_width = stage.uncertainty.half_width / scale
 
         def evaluate(scaled: Array, length: float = 0.0) -> _Iterate:
-            value, gradient, proba = stage.value_and_gradient(scaled / scale, team)
+            proba = stage.parts.kept()
+            value, gradient = stage.value_and_slope(scaled / scale, proba)
             return _Iterate(scaled, value, gradient / scale, proba, length)
 
         now, memory = evaluate(coef * scale), _Memory()
         checked_value = now.value
-        average = _Average(now.proba)
+        average = _Average(stage, now.proba)
         for count in range(1, self.max_iter + 1 - iteration):
             after = _step(now, memory, half_width, evaluate)
             stalled = after is None
@@ -204,7 +202,7 @@ class LBFGS:
                     return coef, iteration + count, ended
                 if stalled:
                     return coef, iteration + count, Status.STALLED
-                checked_value, average = now.value, _Average(now.proba)
+                checked_value, average = now.value, _Average(stage, now.proba)
         coef = now.coef / scale
         ended = _check(progress, coef, now, average, last=True)
         return coef, self.max_iter, ended or Status.MAX_ITER
@@ -227,15 +225,28 @@ def _stages(objective: Objective, smoothing: float, tol: float) -> Iterator[Obje
 class _Average:
     """The mean of distributions (K, n): where p jumps, closer to the dual's optimum than each."""
 
-    def __init__(self, first: Array) -> None:
-        self._sum, self._count = 1.0 * first, 1
+    def __init__(self, objective: Objective, first: Kept) -> None:
+        self._objective, self._count = objective, 1
+        self._sum = self._keep(partial(_scaled, first, 1.0))
 
-    def add(self, proba: Array) -> None:
-        self._sum += proba
+    def _keep(self, columns: Columns) -> Kept:
+        return self._objective.parts.keep(columns, self._objective.n_classes, features=False)
+
+    def add(self, proba: Kept) -> None:
+        self._objective.parts.sum(partial(_add_to, self._sum, proba), features=False)
         self._count += 1
 
-    def mean(self) -> Array:
-        return self._sum / self._count
+    def mean(self) -> Columns:
+        return partial(_scaled, self._sum, 1.0 / self._count)
+
+
+def _scaled(columns: Columns, factor: float, part: Part) -> Array:
+    return factor * columns(part)
+
+
+def _add_to(total: Kept, columns: Columns, part: Part) -> None:
+    own = total(part)
+    own += columns(part)
 
 
 def _check(

@@ -7,6 +7,7 @@ for; `Rows` knows the mathematics of a row, `Form` that of the equations.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ from scipy.linalg import LinAlgError
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import Block
 from mgce_sklearn.interior_rows import Rows
-from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.objective import Objective, margins_of, with_reference
+from mgce_sklearn.parts import Columns, Held, Kept, Part
 from mgce_sklearn.solvers.systems import Form, System
 
 # Fraction of the longest step that keeps every variable positive.
@@ -76,6 +77,34 @@ class _Probe(NamedTuple):
         return np.minimum(1.0, fraction / np.maximum(self.rates, np.finfo(float).tiny))
 
 
+class Along(NamedTuple):
+    """Where a pass over the rows looks: what every part is told.
+
+    Attributes
+    ----------
+    rows : Held
+        Names the rows' interior points.
+    coefs : ndarray of shape (1 + stages, C, d)
+        The coefficients of the point, and their steps of each stage.
+    offsets : Kept or None
+    nu : float
+    reach : ndarray of shape (1 + correctors, 2)
+    """
+
+    rows: Held
+    coefs: Array
+    offsets: Kept | None
+    nu: float
+    reach: Array
+
+    def margins(self, block: Block, part: Part) -> Array:
+        """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
+        margins = with_reference(block.margins(self.coefs), self.coefs[0])
+        if self.offsets is not None:
+            margins[0] += self.offsets(part)
+        return margins
+
+
 class RowSums:
     """The rows' part of the method: sums over rows of what `Rows` computes of blocks.
 
@@ -83,99 +112,147 @@ class RowSums:
     ----------
     objective : Objective
         Whose rows are read. Another one of the same rows may take its place.
-    team : RowTeam
-    rows : Rows
     form : Form
     """
 
-    def __init__(self, objective: Objective, team: RowTeam, rows: Rows, form: Form) -> None:
-        self.objective, self.team, self.rows, self.form = objective, team, rows, form
+    def __init__(self, objective: Objective, form: Form) -> None:
+        self.objective, self.form = objective, form
+        self.kind = _new_rows(objective.potential, objective.n_classes, 0, objective.parts.like)
+        self.rows = objective.parts.kept(Held)
         self.stages = 0
         # The coefficients of the point, and their steps of each stage.
-        self.coefs = objective.design.zeros(3 + rows.correctors, *objective.shape)
+        n_stages = 3 + self.kind.correctors
+        self.coefs = objective.parts.like.zeros(n_stages, *objective.shape)
         self.nu = 0.0
-        self.reach = np.ones((1 + rows.correctors, 2))
+        self.reach = np.ones((1 + self.kind.correctors, 2))
 
-    def _blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Block]]:
-        design, size = self.objective.design, min(size, stop - start)
-        # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
-        buffer = design.buffer(size)
-        for begin in range(start, stop, size):
-            end = min(begin + size, stop)
-            yield begin, end, design.block(begin, end, buffer if end - begin == size else None)
+    @property
+    def proba(self) -> Columns:
+        """Multipliers (K, n) that end as the worst case."""
+        return partial(_proba, self.rows)
 
-    def assemble(self) -> tuple[list[Any], Array, Array, Array]:
-        """Return the parts of H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        objective, design = self.objective, self.objective.design
-        first = objective.first_class
+    def _along(self, stages: int) -> Along:
+        coefs = self.coefs[: 1 + stages]
+        return Along(self.rows, coefs, self.objective.offsets, self.nu, self.reach)
 
-        def share(start: int, stop: int) -> tuple[Any, Array]:
-            part = self.form.part()
-            sums = design.zeros(3, *objective.shape)
-            for begin, end, block in self._blocks(start, stop, part.rows_per_block):
-                curvature, kappas = self._eliminated(block, begin, end)
-                part.add(curvature, block, begin, end)
-                weights = design.weights[begin:end]
-                sums[0] += block.adjoint(self.rows.proba[first:, begin:end] * weights)
-                sums[1] += block.adjoint(kappas[0, first:] * weights)
-                sums[2] += block.adjoint(kappas[1, first:] * weights)
-            return part, sums
+    def enter(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> None:
+        """Put the rows inside their constraints; see `Rows.enter`."""
+        objective = self.objective
+        new = partial(_new_rows, objective.potential, objective.n_classes)
+        objective.parts.over(
+            partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu)
+        )
 
-        parts = self.team.run(share)
-        excess, kappa, kappa_center = sum(sums for _, sums in parts)
-        excess = excess - objective.uncertainty.tau
-        return [part for part, _ in parts], excess, kappa, kappa_center
+    def assemble(self) -> tuple[Any, Array, Array, Array]:
+        """Return the sum for H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
+        gathered, sums = self.objective.parts.over(
+            partial(_assemble, self._along(0), self.form.gather)
+        )
+        excess, kappa, kappa_center = sums
+        return gathered, excess - self.objective.uncertainty.tau, kappa, kappa_center
 
-    def curvature(self, begin: int, end: int) -> Array:
-        """Return C_kl (pairs, rows) for k <= l of some rows, weights included."""
-        block = self.objective.design.block(begin, end)
-        return self._eliminated(block, begin, end)[0]
-
-    def _eliminated(self, block: Block, begin: int, end: int) -> tuple[Array, Array]:
-        objective, design = self.objective, self.objective.design
-        n_pairs = objective.shape[0] * (objective.shape[0] + 1) // 2
-        curvature = design.empty(n_pairs, end - begin)
-        kappas = design.empty(2, objective.n_classes, end - begin)
-        margins = self._margins(block, begin, end, stages=0)[0]
-        self.rows.eliminate(begin, end, margins, objective.first_class, curvature, *kappas)
-        curvature *= design.weights[begin:end]
-        return curvature, kappas
-
-    def _margins(self, block: Block, start: int, stop: int, stages: int) -> Array:
-        """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
-        margins = self.objective.with_reference(block.margins(self.coefs[: 1 + stages]))
-        if self.objective.offsets is not None:
-            margins[0] += self.objective.offsets[:, start:stop]
-        return margins
+    @property
+    def curvature(self) -> Columns:
+        """C_kl (pairs, rows) for k <= l, weights included."""
+        return partial(_curvature, self._along(0))
 
     def look(self) -> tuple[Array, Array, Array]:
         """Look along the last direction of ``coefs``: rates, sums, next correction."""
-        rates, sums, corrections = zip(*self._follow(np.zeros(2)), strict=True)
-        return np.max(rates, axis=0), sum(sums), sum(corrections)
+        return self._follow(np.zeros(2))
 
     def advance(self, lengths: Array) -> None:
         """Take the primal and the dual step."""
         self._follow(lengths)
 
-    def _follow(self, lengths: Array) -> list[tuple[Array, Array, Array]]:
-        objective, design = self.objective, self.objective.design
-        first, weights = objective.first_class, design.weights
+    def _follow(self, lengths: Array) -> tuple[Array, Array, Array]:
+        term = partial(_follow, self._along(self.stages), lengths)
+        return self.objective.parts.over(term, _ahead)
 
-        def share(start: int, stop: int) -> tuple[Array, Array, Array]:
-            rates, sums = np.zeros(2), np.zeros(4)
-            correction = design.zeros(*objective.shape)
-            for begin, end, block in self._blocks(start, stop, design.rows_in_cache):
-                kappa = design.empty(objective.n_classes, end - begin)
-                self.rows.follow(
-                    begin, end, weights, self.stages,
-                    self._margins(block, begin, end, self.stages),
-                    self.nu, self.reach, lengths, kappa, rates, sums,
-                )  # fmt: skip
-                if not lengths.any():
-                    correction += block.adjoint(kappa[first:] * weights[begin:end])
-            return rates, sums, correction
 
-        return self.team.run(share)
+def _new_rows(potential: Any, n_classes: int, n_rows: int, design: Any) -> Rows:
+    """Return so many rows of a potential that has `interior_rows`, which was asked for."""
+    return potential.interior_rows(design, n_classes, n_rows)
+
+
+def _proba(rows: Held, part: Part) -> Array:
+    return rows(part).proba[:, part.start : part.stop]
+
+
+def _enter(
+    rows: Held,
+    new: Any,
+    coef: Array,
+    offsets: Kept | None,
+    proba: Columns | None,
+    near: bool,
+    nu: float | None,
+    part: Part,
+) -> None:
+    own = part.arrays[rows.key] = new(part.n_rows, part.design)
+    for block in part.blocks(len(own.proba)):
+        known = None if proba is None else proba(block)
+        place = slice(block.start, block.stop)
+        own.enter(place, margins_of(block, coef, offsets), known, near, nu)
+
+
+def _features(part: Part, size: int) -> Iterator[tuple[Part, Block]]:
+    """Yield blocks of rows, and their features."""
+    # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
+    size = min(size, part.n_rows)
+    buffer = part.design.buffer(size)
+    for block in part.blocks_of(size):
+        yield block, block.design.block(buffer if block.n_rows == size else None)
+
+
+def _assemble(along: Along, gather: Any, part: Part) -> tuple[Any, Array]:
+    gathered, shape = gather(part), along.coefs[0].shape
+    sums = part.design.zeros(3, *shape)
+    for block, features in _features(part, gathered.rows_per_block):
+        proba = _proba(along.rows, block)
+        curvature, kappas = _eliminated(along, features, block)
+        gathered.add(curvature, features, block)
+        first, weights = len(proba) - len(sums[0]), block.design.weights
+        sums[0] += features.adjoint(proba[first:] * weights)
+        sums[1] += features.adjoint(kappas[0, first:] * weights)
+        sums[2] += features.adjoint(kappas[1, first:] * weights)
+    return gathered, sums
+
+
+def _curvature(along: Along, part: Part) -> Array:
+    return _eliminated(along, part.design.block(), part)[0]
+
+
+def _eliminated(along: Along, features: Block, block: Part) -> tuple[Array, Array]:
+    design, rows, n_coef = block.design, along.rows(block), len(along.coefs[0])
+    n_classes = len(rows.proba)
+    curvature = design.empty(n_coef * (n_coef + 1) // 2, block.n_rows)
+    kappas = design.empty(2, n_classes, block.n_rows)
+    margins = along.margins(features, block)[0]
+    rows.eliminate(block.start, block.stop, margins, n_classes - n_coef, curvature, *kappas)
+    curvature *= design.weights
+    return curvature, kappas
+
+
+def _follow(along: Along, lengths: Array, part: Part) -> tuple[Array, Array, Array]:
+    rates, sums, design = np.zeros(2), np.zeros(4), part.design
+    correction = design.zeros(*along.coefs[0].shape)
+    rows = along.rows(part)
+    first = len(rows.proba) - len(correction)
+    for block, features in _features(part, design.rows_in_cache):
+        kappa = design.empty(len(rows.proba), block.n_rows)
+        rows.follow(
+            block.start, block.stop, design.weights, len(along.coefs) - 1,
+            along.margins(features, block),
+            along.nu, along.reach, lengths, kappa, rates, sums,
+        )  # fmt: skip
+        if not lengths.any():
+            correction += features.adjoint(kappa[first:] * block.design.weights)
+    return rates, sums, correction
+
+
+def _ahead(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> Any:
+    """Return what lies ahead of both: the largest rates, and sums."""
+    return np.maximum(one[0], other[0]), one[1] + other[1], one[2] + other[2]
 
 
 class _Newton:
@@ -264,9 +341,9 @@ def advance(
         If rounding leaves no step.
     """
     sums.coefs[0] = point.plus - point.minus
-    parts, excess, kappa, kappa_center = sums.assemble()
+    gathered, excess, kappa, kappa_center = sums.assemble()
     newton = _Newton(point, excess, kappa, half_width)
-    system = sums.form.at(parts, newton.barrier, sums.curvature)
+    system = sums.form.at(gathered, newton.barrier, sums.curvature)
     arrays = namespace(half_width)
     accuracy = arrays.minimum(point.upper, point.lower)
     accuracy = ACCURACY * arrays.maximum(accuracy, min(1.0, aim.relative_gap) * half_width)
@@ -288,12 +365,12 @@ def advance(
     primal, dual = predictor.lengths(1.0)
     now = predictor.sums[0]
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
-    sums.nu = max((ahead / now) ** sums.rows.ambition * now / aim.n_products, aim.lowest_nu)
+    sums.nu = max((ahead / now) ** sums.kind.ambition * now / aim.n_products, aim.lowest_nu)
     sums.reach[0] = np.minimum(1.0, predictor.lengths(1.0) + REACH)
     target = aim.share * sums.nu
     newton.correct(predictor.step, target, predictor.correction + sums.nu * kappa_center)
     best = look(2)
-    for stage in range(3, 3 + sums.rows.correctors):
+    for stage in range(3, 3 + sums.kind.correctors):
         primal, dual = sums.reach[stage - 3]
         newton.pull(best.step, target, primal, dual, best.correction)
         sums.reach[stage - 2] = np.minimum(1.0, best.lengths(1.0) + REACH)

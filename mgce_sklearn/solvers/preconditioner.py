@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from mgce_sklearn.arrays import set_diagonal
 from mgce_sklearn.kernels import blocks
+from mgce_sklearn.parts import Columns, Kept, Part, add
 
 Array = np.ndarray[Any, Any]
 
@@ -62,24 +64,28 @@ SOLVE_RATE = 0.5e9
 TINY = np.finfo(np.float32).tiny
 
 
+# What is computed of a block of rows and its features (d, rows).
+FeatureTerm = Callable[[Part, Array], Any]
+
+
 class RowSource(Protocol):
     """Where a preconditioner finds the rows."""
 
     shape: tuple[int, int]
-    design: Any
+    parts: Any
     seconds_of_product: float
+    rows_per_block: int
+    curvature: Columns  # C_kl (pairs, rows) for k <= l, in single precision
 
-    def curvature(self, rows: slice) -> Array:
-        """Return C_kl (pairs, rows) for k <= l."""
+    def sum(self, term: FeatureTerm, size: int | None = None) -> Any:
+        """Add what ``term`` returns of blocks of so many rows and their features (d, rows)."""
 
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
-        """Yield blocks of rows and their features (d, rows)."""
 
-    def sum_over_shares(self, term: Callable[[int, int], Array]) -> Any:
-        """Add what ``term`` returns of the first row and the end of a share of the rows."""
-
-    def sum_over_blocks(self, term: Callable[[slice, Array], Array]) -> Any:
-        """Add what ``term`` returns of blocks of rows and their features (d, rows)."""
+def sum_over_features(term: FeatureTerm, size: int, part: Part) -> Any:
+    """Add what a term returns of blocks of so many rows and their features (d, rows)."""
+    return reduce(
+        add, (term(block, block.design.block().features) for block in part.blocks_of(size))
+    )
 
 
 class _Age:
@@ -117,7 +123,7 @@ class ClassBlocks:
         self.source = source
         self.n_classes, self.n_features = source.shape
         self.dtype = np.float32 if self.n_features > MANY_FEATURES else np.float64
-        self.random = np.random.default_rng(0)
+        self.draw = 0
         self.age = _Age()
         self._sums: Array | None = None  # A_k (C, d, d) of the step that summed them
 
@@ -127,45 +133,22 @@ class ClassBlocks:
 
     def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
-        weights = np.empty((self.n_classes, self.source.design.n_rows), np.float32)
-
-        def squares(rows: slice, features: Array) -> Array:
-            blocks.diagonal_part(self.source.curvature(rows), weights[:, rows])
-            return (weights[:, rows] @ np.square(features).T).astype(np.float64)
-
-        diagonal = self.source.sum_over_blocks(squares)
-        n_rows = self.source.design.n_rows
+        weights = self.source.parts.kept()
+        diagonal = self.source.sum(partial(_class_weights, self.source.curvature, weights))
+        n_rows = self.source.parts.n_rows
         gram = min(n_rows, SAMPLED_ROWS) * self.n_classes * self.n_features**2 / GRAM_RATE
         product = self.source.seconds_of_product
         if self._sums is None or self.age.is_too_great(product, gram):
             self._sums, self.age = self._sum(weights, diagonal + barrier), _Age()
         self._factor(diagonal, barrier)
 
-    def _sum(self, weights: Array, diagonal: Array) -> Array:
+    def _sum(self, weights: Kept, diagonal: Array) -> Array:
         """Return the A_k over all rows or, where these are many, over rows of high leverage."""
-        chances = None
-        if self.source.design.n_rows > SAMPLED_ROWS:
-            leverages = _leverages(self.source, weights, diagonal)
-            chances = [_chances(leverage) for leverage in leverages]
-        out = np.empty((self.n_classes, self.n_features, self.n_features), self.dtype)
-        for k, weight in enumerate(weights):
-            out[k] = self._sum_of(weight if chances is None else self._sampled(weight, chances[k]))
-        return out
-
-    def _sampled(self, weight: Array, chance: Array) -> Array:
-        chosen = self.random.random(len(chance)) < chance
-        return np.where(chosen, weight / chance, 0.0)
-
-    def _sum_of(self, weight: Array) -> Array:
-        """Return the sum of v x xᵀ (d, d)."""
-        root = np.sqrt(weight).astype(np.float32)
-
-        def squares(rows: slice, features: Array) -> Array:
-            kept = np.flatnonzero(root[rows])
-            scaled = features.T[kept] * root[rows][kept][:, None]
-            return (scaled.T @ scaled).astype(self.dtype)
-
-        return self.source.sum_over_blocks(squares)
+        chosen = weights
+        if self.source.parts.n_rows > SAMPLED_ROWS:
+            self.draw += 1
+            chosen = _sample(self.source, weights, diagonal, self.draw, by_class=True)
+        return self.source.sum(partial(_squares_by_class, chosen, self.dtype), ROWS_AT_A_TIME)
 
     def _factor(self, diagonal: Array, barrier: Array) -> None:
         d = self.n_features
@@ -218,7 +201,7 @@ class ActiveBlock:
 
     def __init__(self, source: RowSource) -> None:
         self.source = source
-        self.random = np.random.default_rng(0)
+        self.draw = 0
         self.age = _Age()
         self._block: Array | None = None  # of the coefficients that were free when it was summed
         self._free_then: Any = None
@@ -229,15 +212,9 @@ class ActiveBlock:
 
     def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
-        n_classes = self.source.shape[0]
-        own = np.empty((n_classes, self.source.design.n_rows), np.float32)
-        same = np.cumsum([0, *range(n_classes, 1, -1)])  # C_kk among the pairs
-
-        def squares(rows: slice, features: Array) -> Array:
-            own[:, rows] = self.source.curvature(rows)[same].clip(min=0.0)
-            return (own[:, rows] @ np.square(features).T).astype(np.float64)
-
-        diagonal = self.source.sum_over_blocks(squares)
+        own = self.source.parts.kept()
+        same = np.cumsum([0, *range(self.source.shape[0], 1, -1)])  # C_kk among the pairs
+        diagonal = self.source.sum(partial(_own_curvature, self.source.curvature, same, own))
         self.total = diagonal + barrier
         free = _free(barrier / np.maximum(diagonal, TINY))
         block = self._summed(free, own)
@@ -249,9 +226,9 @@ class ActiveBlock:
         block[np.diag_indices(len(block))] = np.maximum(size, block.diagonal()) + barrier[self.free]
         self.solve_block = _factored(block)
 
-    def _summed(self, free: Array, own: Array) -> Array:
+    def _summed(self, free: Array, own: Kept) -> Array:
         """Return H of free coefficients, a new sum or the part that is still free of the last."""
-        n_rows, n_free = own.shape[1], int(free.sum())
+        n_rows, n_free = self.source.parts.n_rows, int(free.sum())
         product = self.source.seconds_of_product + n_free**2 / SOLVE_RATE
         gram = min(n_rows, SAMPLED_ROWS) * n_free**2 / BLOCK_RATE
         if self._block is None or self.age.is_too_great(product, gram):
@@ -261,46 +238,19 @@ class ActiveBlock:
         kept = self.free[self._free_then]
         return self._block[np.ix_(kept, kept)]
 
-    def _sampled(self, own: Array) -> Array:
-        """Return the weights of rows that stand for all, 0 of others."""
-        if own.shape[1] <= SAMPLED_ROWS:
-            return np.ones(own.shape[1], np.float32)
-        leverage = _leverages(self.source, own, self.total).sum(axis=0)
-        chance = _chances(leverage)
-        chosen = self.random.random(len(chance)) < chance
-        return np.where(chosen, 1.0 / chance, 0.0).astype(np.float32)
+    def _sampled(self, own: Kept) -> Kept | None:
+        """Return the weights (1, n) of rows that stand for all, 0 of others; None if all do."""
+        if self.source.parts.n_rows <= SAMPLED_ROWS:
+            return None
+        self.draw += 1
+        return _sample(self.source, own, self.total, self.draw, by_class=False)
 
-    def _sum(self, weight: Array) -> Array:
+    def _sum(self, weight: Kept | None) -> Array:
         """Return H of the free coefficients, class by class."""
         columns = [np.flatnonzero(one) for one in self.free]
-        ends = np.cumsum([0, *map(len, columns)])
-        places = [slice(*pair) for pair in itertools.pairwise(ends)]
-
-        def share(start: int, stop: int) -> Array:
-            out = np.zeros((ends[-1], ends[-1]), np.float32)
-            for features, curvature in self._chosen(start, stop, weight):
-                parts = [features[:, free] for free in columns]
-                pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
-                for (k, other), curved in zip(pairs, curvature, strict=True):
-                    out[places[k], places[other]] += (parts[k].T * curved) @ parts[other]
-            return out
-
-        block = self.source.sum_over_shares(share)
+        size, curvature = self.source.rows_per_block, self.source.curvature
+        block = self.source.parts.over(partial(_free_block, columns, curvature, weight, size))
         return np.triu(block) + np.triu(block, 1).T
-
-    def _chosen(self, start: int, stop: int, weight: Array) -> Iterator[tuple[Array, Array]]:
-        """Yield features (rows, d) and weighted curvatures (pairs, rows) of rows with a weight.
-
-        Many at a time, as sums over few rows spend their time on adding up.
-        """
-        gathered: list[tuple[Array, Array]] = []
-        for block, features in self.source.blocks(start, stop):
-            rows = np.flatnonzero(weight[block])
-            curvature = self.source.curvature(block)[:, rows] * weight[block][rows]
-            gathered.append((features.T[rows], curvature))
-            if sum(len(one) for one, _ in gathered) >= ROWS_AT_A_TIME or block.stop == stop:
-                yield np.concatenate([x for x, _ in gathered]), np.hstack([c for _, c in gathered])
-                gathered = []
 
     def apply(self, residual: Array) -> Array:
         """Return the approximate solution for a residual (C, d)."""
@@ -316,31 +266,140 @@ def _free(ratio: Array) -> Array:
     return ratio <= min(FREE, np.partition(ratio.ravel(), MOST_FREE)[MOST_FREE])
 
 
-def _leverages(source: RowSource, weights: Array, total: Array) -> Array:
-    """Return v_ik sum_j x_ij² / (H + D)_kj (C, n)."""
-    inverse = (1.0 / total).astype(np.float32)
-    out = np.empty(weights.shape)
+def _class_weights(curvature: Columns, weights: Kept, part: Part, features: Array) -> Array:
+    """Keep the v (C, rows) of the rows, and return the sum of v x²."""
+    out = part.allotted(weights, _n_classes(curvature(part)), dtype=np.float32)
+    blocks.diagonal_part(curvature(part), out)
+    return (out @ np.square(features).T).astype(np.float64)
 
-    def share(rows: slice, features: Array) -> Array:
-        out[:, rows] = weights[:, rows] * (inverse @ np.square(features))
-        return np.zeros(())
 
-    source.sum_over_blocks(share)
+def _n_classes(pairs: Array) -> int:
+    """Return how many classes have so many pairs."""
+    return int(np.sqrt(2 * len(pairs)))
+
+
+def _own_curvature(
+    curvature: Columns, same: Array, own: Kept, part: Part, features: Array
+) -> Array:
+    """Keep the C_kk (C, rows) of the rows, and return the diagonal of H."""
+    out = part.allotted(own, len(same), dtype=np.float32)
+    out[:] = curvature(part)[same].clip(min=0.0)
+    return (out @ np.square(features).T).astype(np.float64)
+
+
+def _squares_by_class(weights: Kept, dtype: Any, part: Part, features: Array) -> Array:
+    """Return the sums of v x xᵀ (C, d, d)."""
+    roots = np.sqrt(weights(part))
+    out = np.empty((len(roots), len(features), len(features)), dtype)
+    for total, root in zip(out, roots, strict=True):
+        kept = np.flatnonzero(root)
+        scaled = features.T[kept] * root[kept][:, None]
+        total[:] = scaled.T @ scaled
     return out
 
 
-def _chances(leverage: Array) -> Array:
-    """Return with which chance each row is chosen, so that `SAMPLED_ROWS` can be expected."""
-    n_rows, total = len(leverage), leverage.sum()
-    share = leverage / total if total > 0.0 else np.full(n_rows, 1.0 / n_rows)
-    chance = SAMPLED_ROWS * ((1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / n_rows)
+def _free_block(
+    columns: list[Array], curvature: Columns, weight: Kept | None, size: int, part: Part
+) -> Array:
+    """Return the upper triangle of H of some columns of each class."""
+    ends = np.cumsum([0, *map(len, columns)])
+    places = [slice(*pair) for pair in itertools.pairwise(ends)]
+    out = np.zeros((ends[-1], ends[-1]), np.float32)
+    for features, curved in _chosen(curvature, weight, size, part):
+        parts = [features[:, free] for free in columns]
+        pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
+        for (k, other), factor in zip(pairs, curved, strict=True):
+            out[places[k], places[other]] += (parts[k].T * factor) @ parts[other]
+    return out
+
+
+def _chosen(
+    curvature: Columns, weight: Kept | None, size: int, part: Part
+) -> Iterator[tuple[Array, Array]]:
+    """Yield features (rows, d) and weighted curvatures (pairs, rows) of rows with a weight.
+
+    Many at a time, as sums over few rows spend their time on adding up.
+    """
+    gathered: list[tuple[Array, Array]] = []
+    for block in part.blocks_of(size):
+        factor = np.ones(block.n_rows, np.float32) if weight is None else weight(block)[0]
+        rows = np.flatnonzero(factor)
+        features = block.design.block().features
+        gathered.append((features.T[rows], curvature(block)[:, rows] * factor[rows]))
+        if sum(len(one) for one, _ in gathered) >= ROWS_AT_A_TIME or block.stop == part.stop:
+            yield np.concatenate([x for x, _ in gathered]), np.hstack([c for _, c in gathered])
+            gathered = []
+
+
+def _sample(source: RowSource, weights: Kept, total: Array, draw: int, by_class: bool) -> Kept:
+    """Draw rows by their leverage v_ik sum_j x_ij² / (H + D)_kj, of each class or of all together.
+
+    Returns
+    -------
+    Kept
+        Names an array (C, n), or (1, n), of what a row counts, 0 if it was not drawn.
+    """
+    parts, leverage, chosen = source.parts, source.parts.kept(), source.parts.kept()
+    inverse = (1.0 / total).astype(np.float32)
+    sums = source.sum(partial(_leverages, weights, inverse, leverage, by_class))
+    # A chance is a multiple of this line, `slope` leverages and a `share` for every row.
+    slope = np.where(sums > 0.0, (1.0 - UNIFORM_SHARE) / np.where(sums > 0.0, sums, 1.0), 0.0)
+    share = np.where(sums > 0.0, UNIFORM_SHARE, 1.0) / parts.n_rows
+    factor = np.full(len(sums), float(SAMPLED_ROWS))
     for _ in range(ROUNDS):
-        certain = chance >= 1.0
-        rest = SAMPLED_ROWS - certain.sum()
-        if rest <= 0 or certain.all():
-            break
-        chance[~certain] *= rest / chance[~certain].sum()
-    return np.minimum(chance, 1.0)
+        term = partial(_uncertain, leverage, slope, share, factor)
+        n_certain, rest = parts.sum(term, features=False)
+        left = SAMPLED_ROWS - n_certain
+        raised = (left > 0.0) & (rest > 0.0)
+        factor = np.where(raised, left / np.where(raised, rest, 1.0), factor)
+    parts.sum(
+        partial(_draw, weights if by_class else None, leverage, slope, share, factor, draw, chosen),
+        features=False,
+    )
+    return chosen
+
+
+def _leverages(
+    weights: Kept, inverse: Array, leverage: Kept, by_class: bool, part: Part, features: Array
+) -> Array:
+    """Keep the leverages of the rows, and return their sum."""
+    own = weights(part) * (inverse @ np.square(features))
+    out = part.allotted(leverage, len(own) if by_class else 1)
+    out[:] = own if by_class else own.sum(axis=0)
+    return out.sum(axis=1)
+
+
+def _chances(leverage: Kept, slope: Array, share: Array, part: Part) -> Array:
+    return slope[:, None] * leverage(part) + share[:, None]
+
+
+def _uncertain(
+    leverage: Kept, slope: Array, share: Array, factor: Array, part: Part
+) -> tuple[Array, Array]:
+    """Return how many rows are certain, and the sum of the others' chances for a factor of 1."""
+    chances = _chances(leverage, slope, share, part)
+    certain = factor[:, None] * chances >= 1.0
+    return certain.sum(axis=1), np.where(certain, 0.0, chances).sum(axis=1)
+
+
+def _draw(
+    weights: Kept | None,
+    leverage: Kept,
+    slope: Array,
+    share: Array,
+    factor: Array,
+    draw: int,
+    chosen: Kept,
+    part: Part,
+) -> None:
+    chances = np.minimum(factor[:, None] * _chances(leverage, slope, share, part), 1.0)
+    out = part.allotted(chosen, len(chances), dtype=np.float32)
+    for k, chance in enumerate(chances):
+        # The numbers of a row are its own, however rows are parted.
+        bits = np.random.PCG64([draw, k]).advance(part.first_row)
+        drawn = np.random.Generator(bits).random(part.n_rows) < chance
+        own = 1.0 if weights is None else weights(part)[k]
+        out[k] = np.where(drawn, own / chance, 0.0)
 
 
 def _parallel(own: Array, inverse: Array, extra: Array) -> Array:

@@ -17,15 +17,15 @@ the size of the coefficients, [mean M_i ⊗ x_i x_iᵀ] Lambda = r.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
 from mgce_sklearn.arrays import Array, cholesky, namespace, set_diagonal
-from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.objective import Objective, linear_margins
+from mgce_sklearn.parts import Columns, Part
 from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
 
 # Constraints are moved this share inside their bounds, so that rounding does not undo it.
@@ -44,25 +44,22 @@ RIDGE = 1e-10
 TINY = np.finfo(np.float64).tiny
 
 
-def repair(
-    objective: Objective, proba: Array, team: RowTeam, margin: float = MARGIN
-) -> Callable[[slice], Array]:
+def repair(objective: Objective, proba: Columns, margin: float = MARGIN) -> Columns:
     """Return a point (K, n) near ``proba`` that violates the constraints less.
 
-    It is a function of the rows wanted, so that a second point need not be kept. Its rows
-    sum to 1, but entries may lie below 0 where there was no room.
+    It is a term, so that a second point need not be kept. Its rows sum to 1, but entries may lie
+    below 0 where there was no room.
 
     Parameters
     ----------
     objective : Objective
-    proba : ndarray of shape (K, n)
+    proba : Columns
         Positive, with rows that sum to 1.
-    team : RowTeam
     margin : float, default=`MARGIN`
         Share of the half-widths by which constraints are to hold with room.
     """
-    target = _target(objective, proba, team, margin)
-    gram = _gram(objective, proba, team)
+    target = _target(objective, proba, margin)
+    gram = objective.parts.over(partial(_gram, proba, objective.shape[0])).matrix()
     scale = gram.diagonal().clip(min=TINY) ** -0.5
     gram *= scale
     gram *= scale[:, None]
@@ -70,59 +67,62 @@ def repair(
     try:
         solve = cholesky(gram)
     except LinAlgError:
-        return lambda rows: proba[:, rows]
+        return proba
     solution = (scale * solve(scale * target.ravel())).reshape(target.shape)
     if not namespace(solution).isfinite(solution).all():
-        return lambda rows: proba[:, rows]
-
-    def repaired_rows(rows: slice) -> Array:
-        room = proba[:, rows] ** 2
-        pull = objective.linear_margins(solution, rows)
-        pull -= (room * pull).sum(axis=0) / room.sum(axis=0)
-        return proba[:, rows] + room * pull
-
-    return repaired_rows
+        return proba
+    return partial(_pulled, proba, solution)
 
 
-def repaired(objective: Objective, proba: Array) -> Array:
+def _pulled(proba: Columns, solution: Array, part: Part) -> Array:
+    columns, pull = proba(part), linear_margins(part, solution)
+    room = columns**2
+    pull -= (room * pull).sum(axis=0) / room.sum(axis=0)
+    return columns + room * pull
+
+
+def repaired(objective: Objective, proba: Columns) -> Columns:
     """Return ``proba`` after repairs, or as it is if they cost too much; entries may lie below 0.
 
     Parameters
     ----------
     objective : Objective
-    proba : ndarray of shape (K, n)
-        Distributions, with zeros perhaps.
+    proba : Columns
+        Distributions (K, n), with zeros perhaps.
     """
     if np.prod(objective.shape) > MOST_COEFFICIENTS:
         return proba
-    with objective.design.team(objective.n_classes) as team:
-        for _ in range(ROUNDS):
-            proba = proba.clip(min=LEAST_PROBABILITY)
-            proba /= proba.sum(axis=0)
-            better = repair(objective, proba, team)
-            for rows in objective.design.blocks(width=objective.n_classes):
-                proba[:, rows] = better(rows)
+    for _ in range(ROUNDS):
+        inside = objective.parts.keep(partial(_inside, proba), objective.n_classes, features=False)
+        proba = objective.parts.keep(repair(objective, inside), objective.n_classes)
     return proba
+
+
+def _inside(proba: Columns, part: Part) -> Array:
+    columns = proba(part).clip(min=LEAST_PROBABILITY)
+    columns /= columns.sum(axis=0)
+    return columns
 
 
 def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     """Return R(coef), and a lower bound on the optimum from the worst case at ``coef``."""
-    with objective.team() as team:
-        value, _, proba = objective.value_and_gradient(coef, team)
+    with objective.opened() as objective:
+        proba = objective.parts.kept()
+        value, _ = objective.value_and_slope(coef, proba)
         candidates = [proba, repaired(objective, proba)]
         if can_move(objective):
             candidates.append(moved_by_rows(objective, proba))
-        points = [objective.dual_point(p, team, objective.anchor) for p in candidates]
-    return objective.possible(value), max(point.value for point in points)
+        points = [objective.dual_point(p, objective.anchor) for p in candidates]
+        return objective.possible(value), max(point.value for point in points)
 
 
-def _target(objective: Objective, proba: Array, team: RowTeam, margin: float) -> Array:
+def _target(objective: Objective, proba: Columns, margin: float) -> Array:
     """Return r (C, d), with columns that sum to 0 if every class has coefficients.
 
     Where there is not room enough for that, as in an empty set, some constraints stay violated.
     """
     width = (1.0 - margin) * objective.uncertainty.half_width
-    excess = objective.excess(proba, team)
+    excess = objective.excess(proba)
     inside = excess.clip(-width, width)
     if objective.first_class == 0:
         surplus = (inside - excess).sum(axis=0)
@@ -131,22 +131,14 @@ def _target(objective: Objective, proba: Array, team: RowTeam, margin: float) ->
     return inside - excess
 
 
-def _gram(objective: Objective, proba: Array, team: RowTeam) -> Array:
-    upper_k, upper_l = np.triu_indices(objective.shape[0])
-    first, design = objective.first_class, objective.design
-
-    def share(start: int, stop: int) -> Any:
-        gram = design.gram(objective.shape[0])
-        for begin in range(start, stop, gram.rows_per_block):
-            end = min(begin + gram.rows_per_block, stop)
-            room = proba[:, begin:end] ** 2
-            weighted = room[first:] * design.weights[begin:end]
-            curvature = -weighted[upper_k] * (room[first:] / room.sum(axis=0))[upper_l]
-            curvature[upper_k == upper_l] += weighted
-            gram.add(curvature, design.features(begin, end))
-        return gram
-
-    total, *others = team.run(share)
-    for other in others:
-        total += other
-    return total.matrix()
+def _gram(proba: Columns, n_coef: int, part: Part) -> Any:
+    """Return the sum of M_i ⊗ x_i x_iᵀ."""
+    gram, (upper_k, upper_l) = part.design.gram(n_coef), np.triu_indices(n_coef)
+    for block in part.blocks_of(gram.rows_per_block):
+        room = proba(block) ** 2
+        own = room[len(room) - n_coef :]
+        weighted = own * block.design.weights
+        curvature = -weighted[upper_k] * (own / room.sum(axis=0))[upper_l]
+        curvature[upper_k == upper_l] += weighted
+        gram.add(curvature, block.design.features())
+    return gram

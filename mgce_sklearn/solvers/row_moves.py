@@ -15,14 +15,15 @@ theta of all rows: that of `Objective.dual_point`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.kernels import soft_threshold
-from mgce_sklearn.objective import Columns, Objective, columns_of, normalized
+from mgce_sklearn.objective import Objective, normalized
+from mgce_sklearn.parts import Columns, Held, Kept, Part
 
 # What they leave undone costs about a thousandth of the value.
 ROUNDS = 3
@@ -32,43 +33,62 @@ TINY = np.finfo(np.float64).tiny
 
 def can_move(objective: Objective) -> bool:
     """Tell whether there are labels to move to, and rows that have a part in few constraints."""
-    return objective.labels is not None and objective.design.sparse
+    return objective.labelled and objective.parts.like.sparse
 
 
-def moved_by_rows(objective: Objective, proba: Columns) -> Callable[[slice], Array]:
+def moved_by_rows(objective: Objective, proba: Columns) -> Columns:
     """Return a point (K, n) between ``proba`` and the labels that is feasible, or nearly so.
 
     Parameters
     ----------
     objective : Objective
         That `can_move`.
-    proba : ndarray of shape (K, n), or a function of the rows wanted
+    proba : Columns
+        Distributions (K, n).
     """
-    design = objective.design
-    labels: Any = objective.labels  # asked for where they are known
-    way = np.empty((design.n_rows, objective.shape[0]))
-    for rows in design.blocks(width=objective.n_classes):
-        columns = normalized(columns_of(proba, rows))
-        labels.add_to(columns, -1.0, rows)
-        way[rows] = columns[objective.first_class :].T
-    shares = row_shares(objective, way)
-
-    def moved(rows: slice) -> Array:
-        columns = normalized(columns_of(proba, rows)) * shares[rows]
-        labels.add_to(columns, 1.0 - shares[rows], rows)
-        return columns
-
-    return moved
+    parts = objective.parts
+    way = parts.kept(Held)
+    parts.over(partial(_ways, proba, objective.first_class, way), features=False)
+    return partial(_moved, proba, row_shares(objective, way))
 
 
-def row_shares(objective: Objective, way: Array) -> Array:
+def row_shares(objective: Objective, way: Held) -> Kept:
     """Return the theta (n,) of each row, for the way (n, C) from its label to p."""
-    shares, width = np.ones(len(way)), objective.uncertainty.half_width.T
+    parts, width = objective.parts, objective.uncertainty.half_width.T
+    shares = parts.keep(_ones, features=False)
     for _ in range(ROUNDS):
-        up, down = objective.design.sides(way, shares)
+        up, down = parts.over(partial(_sides, way, shares))
         beyond = soft_threshold(up - down, width)
         if not beyond.any():
             break
         beyond /= np.maximum(up, down).clip(min=TINY)
-        shares *= 1.0 - objective.design.largest_share(way, beyond)
+        parts.over(partial(_lower, way, shares, beyond))
     return shares
+
+
+def _ways(proba: Columns, first: int, way: Held, part: Part) -> None:
+    """Leave with the rows how far (n, C) p is from the label, row by row in memory."""
+    labels: Any = part.labels  # asked for where they are known
+    columns = normalized(proba(part))
+    labels.add_to(columns, -1.0)
+    part.arrays[way.key] = np.ascontiguousarray(columns[first:].T)
+
+
+def _ones(part: Part) -> Array:
+    return np.ones(part.n_rows)
+
+
+def _sides(way: Held, shares: Kept, part: Part) -> tuple[Array, Array]:
+    return part.design.sides(way(part), shares(part))
+
+
+def _lower(way: Held, shares: Kept, beyond: Array, part: Part) -> None:
+    share = shares(part)
+    share *= 1.0 - part.design.largest_share(way(part), beyond)
+
+
+def _moved(proba: Columns, shares: Kept, part: Part) -> Array:
+    share, labels = shares(part), part.labels
+    columns = normalized(proba(part)) * share
+    labels.add_to(columns, 1.0 - share)
+    return columns

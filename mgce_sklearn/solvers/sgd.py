@@ -20,14 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.kernels import soft_threshold
-from mgce_sklearn.objective import Objective
+from mgce_sklearn.objective import Objective, mean_of, with_reference
 from mgce_sklearn.parallel import one_blas_thread
+from mgce_sklearn.parts import Columns, Part
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
     Need,
@@ -86,16 +88,27 @@ class _Batches:
         return self._sequence[batch :: self.count]
 
 
+def _squared_norms(scale: Array, part: Part) -> Array:
+    return part.design.squared_norms(scale)
+
+
+def _squared(direction: Array, part: Part) -> Array:
+    """Return what rows add to mean (x xᵀ) direction (1, d)."""
+    return part.design.adjoint(part.design.margins(direction))
+
+
 class _Iteration:
     """Coefficients, table and step, in coordinates where features have unit size."""
 
     def __init__(self, objective: Objective, start: Array | None, seed: int) -> None:
         self.objective, self.rng = objective, np.random.default_rng(seed)
-        design = objective.design
-        self.scale = design.column_scale
+        parts = objective.parts
+        self.design = parts.together().design
+        self.scale = parts.column_scale
         self.half_width = objective.uncertainty.half_width / self.scale
         self.scaled = np.zeros(objective.shape) if start is None else start * self.scale
-        sizes = design.squared_norms(self.scale) * design.weights * design.n_rows
+        norms = parts.keep(partial(_squared_norms, self.scale))(parts.together())
+        sizes = norms * self.design.weights * parts.n_rows
         self.batches = _Batches(np.maximum(sizes, SMALLEST_SIZE), self.rng)
         self.unit_step = 1.0 / (
             self._largest_curvature() + self.batches.largest_size / self.batches.rows_per_batch
@@ -103,9 +116,10 @@ class _Iteration:
         self.step = FIRST_STEP * self.unit_step
         # The start's value is no measure of the step: from near the optimum any step leads up.
         self.value = np.inf
-        _, _, proba = objective.value_and_gradient(self.coef)
+        proba = parts.kept()
+        objective.value_and_slope(self.coef, proba)
         # Row by row in memory, as batches read it.
-        self.table = np.ascontiguousarray(proba[objective.first_class :].T)
+        self.table = np.ascontiguousarray(proba(parts.together())[objective.first_class :].T)
         self.gradient = self._excess()
         self._sum, self._n_summed = np.zeros_like(self.table), 0
 
@@ -115,15 +129,17 @@ class _Iteration:
 
     def _excess(self) -> Array:
         objective = self.objective
-        return (objective.design.adjoint(self.table.T) - objective.uncertainty.tau) / self.scale
+        table = objective.parts.kept_array(self.table.T)
+        mean = objective.parts.sum(partial(mean_of, table, 0), objective.n_classes)
+        return (mean - objective.uncertainty.tau) / self.scale
 
     def _largest_curvature(self) -> float:
         """Return the largest eigenvalue of mean x xᵀ, or a little less."""
-        design = self.objective.design
-        direction, size = self.rng.normal(size=(1, design.n_features)), 1.0
+        parts = self.objective.parts
+        direction, size = self.rng.normal(size=(1, parts.n_features)), 1.0
         for _ in range(POWER_ITERATIONS):
             direction /= max(float(np.linalg.norm(direction)), SMALLEST_SIZE)
-            direction = design.adjoint(design.margins(direction / self.scale)) / self.scale
+            direction = parts.sum(partial(_squared, direction / self.scale)) / self.scale
             size = float(np.linalg.norm(direction))
         return size
 
@@ -137,11 +153,13 @@ class _Iteration:
         self._n_summed += 1
 
     def _read(self, rows: Array) -> None:
-        objective = self.objective.take(rows)
-        batch, margins = objective.design, objective.margins(self.coef)
+        objective, batch = self.objective, self.design.take(rows)
+        margins = with_reference(batch.margins(self.coef), self.scaled)
+        if objective.offsets is not None:
+            margins = margins + objective.offsets(objective.parts.together())[:, rows]
         proba = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
         change = proba - self.table[rows].T
-        share = batch.total_weight / self.objective.design.total_weight / self.scale
+        share = batch.total_weight / self.design.total_weight / self.scale
         sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * share
         known, noisy = np.split(sums, 2)
         moved = self.scaled - self.step * (self.gradient + noisy)
@@ -149,17 +167,18 @@ class _Iteration:
         self.gradient += known
         self.table[rows] = proba.T
 
-    def average(self) -> Array:
+    def average(self) -> Columns:
         """Return the table's average (K, n) over the passes since the last call."""
         average = self._sum / self._n_summed
         self._sum[:], self._n_summed = 0.0, 0
         return self.distributions(average)
 
-    def distributions(self, table: Array) -> Array:
+    def distributions(self, table: Array) -> Columns:
         """Return a table (n, C) as distributions (K, n)."""
-        if self.objective.first_class == 0:
-            return table.T
-        return np.vstack([1.0 - table.sum(axis=1), table.T])
+        columns = table.T
+        if self.objective.first_class > 0:
+            columns = np.vstack([1.0 - table.sum(axis=1), columns])
+        return self.objective.parts.kept_array(columns)
 
     def look(self) -> float:
         """Return the value; halve the step if it is no better than at the last look."""
@@ -215,7 +234,7 @@ class SGD:
         objective = progress.objective
         check, last_repair = PASSES_PER_CHECK, 0
         n_coef = iteration.scaled.size
-        repair_cost = n_coef * (1.0 + n_coef / objective.design.n_rows) / COEFFICIENTS_PER_PASS
+        repair_cost = n_coef * (1.0 + n_coef / objective.parts.n_rows) / COEFFICIENTS_PER_PASS
         for n_passes in range(1, self.max_iter + 1):
             iteration.read_all(enough=progress.watch.out_of_time)
             progress.reached(n_passes, iteration.coef)

@@ -7,7 +7,9 @@ square 1, save for what goes in and comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,20 +20,21 @@ from mgce_sklearn.arrays import (
     Array,
     cholesky,
     inner,
-    is_tensor,
     namespace,
     set_diagonal,
 )
 from mgce_sklearn.design import WORKING_MEMORY, Block
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.parts import Columns, Kept, Part
 from mgce_sklearn.solvers.preconditioner import (
     GRAM_RATE,
     MANY_FEATURES,
     SAMPLED_ROWS,
     ActiveBlock,
     ClassBlocks,
+    FeatureTerm,
+    sum_over_features,
 )
 
 # Jitters tried when rounding makes the (unit diagonal) system indefinite.
@@ -70,16 +73,16 @@ LEAST_GAP_OF_PRODUCTS = 3e-5
 # Numbers of the class blocks, and of their factors each.
 MOST_BLOCK_NUMBERS = 10**8
 
-Curvatures = Callable[[int, int], Array]
-
-
-class Part(Protocol):
-    """What gathers the curvature of a share of the rows."""
+class Gathered(Protocol):
+    """What gathers the curvature of a part of the rows; of parts there are sums."""
 
     rows_per_block: int
 
-    def add(self, curvature: Array, block: Block, start: int, stop: int) -> None:
+    def add(self, curvature: Array, features: Block, block: Part) -> None:
         """Add a block; its curvature (pairs, rows) includes the weights."""
+
+    def __add__(self, other: Any) -> Any:
+        """Return what is gathered of both parts; either may change."""
 
 
 class System(Protocol):
@@ -92,17 +95,16 @@ class System(Protocol):
 class Form(Protocol):
     """How the equations are solved at every point."""
 
-    def part(self) -> Part:
-        """Return what gathers a share of the rows."""
+    gather: Callable[[Part], Gathered]
 
-    def at(self, parts: list[Any], barrier: Array, curvatures: Curvatures) -> System:
-        """Return the equations of the parts and D (C, d).
+    def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
+        """Return the equations of what all parts gathered and D (C, d).
 
-        ``curvatures`` computes those (pairs, rows) of given rows again.
+        The ``curvature`` is a term that computes those (pairs, rows) of given rows again.
         """
 
 
-def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
+def choose_form(objective: Objective, tol: float) -> Form:
     """Return the form whose steps take less time.
 
     Parameters
@@ -111,7 +113,6 @@ def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
         Of rows in single precision, where there are such.
     tol : float
         Relative gap that is asked for.
-    team : RowTeam
     """
     factoring = _factoring_seconds(objective)
     if not has_products(objective) or (tol < LEAST_GAP_OF_PRODUCTS and np.isfinite(factoring)):
@@ -119,7 +120,7 @@ def choose_form(objective: Objective, tol: float, team: RowTeam) -> Form:
     return (
         Factored(objective)
         if factoring < _product_seconds(objective)
-        else Conjugate(objective, team)
+        else Conjugate(objective)
     )
 
 
@@ -136,17 +137,17 @@ def has_products(objective: Objective) -> bool:
 
     Of sparse rows it reads all zeros, and would not write them again for every product.
     """
-    design, (n_classes, n_features) = objective.design, objective.shape
-    fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= design.n_rows
-    written = not design.sparse or 4 * design.n_rows * n_features <= WORKING_MEMORY
+    parts, (n_classes, n_features) = objective.parts, objective.shape
+    fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= parts.n_rows
+    written = not parts.like.sparse or 4 * parts.n_rows * n_features <= WORKING_MEMORY
     return fits and written and is_large(objective)
 
 
 def is_large(objective: Objective) -> bool:
-    """Tell whether rows are numpy's, and enough to gain from single precision."""
-    design = objective.design
-    many = design.n_rows * design.n_features >= SINGLE_FROM
-    return many and design.n_features >= LEAST_COLUMNS and not is_tensor(design.X)
+    """Tell whether rows have a single precision to gain from, and are enough to."""
+    parts = objective.parts
+    many = parts.n_rows * parts.n_features >= SINGLE_FROM
+    return many and parts.n_features >= LEAST_COLUMNS and parts.like.has_single
 
 
 def loss_parameter(objective: Objective) -> float:
@@ -155,7 +156,7 @@ def loss_parameter(objective: Objective) -> float:
 
 
 def _factoring_seconds(objective: Objective) -> float:
-    n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
+    n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
     if n_classes * d > LARGEST_SYSTEM:
         return np.inf
     gram = n_rows * n_classes * (n_classes + 1) * d * (d + 1) / 2
@@ -163,7 +164,7 @@ def _factoring_seconds(objective: Objective) -> float:
 
 
 def _product_seconds(objective: Objective) -> float:
-    n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
+    n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
     q = loss_parameter(objective)
     if n_classes > 1 and q > LARGEST_Q_OF_CLASS_BLOCKS:
         # The active block is as large as the whole matrix while many coefficients are free.
@@ -176,21 +177,31 @@ def _product_seconds(objective: Objective) -> float:
 
 def _seconds_of_product(objective: Objective) -> float:
     """Return what a product takes, and the preconditioner with it."""
-    n_rows, (n_classes, d) = objective.design.n_rows, objective.shape
+    n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
     pairs = n_rows * n_classes * (n_classes + 1) / 2
     rows = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
     return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT
 
 
-class _GramPart:
+class _Gram:
+    """The matrix H itself."""
+
     def __init__(self, gram: Any) -> None:
         self.gram = gram
         self.rows_per_block = gram.rows_per_block
         self.unit: Array | None = None  # of the features
 
-    def add(self, curvature: Array, block: Block, start: int, stop: int) -> None:
-        self.unit = block.scale
-        self.gram.add(curvature, block.features)
+    def add(self, curvature: Array, features: Block, block: Part) -> None:
+        self.unit = features.scale
+        self.gram.add(curvature, features.features)
+
+    def __add__(self, other: _Gram) -> _Gram:
+        self.gram = self.gram + other.gram
+        return self
+
+
+def _gather_gram(n_coef: int, part: Part) -> _Gram:
+    return _Gram(part.design.gram(n_coef))
 
 
 class Factored:
@@ -202,18 +213,11 @@ class Factored:
     """
 
     def __init__(self, objective: Objective) -> None:
-        self.objective = objective
+        self.gather = partial(_gather_gram, objective.shape[0])
 
-    def part(self) -> Part:
-        """Return what gathers a share of the rows."""
-        return _GramPart(self.objective.design.gram(self.objective.shape[0]))
-
-    def at(self, parts: list[Any], barrier: Array, curvatures: Curvatures) -> System:
-        """Return the equations of the parts and D (C, d)."""
-        gram = parts[0].gram
-        for other in parts[1:]:
-            gram += other.gram
-        return _FactoredSystem(gram.matrix(), barrier, parts[0].unit)
+    def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
+        """Return the equations of what all parts gathered and D (C, d)."""
+        return _FactoredSystem(gathered.gram.matrix(), barrier, gathered.unit)
 
 
 class _FactoredSystem:
@@ -244,15 +248,34 @@ def _factor(matrix: Array) -> Callable[[Array], Array]:
     raise LinAlgError("the interior point system is not positive definite")
 
 
-class _CurvaturePart:
-    """Keeps curvatures, or drops them if nothing is given to keep them in."""
+@dataclass(frozen=True)
+class _Curvature:
+    """Keeps curvatures with the rows, or drops them if they have no name to be kept by."""
 
-    def __init__(self, curvature: Array | None, rows_per_block: int) -> None:
-        self.curvature, self.rows_per_block = curvature, rows_per_block
+    kept: Kept | None
+    rows_per_block: int
 
-    def add(self, curvature: Array, block: Block, start: int, stop: int) -> None:
-        if self.curvature is not None:
-            self.curvature[:, start:stop] = curvature
+    def add(self, curvature: Array, features: Block, block: Part) -> None:
+        if self.kept is not None:
+            block.allotted(self.kept, len(curvature), dtype=np.float32)[:] = curvature
+
+    def __add__(self, other: Any) -> Any:
+        return self
+
+
+def _gather_curvature(kept: Kept | None, rows_per_block: int, part: Part) -> _Curvature:
+    return _Curvature(kept, rows_per_block)
+
+
+def _in_single(columns: Columns, part: Part) -> Array:
+    return columns(part).astype(np.float32)
+
+
+def _product(curvature: Columns, step: Array, part: Part, features: Array) -> Array:
+    margins = step @ features
+    out = np.empty_like(margins)
+    blocks.multiply(curvature(part), margins, out)
+    return (out @ features.T).astype(np.float64)
 
 
 class Conjugate:
@@ -265,71 +288,39 @@ class Conjugate:
     ----------
     objective : Objective
         Whose rows are read in single precision, whatever they are.
-    team : RowTeam
     """
 
-    def __init__(self, objective: Objective, team: RowTeam) -> None:
-        self.design, self.team, self.shape = objective.design.compact(), team, objective.shape
+    def __init__(self, objective: Objective) -> None:
+        self.parts, self.shape = objective.parts.compact(), objective.shape
         self.seconds_of_product = _seconds_of_product(objective)
         n_classes, n_features = objective.shape
-        n_rows, n_pairs = self.design.n_rows, n_classes * (n_classes + 1) // 2
-        fits = 4 * n_pairs * n_rows <= WORKING_MEMORY
-        self._kept = np.empty((n_pairs, n_rows), np.float32) if fits else None
+        n_pairs = n_classes * (n_classes + 1) // 2
+        fits = 4 * n_pairs * self.parts.n_rows <= WORKING_MEMORY
+        self._kept = self.parts.kept() if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
-        unit = self.design.block(0, 1).scale
+        self.gather = partial(_gather_curvature, self._kept, self.rows_per_block)
+        unit = self.parts.like.scale
         self.unit = np.ones(n_features) if unit is None else unit
         active = n_classes > 1 and loss_parameter(objective) > LARGEST_Q_OF_CLASS_BLOCKS
         self.preconditioner = ActiveBlock(self) if active else ClassBlocks(self)
         self.n_products = 0
 
-    def part(self) -> Part:
-        """Return what gathers a share of the rows."""
-        return _CurvaturePart(self._kept, self.rows_per_block)
-
-    def at(self, parts: list[Any], barrier: Array, curvatures: Curvatures) -> System:
+    def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
         """Return the equations at one point: these, with another D."""
-        self._curvatures = curvatures
+        self.curvature = partial(_in_single, curvature) if self._kept is None else self._kept
         self.barrier = barrier / self.unit**2
         self.preconditioner.renew(self.barrier)
         self.n_products = 0
         return self
 
-    def curvature(self, rows: slice) -> Array:
-        """Return C_kl (pairs, rows) for k <= l, in single precision."""
-        if self._kept is not None:
-            return self._kept[:, rows]
-        return self._curvatures(rows.start, rows.stop).astype(np.float32)
-
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
-        """Yield blocks of rows and their features (d, rows)."""
-        for begin in range(start, stop, self.rows_per_block):
-            end = min(begin + self.rows_per_block, stop)
-            yield slice(begin, end), self.design.block(begin, end).features
-
-    def sum_over_shares(self, term: Callable[[int, int], Any]) -> Any:
-        """Add what ``term`` returns of the first row and the end of a share of the rows."""
-        return sum(self.team.run(term))
-
-    def sum_over_blocks(self, term: Callable[[slice, Array], Array]) -> Any:
-        """Add in float64 what ``term`` returns of blocks of rows and their features (d, rows)."""
-
-        def share(start: int, stop: int) -> Any:
-            return sum(term(rows, features) for rows, features in self.blocks(start, stop))
-
-        return self.sum_over_shares(share)
+    def sum(self, term: FeatureTerm, size: int | None = None) -> Any:
+        """Add what ``term`` returns of blocks of so many rows and their features (d, rows)."""
+        return self.parts.over(partial(sum_over_features, term, size or self.rows_per_block))
 
     def product(self, step: Array) -> Array:
         """Return H dW (C, d)."""
-        single = step.astype(np.float32)
-
-        def term(rows: slice, features: Array) -> Array:
-            margins = single @ features
-            out = np.empty_like(margins)
-            blocks.multiply(self.curvature(rows), margins, out)
-            return (out @ features.T).astype(np.float64)
-
         self.n_products += 1
-        return self.sum_over_blocks(term)
+        return self.sum(partial(_product, self.curvature, step.astype(np.float32)))
 
     def solve(self, right: Array, accuracy: Array, guess: Array | None) -> Array:
         """Return dW (C, d), with a residual of no more than ``accuracy`` (C, d)."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mgce_sklearn.arrays import positions_of
-from mgce_sklearn.design import ALL_ROWS, Design
+from mgce_sklearn.design import Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.tensors.barrier import TensorBarrier
 from mgce_sklearn.tensors.gram import TensorGram
+from mgce_sklearn.tensors.potentials import TensorMGCEPotential
 
 Array = np.ndarray[Any, Any]
 
@@ -39,12 +39,15 @@ class TensorDesign(Design):
         Whether a constant feature 1 follows the columns of X.
     center : Tensor of shape (d - fit_intercept,), float64, on the same device, default=None
         What is subtracted from every row of X. None: nothing.
+    shares : Tensor of shape (n,), default=None
+        Weights of a mean over all rows, of which these may be some. None: these are all.
     """
 
     X: Tensor
     sample_weight: Tensor
     fit_intercept: bool = True
     center: Tensor | None = None
+    shares: Tensor | None = None
 
     @classmethod
     def of(cls, X: Tensor, sample_weight: Array, fit_intercept: bool) -> TensorDesign:
@@ -58,10 +61,23 @@ class TensorDesign(Design):
         center = None if self.center is None else self.fetch(self.center)
         return Design(self.fetch(self.X), weights, self.fit_intercept, center)
 
+    namespace: ClassVar[Any] = torch
+    is_numpy: ClassVar[bool] = False
+    has_single: ClassVar[bool] = False  # a device computes in float64 from whatever X is
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """The kind of device that the rows are on."""
+        return self.X.device.type
+
     @property
     def precision(self) -> np.dtype:
         """The type of the numbers of X."""
         return np.dtype(np.float64 if self.X.dtype == torch.float64 else np.float32)
+
+    def potential(self, q: float) -> MGCEPotential:
+        """Return the MGCE potential of arrays that are where the rows are."""
+        return TensorMGCEPotential(q)
 
     def empty(self, *shape: int) -> Tensor:
         """Return a tensor to be written to, where the rows are."""
@@ -87,6 +103,16 @@ class TensorDesign(Design):
         """Give a team of one: tensors share their operations among threads by themselves."""
         return nullcontext(RowTeam(self.n_rows, width, 1))
 
+    def take(self, rows: Array) -> TensorDesign:
+        """Return some of the rows, by position, as all there are."""
+        positions = self.put_codes(rows)
+        weights = self.sample_weight[positions]
+        return TensorDesign(self.X[positions], weights, self.fit_intercept, self.center)
+
+    def rows_at_a_time(self, width: int = 1) -> int:
+        """Return how many rows a block has: as many as keep a device busy."""
+        return max(1, self._numbers_at_a_time // max(width, self.n_features))
+
     @property
     def rows_in_cache(self) -> int:
         """Number of rows of a block: as many as keep the device busy."""
@@ -94,7 +120,7 @@ class TensorDesign(Design):
 
     @property
     def _numbers_at_a_time(self) -> int:
-        return NUMBERS_AT_A_TIME.get(self.X.device.type, 2**24)
+        return NUMBERS_AT_A_TIME.get(self.device, 2**24)
 
     @property
     def barrier(self) -> TensorBarrier:
@@ -105,48 +131,27 @@ class TensorDesign(Design):
         """Return an empty sum of C_i ⊗ x_i x_iᵀ."""
         return TensorGram(n_classes, self.n_features, self.X.device)
 
-    def blocks(self, rows: slice = ALL_ROWS, width: int = 1) -> Iterator[slice]:
-        """Cut the rows into blocks of so many numbers as a device can use."""
-        start, stop, _ = rows.indices(self.n_rows)
-        size = max(1, self._numbers_at_a_time // max(width, self.n_features))
-        for begin in range(start, stop, size):
-            yield slice(begin, min(begin + size, stop))
-
-    def _block(self, rows: slice) -> Tensor:
-        block = self.X[rows].to(torch.float64)
+    @property
+    def _stored(self) -> Tensor:
+        block = self.X.to(torch.float64)
         return block if self.center is None else block - self.center
 
-    def margins(self, coef: Tensor, rows: slice = ALL_ROWS) -> Tensor:
-        """Compute x Wᵀ (C, n) for every row, or for some."""
-        slopes = coef[:, : self.X.shape[1]]
-        parts = [slopes @ self._block(part).T for part in self.blocks(rows)]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    def margins(self, coef: Tensor) -> Tensor:
+        """Compute x Wᵀ (C, n)."""
+        out = coef[:, : self.n_columns] @ self._stored.T
         return out + coef[:, -1:] if self.fit_intercept else out
 
-    def adjoint(self, rows_by_class: Tensor, rows: slice = ALL_ROWS) -> Tensor:
-        """Compute the weighted mean over rows of r_i ⊗ x_i (C, d), or what some rows add to it."""
-        start, _, _ = rows.indices(self.n_rows)
-        out = self.zeros(len(rows_by_class), self.n_features)
-        slopes = out[:, : self.X.shape[1]]
-        for part in self.blocks(rows):
-            weighted = rows_by_class[:, part.start - start : part.stop - start]
-            weighted = weighted * self.weights[part]
-            slopes += weighted @ self._block(part)
-            if self.fit_intercept:
-                out[:, -1] += weighted.sum(dim=1)
-        return out
-
-    def origin(self) -> Array:
-        """Return a point (d,) near the rows, from which their differences are exact."""
-        origin = np.zeros(self.n_features)
-        origin[: self.X.shape[1]] = self.fetch(self.X[0])
-        return origin
+    def adjoint(self, rows_by_class: Tensor) -> Tensor:
+        """Compute what these rows add to the weighted mean of r_i ⊗ x_i (C, d)."""
+        weighted = rows_by_class * self.weights
+        out = weighted @ self._stored
+        return torch.cat([out, weighted.sum(1, keepdim=True)], 1) if self.fit_intercept else out
 
     def class_moments(
-        self, labels: Labels, n_classes: int, origin: Array, rows: slice
+        self, labels: Labels, n_classes: int, origin: Array
     ) -> tuple[Array, Array, Array, Array]:
-        """Compute weights, means, variances and support of a block of rows, class by class."""
-        block, weights, codes = self._copied(labels, rows)
+        """Compute weights, means, variances and support, class by class."""
+        block, weights, codes = self._copied(labels)
         block = block.to(torch.float64)
         one_hot = self.zeros(n_classes, len(block))
         one_hot[codes, positions_of(codes)] = weights
@@ -155,10 +160,10 @@ class TensorDesign(Design):
         if self.fit_intercept:
             moments[0, :, -1] = (weight > 0.0).to(torch.float64)
             moments[2, :, -1] = weight
-        mean, variance, support = moments[:, :, : self.X.shape[1]]
+        mean, variance, support = moments[:, :, : self.n_columns]
         share = torch.where(weight > 0.0, weight, 1.0)[:, None]
         support[:] = one_hot @ (block != 0.0).to(torch.float64)
-        block = block - self.put(origin[: self.X.shape[1]])
+        block = block - self.put(origin[: self.n_columns])
         mean[:] = one_hot @ block / share
         variance[:] = one_hot @ (block - mean[codes]) ** 2 / share
         return self.fetch(weight), *self.fetch(moments)
@@ -167,10 +172,10 @@ class TensorDesign(Design):
         """Return the least and the largest value (d,) of each feature."""
         ends = np.ones((2, self.n_features))
         for end, value in zip(ends, (self.X.amin(dim=0), self.X.amax(dim=0)), strict=True):
-            end[: self.X.shape[1]] = self.fetch(value)
+            end[: self.n_columns] = self.fetch(value)
         return ends[0], ends[1]
 
-    def compact(self) -> Design:
+    def compact(self, scale: Tensor) -> Design:
         """Return itself: a device computes in float64 from whatever X is."""
         return self
 
@@ -178,19 +183,12 @@ class TensorDesign(Design):
         """Return None: blocks are tensors of their own."""
         return None
 
-    def features(self, start: int, stop: int, out: Any = None) -> Tensor:
-        """Return rows ``start`` to ``stop`` as float64 (d, stop - start)."""
-        block = self._block(slice(start, stop)).T
-        if not self.fit_intercept:
-            return block
-        return torch.cat([block, torch.ones_like(block[:1])])
+    def features(self, out: Any = None) -> Tensor:
+        """Return the rows as float64 (d, n)."""
+        block = self._stored.T
+        return torch.cat([block, torch.ones_like(block[:1])]) if self.fit_intercept else block
 
-    @cached_property
-    def column_scale(self) -> Tensor:
-        """Root mean square of each feature (d,), 1 for a feature that is always zero."""
-        square = self.zeros(self.n_features)
-        for rows in self.blocks():
-            square[: self.X.shape[1]] += self.weights[rows] @ self._block(rows) ** 2
-        if self.fit_intercept:
-            square[-1] = 1.0
-        return torch.sqrt(torch.where(square > 0.0, square, 1.0))
+    def mean_square(self) -> Tensor:
+        """Return what these rows add to the mean square of each feature (d,)."""
+        square = self.weights @ self._stored**2
+        return torch.cat([square, self.weights.sum()[None]]) if self.fit_intercept else square

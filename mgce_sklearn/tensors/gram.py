@@ -45,3 +45,8 @@ class TensorGram:
             self._sums[other, :, k] = self._sums[k, :, other].T
         size = self.n_classes * self.n_features
         return self._sums.reshape(size, size)
+
+    def __add__(self, other: TensorGram) -> TensorGram:
+        """Return the sum of both, written over this one."""
+        self._sums += other._sums
+        return self

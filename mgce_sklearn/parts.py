@@ -1,0 +1,421 @@
+"""Parts of the rows: the one door through which everything above reads them.
+
+A sum over rows is a sum over parts. A term is a function of a `Part`, with small arguments that
+can be pickled; what it returns of all parts is combined in the order of the rows. What has one
+entry a row stays with its part, and is known above by a name alone, `Kept`: so the same solvers
+run over rows in memory, in files and on other machines.
+
+`RowsInMemory` has a part for every thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial, reduce
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, is_tensor, on_host
+from mgce_sklearn.design import Design
+from mgce_sklearn.labels import Labels
+from mgce_sklearn.parallel import RowTeam, one_blas_thread
+
+# What a term returns of a part: a number, an array, a tuple of such, or None.
+Term = Callable[["Part"], Any]
+
+# One column a row: a term that returns an array (K, rows), as `Kept` does.
+Columns = Term
+
+_numbers = itertools.count()
+
+
+class RowArrays(dict):
+    """Arrays of one column a row, by their key.
+
+    Parameters
+    ----------
+    n_rows : int
+    first_row : int, default=0
+        Place of the first of these among all rows.
+    """
+
+    def __init__(self, n_rows: int, first_row: int = 0) -> None:
+        super().__init__()
+        self.n_rows, self.first_row = n_rows, first_row
+
+
+class Part:
+    """Rows that lie together, with all that has one entry a row.
+
+    Parameters
+    ----------
+    design : Design
+    labels : Labels or None
+    arrays : RowArrays
+        Of more rows perhaps, of which these are some.
+    start : int, default=0
+        Place of the first row in ``arrays``.
+    """
+
+    __slots__ = ("_blocks", "arrays", "design", "labels", "start", "stop")
+
+    def __init__(
+        self, design: Design, labels: Labels | None, arrays: RowArrays, start: int = 0
+    ) -> None:
+        self.design, self.labels, self.arrays = design, labels, arrays
+        self.start, self.stop = start, start + design.n_rows
+        self._blocks: dict[int, list[Part]] = {}
+
+    @classmethod
+    def of(cls, design: Design, labels: Labels | None = None) -> Part:
+        """Return rows with no arrays yet."""
+        return cls(design, labels, RowArrays(design.n_rows))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+    @property
+    def first_row(self) -> int:
+        """Place of the first row among all rows."""
+        return self.arrays.first_row + self.start
+
+    def view(self, begin: int, end: int) -> Part:
+        """Return rows ``begin`` to ``end`` of this part."""
+        labels = None if self.labels is None else self.labels.take(slice(begin, end))
+        return Part(self.design.view(begin, end), labels, self.arrays, self.start + begin)
+
+    def of_its_own(self, begin: int, end: int) -> Part:
+        """Return the same, with arrays of its own that begin with views of these."""
+        part = self.view(begin, end)
+        own = RowArrays(end - begin, part.first_row)
+        own.update((key, array[..., part.start : part.stop]) for key, array in self.arrays.items())
+        return Part(part.design, part.labels, own)
+
+    def blocks(self, width: int = 1) -> Sequence[Part]:
+        """Cut the rows into blocks, shorter ones for ``width`` numbers a row."""
+        return self.blocks_of(self.design.rows_at_a_time(width))
+
+    def blocks_of(self, size: int) -> Sequence[Part]:
+        """Cut the rows into blocks of so many, the same ones whenever they are asked for."""
+        if self.n_rows <= size:
+            return (self,)
+        if size not in self._blocks:
+            begins = range(0, self.n_rows, size)
+            self._blocks[size] = [self.view(b, min(b + size, self.n_rows)) for b in begins]
+        return self._blocks[size]
+
+    def allotted(self, kept: Kept, *lead: int, dtype: Any = None) -> Array:
+        """Return the columns (..., rows) of these rows of an array, a new one if there is none."""
+        array = self.arrays.get(kept.key)
+        if array is None:
+            shape = *lead, self.arrays.n_rows
+            array = self.design.empty(*shape) if dtype is None else np.empty(shape, dtype)
+            self.arrays[kept.key] = array
+        return array[..., self.start : self.stop]
+
+
+class Kept:
+    """Name of an array of one column a row, which stays with the parts as long as the name lives.
+
+    Called with a part it returns the part's columns.
+
+    Parameters
+    ----------
+    owners : sequence of RowArrays
+        Where the array is, or will be, kept.
+    """
+
+    def __init__(self, owners: Any) -> None:
+        self.key = next(_numbers)
+        weakref.finalize(self, _forget, tuple(owners), self.key)
+
+    def __call__(self, part: Part) -> Array:
+        return part.arrays[self.key][..., part.start : part.stop]
+
+    def __reduce__(self) -> Any:
+        """Pickle the key alone: who holds the name elsewhere does not own what it names."""
+        return _borrowed, (type(self), self.key)
+
+
+class Held(Kept):
+    """Name of an object of every part, rather than an array: the state of its rows."""
+
+    def __call__(self, part: Part) -> Any:
+        return part.arrays[self.key]
+
+
+def _borrowed(kind: type[Kept], key: int) -> Kept:
+    name = kind.__new__(kind)
+    name.key = key
+    return name
+
+
+Name = TypeVar("Name", bound=Kept)
+
+
+def _forget(owners: tuple[RowArrays, ...], key: int) -> None:
+    for arrays in owners:
+        arrays.pop(key, None)
+
+
+def add(one: Any, other: Any) -> Any:
+    """Return the sum of what terms return."""
+    if isinstance(one, tuple):
+        return tuple(map(add, one, other))
+    return None if one is None else one + other
+
+
+def _of_blocks(term: Term, width: int, combine: Callable[[Any, Any], Any], part: Part) -> Any:
+    return reduce(combine, map(term, part.blocks(width)))
+
+
+def _keep(columns: Columns, kept: Kept, width: int, part: Part) -> None:
+    for block in part.blocks(width):
+        array = columns(block)
+        block.allotted(kept, *array.shape[:-1])[:] = array
+
+
+class Parts(ABC):
+    """Rows in parts.
+
+    Attributes
+    ----------
+    like : Design
+        Some of the rows, or none: what makes arrays where the rows are.
+    n_rows : int
+    total_weight : float
+        n of the mathematics: the sum of the weights.
+    column_scale : ndarray of shape (d,)
+        Root mean square of each feature, 1 for a feature that is always zero.
+    labelled : bool
+    """
+
+    like: Any
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    @abstractmethod
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+
+    @property
+    @abstractmethod
+    def labelled(self) -> bool:
+        """Whether rows have labels."""
+
+    @property
+    @abstractmethod
+    def certain(self) -> bool:
+        """Whether the labels are a class each."""
+
+    @abstractmethod
+    def over(
+        self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
+    ) -> Any:
+        """Combine what a term returns of every part, in the order of the rows.
+
+        Parameters
+        ----------
+        term : callable
+        combine : callable, default=`add`
+        features : bool, default=True
+            Whether the term reads features. What else the parts have costs less to come by.
+        """
+
+    @abstractmethod
+    def opened(self, width: int) -> Any:
+        """Give the same rows, in a context, ready for many sums of so many numbers a row."""
+
+    @abstractmethod
+    def kept(self, kind: type[Name] = Kept) -> Name:
+        """Return a new name for an array of one column a row, or for an object of each part."""
+
+    @property
+    def n_features(self) -> int:
+        """Number of features d, the intercept's constant included."""
+        return self.like.n_features
+
+    def sum(self, term: Term, width: int = 1, features: bool = True) -> Any:
+        """Add what a term returns of blocks of rows, with ``width`` numbers a row on the way.
+
+        An array (K, n) is as large as X where d is small: what needs a few of them on the way
+        to a sum takes the rows in blocks.
+        """
+        return self.over(partial(_of_blocks, term, width, add), features=features)
+
+    def keep(self, columns: Columns, width: int = 1, features: bool = True) -> Kept:
+        """Keep what a term returns of blocks of rows, an array (..., rows)."""
+        kept = self.kept()
+        self.over(partial(_keep, columns, kept, width), features=features)
+        return kept
+
+    @cached_property
+    def column_scale(self) -> Array:
+        """Root mean square of each feature (d,), 1 for a feature that is always zero."""
+        square = self.sum(_mean_square)
+        arrays = self.like.namespace
+        return arrays.sqrt(arrays.where(square > 0.0, square, 1.0))
+
+
+def _mean_square(part: Part) -> Array:
+    return part.design.mean_square()
+
+
+@dataclass(frozen=True)
+class RowsInMemory(Parts):
+    """Rows in memory, dense, sparse or a tensor: a part for every thread.
+
+    Parameters
+    ----------
+    whole : Part
+        All rows.
+    shares : tuple of Part, default=()
+        All rows again, one part a thread; none: the whole is the only one.
+    team : RowTeam, default=None
+        The threads. None: that of the caller.
+    """
+
+    whole: Part
+    shares: tuple[Part, ...] = ()
+    team: RowTeam | None = None
+
+    @classmethod
+    def of(cls, design: Design, labels: Labels | None = None) -> RowsInMemory:
+        """Return the rows of a design."""
+        return cls(Part.of(design, labels))
+
+    @property
+    def like(self) -> Design:
+        """The design of all rows."""
+        return self.whole.design
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.whole.n_rows
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+        return self.like.total_weight
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have labels."""
+        return self.whole.labels is not None
+
+    @property
+    def certain(self) -> bool:
+        """Whether the labels are a class each."""
+        labels: Any = self.whole.labels  # asked for where they are known
+        return labels.certain
+
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        return self.shares or (self.whole,)
+
+    def over(
+        self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
+    ) -> Any:
+        """Combine what a term returns of every part; see `Parts.over`."""
+        if self.team is None:
+            with one_blas_thread():
+                return reduce(combine, map(term, self._parts))
+        return reduce(combine, self.team.map(term, self._parts))
+
+    @contextmanager
+    def opened(self, width: int) -> Iterator[RowsInMemory]:
+        """Give the same rows with threads for sums of ``width`` numbers a row.
+
+        Within the context they are as they are.
+        """
+        if self.team is not None:
+            yield self
+            return
+        with self.like.team(width) as team:
+            shares = ()
+            if len(team.shares) > 1:
+                shares = tuple(self.whole.of_its_own(*share) for share in team.shares)
+            yield self._same(shares=shares, team=team)
+
+    def _same(self, **changes: Any) -> RowsInMemory:
+        """Return the same rows otherwise, with what is known of them."""
+        other = replace(self, **changes)
+        if "column_scale" in vars(self):
+            vars(other)["column_scale"] = self.column_scale
+        return other
+
+    def kept(self, kind: type[Name] = Kept) -> Name:
+        """Return a new name; see `Parts.kept`."""
+        return kind([part.arrays for part in self._parts])
+
+    def kept_array(self, array: Array) -> Kept:
+        """Keep an array (..., n) of one column a row."""
+        kept = self.kept()
+        begin = 0
+        for part in self._parts:
+            part.arrays[kept.key] = array[..., begin : begin + part.n_rows]
+            begin += part.n_rows
+        return kept
+
+    def together(self) -> Part:
+        """Return all rows as one part, where they are one."""
+        return self.whole
+
+    def compact(self) -> RowsInMemory:
+        """Return the same rows in single precision, for what needs no more."""
+        design = self.like.compact(self.column_scale)
+        if design is self.like:
+            return self
+        whole = Part(design, self.whole.labels, self.whole.arrays)
+        shares, begin = [], 0
+        for share in self.shares:
+            end = begin + share.n_rows
+            shares.append(Part(design.view(begin, end), share.labels, share.arrays))
+            begin = end
+        return self._same(whole=whole, shares=tuple(shares))
+
+    def centered_in_memory(self) -> RowsInMemory:
+        """Return the same rows; dense ones less their center in a copy, for many passes."""
+        whole = self.whole
+        return replace(self, whole=Part(self.like.centered_in_memory(), whole.labels, whole.arrays))
+
+    def columns(self, columns: Array) -> RowsInMemory:
+        """Return the same rows with some of their columns, and the intercept as it was."""
+        whole = self.whole
+        return RowsInMemory(Part(self.like.columns(columns), whole.labels, whole.arrays))
+
+    def on_host(self) -> RowsInMemory:
+        """Return the same rows, without labels, in numpy's arrays."""
+        return self if self.like.is_numpy else RowsInMemory.of(self.like.on_host())
+
+    def centered_at(self, center: Array) -> RowsInMemory:
+        """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
+        return RowsInMemory.of(self.like.centered_at(center), self.whole.labels)
+
+
+def design_of(X: Any, sample_weight: Array, fit_intercept: bool, n_coefficients: int) -> Design:
+    """Return the design of rows, in numpy's arrays or in tensors.
+
+    Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
+    factor: conjugate gradients are for arrays.
+    """
+    if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
+        X = on_host(X)
+    if not is_tensor(X):
+        return Design(X, sample_weight, fit_intercept)
+    from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
+
+    return TensorDesign.of(X, sample_weight, fit_intercept)
