@@ -79,7 +79,7 @@ def objective_of(name: str, q: float, lam: float, widths: str = "equal") -> Obje
     if widths == "standard-errors":
         return objective
     tau = objective.uncertainty.tau
-    width = lam / np.sqrt(problem.design.n_rows * len(problem.classes))
+    width = lam / np.sqrt(problem.parts.n_rows * len(problem.classes))
     return replace(objective, uncertainty=UncertaintySet(tau, np.full_like(tau, width)))
 
 

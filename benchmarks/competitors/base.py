@@ -76,8 +76,11 @@ class Competitor:
 
 def look_at(objective: Objective, coef: Array, seconds: float, proba: Array | None = None) -> Look:
     """Certify coefficients, with the worst case at them or a better dual candidate p (K, n)."""
-    value, _, worst_case = objective.value_and_gradient(coef)
-    candidates = [worst_case] if proba is None else [worst_case, proba]
+    worst_case = objective.parts.kept()
+    value, _ = objective.value_and_slope(coef, worst_case)
+    candidates = [worst_case]
+    if proba is not None:
+        candidates.append(objective.parts.kept_array(proba))
     dual_value = max(objective.dual_point(candidate).value for candidate in candidates)
     return Look(seconds, value, (value - dual_value) / value)
 

@@ -49,7 +49,7 @@ def run_highs(objective: Objective, terms: Terms) -> Iterator[Look]:
 
 
 def _require_small(objective: Objective) -> None:
-    if objective.n_classes * objective.design.n_rows > MOST_MARGINS:
+    if objective.n_classes * objective.parts.n_rows > MOST_MARGINS:
         raise Unable(f"is not asked for more than {MOST_MARGINS} margins (rows times classes).")
 
 

@@ -36,7 +36,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
     require_cross_entropy(objective)
     if objective.n_classes > 2:
         raise Unable("knows two classes only.")
-    design, width = objective.design, objective.uncertainty.half_width.flat[0]
+    design, width = objective.parts.like, objective.uncertainty.half_width.flat[0]
 
     def attempt(max_iter: int) -> Attempt:
         model = LogisticRegression(
@@ -46,7 +46,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(design.X, objective.codes)
+            model.fit(design.X, objective.parts.together().labels.codes)
         seconds = time.perf_counter() - begin
         return Attempt(look_at(objective, model.coef_, seconds), model.n_iter_.max() < max_iter)
 

@@ -56,7 +56,7 @@ def run(python: str | None, solver: str, objective: Objective, terms: Terms) -> 
         raise Unable("needs --mrcpy PYTHON, an interpreter with MRCpy.")
     if objective.potential.q not in LOSSES:
         raise Unable("knows q = 0 and q = 1 only.")
-    if objective.design.n_rows * 2**objective.n_classes > MOST_CONSTRAINTS:
+    if objective.parts.n_rows * 2**objective.n_classes > MOST_CONSTRAINTS:
         raise Unable(f"is not asked for more than {MOST_CONSTRAINTS} constraints (n 2^K).")
     attempt = partial(_attempt, python, solver, objective, terms)
     if solver == "cvx":
@@ -85,7 +85,7 @@ def _fit_elsewhere(
     loss = LOSSES[objective.potential.q]
     with tempfile.TemporaryDirectory() as folder:
         data, answer = Path(folder, "data.npz"), Path(folder, "answer.npz")
-        np.savez(data, X=objective.design.X, y=objective.codes)
+        np.savez(data, X=objective.parts.like.X, y=objective.parts.together().labels.codes)
         script = Path(__file__).with_name("mrcpy_fit.py")
         words = [data, answer, loss, solver, terms.lam, max_iters]
         environment = {

@@ -53,7 +53,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(objective.design.X, objective.codes)
+            model.fit(objective.parts.like.X, objective.parts.together().labels.codes)
         seconds = time.perf_counter() - begin
         return Attempt(_ridge_look(smooth, model.coef_, seconds), model.n_iter_.max() < max_iter)
 
@@ -61,10 +61,11 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
 
 
 def _ridge_look(smooth: Objective, coef: Array, seconds: float) -> Look:
-    alpha = 1.0 / smooth.design.n_rows
-    value, excess, proba = smooth.value_and_gradient(coef)
+    alpha = 1.0 / smooth.parts.n_rows
+    proba = smooth.parts.kept()
+    value, excess = smooth.value_and_slope(coef, proba)
     value += 0.5 * alpha * np.vdot(coef, coef)
-    entropy = smooth.design.weights @ smooth.potential.entropy(proba)
+    entropy = smooth.mean_entropy(proba)
     dual_value = entropy - np.vdot(excess, excess) / (2.0 * alpha)
     return Look(seconds, float(value), float((value - dual_value) / value))
 

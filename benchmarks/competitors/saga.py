@@ -30,7 +30,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
     scikit-learn minimises C (sum of losses) + |W|_1, ours divided by the width.
     """
     require_cross_entropy(objective)
-    design, width = objective.design, objective.uncertainty.half_width.flat[0]
+    design, width = objective.parts.like, objective.uncertainty.half_width.flat[0]
 
     def attempt(max_iter: int) -> Attempt:
         model = LogisticRegression(
@@ -40,7 +40,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(design.X, objective.codes)
+            model.fit(design.X, objective.parts.together().labels.codes)
         seconds = time.perf_counter() - begin
         return Attempt(look_at(objective, model.coef_, seconds), model.n_iter_.max() < max_iter)
 

@@ -24,7 +24,9 @@ from competitors.base import (
     require_cross_entropy,
     with_smaller_tolerances,
 )
+from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.uncertainty import UncertaintySet
 
 OWN_TOLERANCES = tuple(10.0**-k for k in range(2, 11))
@@ -37,7 +39,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
     estimator = _estimator()
     problems = against_the_rest(objective)
     width = objective.uncertainty.half_width.flat[0]
-    features = np.asfortranarray(objective.design.X)  # it reads columns
+    features = np.asfortranarray(objective.parts.like.X)  # it reads columns
 
     def attempt(tolerance: float) -> Look:
         looks = []
@@ -48,7 +50,7 @@ def run(objective: Objective, terms: Terms) -> Iterator[Look]:
             begin = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model.fit(features, problem.codes)
+                model.fit(features, problem.parts.together().labels.codes)
             looks.append(look_at(problem, model.coef_, time.perf_counter() - begin))
         return _sum_of(looks)
 
@@ -63,12 +65,17 @@ def against_the_rest(objective: Objective) -> list[Objective]:
     return [
         replace(
             objective,
-            codes=(objective.codes == k).astype(int),
+            parts=_one_against_others(objective.parts, k),
             uncertainty=UncertaintySet(tau[k : k + 1], half_width[k : k + 1]),
             n_classes=2,
         )
         for k in range(objective.n_classes)
     ]
+
+
+def _one_against_others(parts: RowsInMemory, k: int) -> RowsInMemory:
+    codes = parts.together().labels.codes == k
+    return RowsInMemory.of(parts.like, HardLabels(codes.astype(int)))
 
 
 def _sum_of(looks: list[Look]) -> Look:
