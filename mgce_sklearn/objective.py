@@ -22,7 +22,7 @@ import numpy as np
 
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import FEATURES_PER_MARGIN
-from mgce_sklearn.parts import Columns, Kept, Part, Parts, Term
+from mgce_sklearn.parts import Columns, Kept, Part, Parts, Term, of_blocks
 from mgce_sklearn.potentials import Potential
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -123,8 +123,11 @@ class Objective:
 
     def value(self, coef: Array) -> float:
         """Return R(W)."""
-        psi = self.sum(partial(_mean_psi, self.potential, coef, self.offsets))
-        return psi + self.linear_part(coef)
+        return self.parts.over(self.psi_term(coef)) + self.linear_part(coef)
+
+    def psi_term(self, coef: Array) -> Term:
+        """Return the term whose sum is the mean of psi."""
+        return of_blocks(partial(_mean_psi, self.potential, coef, self.offsets), self.n_classes)
 
     def value_and_slope(self, coef: Array, proba: Kept | None = None) -> tuple[float, Array]:
         """Return R(W) and the gradient (C, d) of its smooth part.
@@ -136,7 +139,11 @@ class Objective:
 
     def excess(self, proba: Columns) -> Array:
         """Return mean (p_i - label_i) ⊗ x_i, bounded by half_width if p is feasible."""
-        return self.sum(partial(mean_of, proba, self.first_class)) - self.uncertainty.tau
+        return self.parts.over(self.mean_term(proba)) - self.uncertainty.tau
+
+    def mean_term(self, proba: Columns) -> Term:
+        """Return the term whose sum is the mean of p_i ⊗ x_i (C, d)."""
+        return of_blocks(partial(mean_of, proba, self.first_class), self.n_classes)
 
     def dual_point(
         self, proba: Columns, anchor: DualPoint | None = None, excess: Array | None = None

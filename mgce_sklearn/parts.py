@@ -173,8 +173,21 @@ def add(one: Any, other: Any) -> Any:
     return None if one is None else one + other
 
 
-def _of_blocks(term: Term, width: int, combine: Callable[[Any, Any], Any], part: Part) -> Any:
-    return reduce(combine, map(term, part.blocks(width)))
+def of_blocks(term: Term, width: int) -> Term:
+    """Return the term of a part that adds what one returns of its blocks."""
+    return partial(_sum_over_blocks, term, width)
+
+
+def _sum_over_blocks(term: Term, width: int, part: Part) -> Any:
+    return reduce(add, map(term, part.blocks(width)))
+
+
+def _in_turn(terms: Sequence[Term], part: Part) -> list[Any]:
+    return [term(part) for term in terms]
+
+
+def _each(combine: Sequence[Callable[[Any, Any], Any]], one: list[Any], other: list[Any]) -> Any:
+    return [function(*pair) for function, *pair in zip(combine, one, other, strict=True)]
 
 
 def _keep(columns: Columns, kept: Kept, width: int, part: Part) -> None:
@@ -196,9 +209,20 @@ class Parts(ABC):
     column_scale : ndarray of shape (d,)
         Root mean square of each feature, 1 for a feature that is always zero.
     labelled : bool
+    reading_costs : bool
+        Whether to come by the features takes longer than most of what is done with them.
+    has_single : bool
+        Whether `compact` would save time.
     """
 
     like: Any
+    reading_costs = False
+    has_single = False
+
+    @property
+    def told(self) -> str:
+        """What to tell of the passes over the rows, in a few words, if reading costs."""
+        return ""
 
     @property
     @abstractmethod
@@ -253,7 +277,15 @@ class Parts(ABC):
         An array (K, n) is as large as X where d is small: what needs a few of them on the way
         to a sum takes the rows in blocks.
         """
-        return self.over(partial(_of_blocks, term, width, add), features=features)
+        return self.over(of_blocks(term, width), features=features)
+
+    def in_one_pass(self, *terms: tuple[Term, Callable[[Any, Any], Any]]) -> list[Any]:
+        """Return what `over` gives for several pairs of a term and how to combine, in turn.
+
+        Every part goes through all of them before the next one is read.
+        """
+        each, combine = zip(*terms, strict=True)
+        return self.over(partial(_in_turn, each), partial(_each, combine))
 
     def keep(self, columns: Columns, width: int = 1, features: bool = True) -> Kept:
         """Keep what a term returns of blocks of rows, an array (..., rows)."""
@@ -300,6 +332,11 @@ class RowsInMemory(Parts):
     def like(self) -> Design:
         """The design of all rows."""
         return self.whole.design
+
+    @property
+    def has_single(self) -> bool:  # type: ignore[override]
+        """Whether `compact` would save time."""
+        return self.like.has_single
 
     @property
     def n_rows(self) -> int:

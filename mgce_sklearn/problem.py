@@ -10,10 +10,12 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from mgce_sklearn import validation
-from mgce_sklearn.labels import Labels, SoftLabels
+from mgce_sklearn.block_parts import RowsInBlocks, Survey
+from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
 from mgce_sklearn.objective import DualPoint, Objective, label_columns
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory, design_of
+from mgce_sklearn.row_blocks import RowBlocks
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.targets import Distributions, encoded
 from mgce_sklearn.uncertainty import (
@@ -116,6 +118,39 @@ class Problem:
         if base_margin is not None:
             kept = parts.kept_array(design.put(np.ascontiguousarray(base_margin)))
         return cls(parts, classes, moments, width, kept)
+
+    @classmethod
+    def from_blocks(
+        cls,
+        blocks: RowBlocks,
+        class_weight: Any = None,
+        fit_intercept: bool = True,
+        width: Width = STANDARD_ERROR,
+        center: Any = "auto",
+    ) -> Problem:
+        """Do the same for rows that are read block by block, labels and weights with them.
+
+        Raises
+        ------
+        ValueError
+            If there are no labels, or of one class only, or a block cannot be used.
+        """
+        survey = Survey.of(blocks)
+        validation.check_several(survey.classes)
+        weights = validation.check_sample_weight(survey.weights, len(survey.weights))
+        labels: Any = HardLabels(survey.codes)
+        if class_weight is not None:
+            labels, weights = weighted_by_class(class_weight, survey.classes, labels, weights)
+        parts = RowsInBlocks.of(blocks, survey, labels, weights, fit_intercept)
+        moments = Moments.of(parts, len(survey.classes))
+        moments = width.centered(moments, width.columns_to_center(parts.like, moments, center))
+        parts = parts.centered_at(moments.center)
+        # What `column_scale` would read all rows for.
+        scale = moments.column_scale()
+        vars(parts)["column_scale"] = np.where(scale > 0.0, scale, 1.0)
+        problem = cls(parts, survey.classes, moments, width)
+        vars(problem)["sketch"] = survey.sketch
+        return problem
 
     @cached_property
     def sketch(self) -> RowSketch:

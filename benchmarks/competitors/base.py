@@ -74,13 +74,13 @@ class Competitor:
     elsewhere: bool = False
 
 
-def look_at(objective: Objective, coef: Array, seconds: float, proba: Array | None = None) -> Look:
-    """Certify coefficients, with the worst case at them or a better dual candidate p (K, n)."""
+def look_at(objective: Objective, coef: Array, seconds: float, proba: Any = None) -> Look:
+    """Certify coefficients, with the worst case at them or a better dual candidate, a term p (K, n)."""
     worst_case = objective.parts.kept()
     value, _ = objective.value_and_slope(coef, worst_case)
     candidates = [worst_case]
     if proba is not None:
-        candidates.append(objective.parts.kept_array(proba))
+        candidates.append(proba)
     dual_value = max(objective.dual_point(candidate).value for candidate in candidates)
     return Look(seconds, value, (value - dual_value) / value)
 

@@ -256,6 +256,8 @@ POTENTIAL = tuple(map(offers, ("smooth", "value", "value_and_gradient", "entropy
 
 def host_arrays(objective: Objective) -> str | None:
     """Ask for rows in numpy's arrays."""
+    if objective.parts.reading_costs:
+        return "rows in memory, which RowBlocks are not"
     numpy = objective.parts.like.is_numpy
     return None if numpy else "rows in numpy's arrays, as of X.numpy()"
 
@@ -384,7 +386,8 @@ class Progress:
         if self.solver.verbose:
             print(
                 f"{self.solver.name} {self.n_iter:4d} {seconds:9.3f} s  "
-                f"value {self.value:.9f}  gap {self.gap:.2e}  {count} non-zero",
+                f"value {self.value:.9f}  gap {self.gap:.2e}  {count} non-zero"
+                + self.objective.parts.told,
                 flush=True,
             )
         self._ask_to_stop()

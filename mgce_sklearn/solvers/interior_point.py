@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
 from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, namespace
-from mgce_sklearn.objective import Objective
+from mgce_sklearn.objective import Objective, label_columns
 from mgce_sklearn.parts import Columns
 from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.solvers.base import (
@@ -62,6 +63,9 @@ LEAST_GAIN = 1e-5
 
 # At the start all products add up to so many times the value, from given coefficients to fewer.
 FIRST_TARGET, WARM_TARGET = 2.0, 1.0
+
+# Gap of a sample's solution, and the same target from there.
+SAMPLE_TOL, SAMPLE_TARGET = 1e-4, 0.1
 
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
 LEAST_VALUE = 1e-3
@@ -142,6 +146,8 @@ class InteriorPoint:
         n_coef, like = int(np.prod(objective.shape)), objective.parts.like
         if not like.is_numpy:
             return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(like.device, LARGEST_SYSTEM)
+        if objective.parts.reading_costs:  # a step takes four passes, and few steps are enough
+            return n_coef <= LARGEST_SYSTEM
         many = objective.potential.smooth and n_coef >= MANY_COEFFICIENTS
         if many and _penalty(objective) >= STRONG_PENALTY:
             return False
@@ -248,9 +254,10 @@ def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
     Small violations are repaired if they are all that keeps the gap open, and if steps factor a
     matrix as a repair does.
     """
-    coef, proba, objective = point.plus - point.minus, sums.proba, progress.working
-    progress.offer_coef(coef, objective.value(coef))
-    shrink = progress.offer_proba(proba).shrink
+    proba, objective = sums.proba, progress.working
+    arrived = sums.arrive(point.plus - point.minus)
+    progress.offer_coef(arrived.coef, arrived.value)
+    shrink = progress.offer_proba(proba, arrived.excess).shrink
     if not objective.labelled:
         _anchor(progress, proba, 1.0 / shrink - 1.0)
     allowed = progress.tol * progress.value
@@ -284,6 +291,8 @@ def _start(
     if not hasattr(objective.potential, "descended"):
         proba = start.proba if isinstance(start, Start) else None
         return _cold(sums, half_width, coef, proba)
+    if objective.parts.reading_costs:
+        return _from_sample(sums, half_width, coef, stop)
     n_gradients, target = WARM_GRADIENTS, WARM_TARGET
     if coef is None:
         many = objective.parts.n_rows >= MANY_ROWS
@@ -294,19 +303,41 @@ def _start(
     return _central(sums, half_width, coef, target)
 
 
-def _central(sums: RowSums, half_width: Array, coef: Array, target: float) -> Coefficients:
-    """Return a point near the central path, of given coefficients.
+def _from_sample(
+    sums: RowSums, half_width: Array, coef: Array | None, stop: Callable[[], bool]
+) -> Coefficients:
+    """Return a point near the central path, of the solution of a sample of the rows.
 
-    All products add up to the target, in units of the value.
+    The sample is in memory, and its means of labels take the place of those of all rows.
     """
     objective = sums.objective
-    value, at_zero = objective.value(coef), _value_at_zero(objective)
+    if coef is not None:
+        return _central(sums, half_width, coef, WARM_TARGET)
+    sample = replace(objective, parts=objective.parts.sample)
+    tau = sample.excess(partial(label_columns, n_classes=objective.n_classes))
+    tau = tau + objective.uncertainty.tau
+    sample = replace(sample, uncertainty=replace(objective.uncertainty, tau=tau))
+    watch = Watch(listener=lambda _: stop())
+    found = InteriorPoint(tol=SAMPLE_TOL).solve(sample, watch=watch)
+    return _central(sums, half_width, found.coef, SAMPLE_TARGET, found.value)
+
+
+def _central(
+    sums: RowSums, half_width: Array, coef: Array, target: float, value: float | None = None
+) -> Coefficients:
+    """Return a point near the central path, of given coefficients.
+
+    All products add up to the target, in units of the value, which may be known about.
+    """
+    objective, at_zero = sums.objective, _value_at_zero(sums.objective)
+    if value is None:
+        value = objective.value(coef)
     if objective.labelled and not value > 0.0:  # beyond what numbers hold
         coef, value = 0.0 * coef, at_zero
     n_products = 2 * objective.n_classes + 1 + 2 * _share(sums) * np.prod(coef.shape)
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products
     sums.enter(coef, None, True, nu)
-    excess = objective.excess(sums.proba)
+    excess = sums.excess(coef)
     most = LEAST_SHARE * value / (half_width * np.prod(coef.shape))
     least_size = namespace(most).minimum(LEAST_SIZE / objective.parts.column_scale, most)
     return _coefficients_at(coef, excess, half_width, _share(sums) * nu, least_size)
@@ -343,7 +374,7 @@ def _cold(
     zeros = objective.parts.like.zeros(*objective.shape)
     sums.enter(zeros if coef is None else coef, proba, coef is not None, None)
     size = zeros + START_SIZE / objective.parts.column_scale
-    excess = abs(objective.excess(sums.proba))
+    excess = abs(sums.excess(zeros if coef is None else coef))
     multiplier = namespace(excess).maximum(half_width, excess)
     plus = minus = size
     if coef is not None:

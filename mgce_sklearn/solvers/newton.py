@@ -16,8 +16,8 @@ from scipy.linalg import LinAlgError
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import Block
 from mgce_sklearn.interior_rows import Rows
-from mgce_sklearn.objective import Objective, margins_of, with_reference
-from mgce_sklearn.parts import Columns, Held, Kept, Part
+from mgce_sklearn.objective import Objective, margins_of, normalized_columns, with_reference
+from mgce_sklearn.parts import Columns, Held, Kept, Part, Term, add
 from mgce_sklearn.solvers.systems import Form, System
 
 # Fraction of the longest step that keeps every variable positive.
@@ -125,6 +125,9 @@ class RowSums:
         self.coefs = objective.parts.like.zeros(n_stages, *objective.shape)
         self.nu = 0.0
         self.reach = np.ones((1 + self.kind.correctors, 2))
+        # Where reading costs: what the next pass does first, and what the last one brought.
+        self._pending: tuple[Term, Any] | None = None
+        self._arrived: Arrival | None = None
 
     @property
     def proba(self) -> Columns:
@@ -139,17 +142,60 @@ class RowSums:
         """Put the rows inside their constraints; see `Rows.enter`."""
         objective = self.objective
         new = partial(_new_rows, objective.potential, objective.n_classes)
-        objective.parts.over(
-            partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu)
-        )
+        self._move(partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu), add)
+
+    def _move(self, term: Term, combine: Any) -> None:
+        """Have the rows do something: at once, or where reading costs as part of the next pass."""
+        self._arrived = None
+        if self.objective.parts.reading_costs:
+            self._pending = term, combine
+        else:
+            self.objective.parts.over(term, combine)
+
+    def arrive(self, coef: Array) -> Arrival:
+        """Return what is known of a point once the rows are there.
+
+        Where reading costs that is all that one pass can bring: nothing, until the next step, is
+        computed a second time.
+        """
+        objective = self.objective
+        if not objective.parts.reading_costs:
+            return Arrival(coef, objective.value(coef))
+        if self._arrived is None:
+            self.coefs[0] = coef
+            before = [] if self._pending is None else [self._pending]
+            *_, psi, mean, assembled = objective.parts.in_one_pass(
+                *before,
+                (objective.psi_term(coef), add),
+                (objective.mean_term(partial(normalized_columns, self.proba)), add),
+                (self._assembly(), add),
+            )
+            self._pending = None
+            excess = mean - objective.uncertainty.tau
+            value = psi + objective.linear_part(coef)
+            self._arrived = Arrival(coef, value, excess, assembled)
+        return self._arrived
+
+    def excess(self, coef: Array) -> Array:
+        """Return g (C, d), once the rows are there."""
+        if not self.objective.parts.reading_costs:
+            return self.objective.excess(self.proba)
+        return self.arrive(coef).excess
 
     def assemble(self) -> tuple[Any, Array, Array, Array]:
         """Return the sum for H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        gathered, sums = self.objective.parts.over(
-            partial(_assemble, self._along(0), self.form.gather)
-        )
+        arrived = self._arrived
+        if arrived is not None and arrived.assembled is not None:
+            gathered, sums = arrived.assembled
+            # A sum is written over when it is factored.
+            self._arrived = arrived._replace(assembled=None)
+        else:
+            gathered, sums = self.objective.parts.over(self._assembly())
         excess, kappa, kappa_center = sums
         return gathered, excess - self.objective.uncertainty.tau, kappa, kappa_center
+
+    def _assembly(self) -> Term:
+        return partial(_assemble, self._along(0), self.form.gather)
 
     @property
     def curvature(self) -> Columns:
@@ -158,15 +204,35 @@ class RowSums:
 
     def look(self) -> tuple[Array, Array, Array]:
         """Look along the last direction of ``coefs``: rates, sums, next correction."""
-        return self._follow(np.zeros(2))
+        return self.objective.parts.over(self._following(np.zeros(2)), _ahead)
 
     def advance(self, lengths: Array) -> None:
         """Take the primal and the dual step."""
-        self._follow(lengths)
+        self._move(self._following(lengths), _ahead)
 
-    def _follow(self, lengths: Array) -> tuple[Array, Array, Array]:
-        term = partial(_follow, self._along(self.stages), lengths)
-        return self.objective.parts.over(term, _ahead)
+    def _following(self, lengths: Array) -> Term:
+        along = self._along(self.stages)
+        return partial(_follow, along._replace(coefs=1.0 * along.coefs), lengths)
+
+
+class Arrival(NamedTuple):
+    """What is known of a point.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (C, d)
+    value : float
+        R(coef).
+    excess : ndarray of shape (C, d), or None
+        That of the rows' p, normalized, if it came along.
+    assembled : tuple or None
+        What `RowSums.assemble` asks for, if it came along.
+    """
+
+    coef: Array
+    value: float
+    excess: Array | None = None
+    assembled: Any = None
 
 
 def _new_rows(potential: Any, n_classes: int, n_rows: int, design: Any) -> Rows:

@@ -147,7 +147,7 @@ def is_large(objective: Objective) -> bool:
     """Tell whether rows have a single precision to gain from, and are enough to."""
     parts = objective.parts
     many = parts.n_rows * parts.n_features >= SINGLE_FROM
-    return many and parts.n_features >= LEAST_COLUMNS and parts.like.has_single
+    return many and parts.n_features >= LEAST_COLUMNS and parts.has_single
 
 
 def loss_parameter(objective: Objective) -> float:

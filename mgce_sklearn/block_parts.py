@@ -1,0 +1,301 @@
+"""Parts that are read block by block, in every pass anew: rows larger than memory.
+
+What stays in memory has one entry a row: labels, weights, and what solvers keep with the rows.
+Features are in memory for as long as terms look at their block. Threads take a block each, and
+what they return is combined in the order of the blocks, whichever is ready first: the same bits
+for any number of threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from mgce_sklearn.arrays import Array
+from mgce_sklearn.design import Design
+from mgce_sklearn.labels import HardLabels
+from mgce_sklearn.parallel import one_blas_thread
+from mgce_sklearn.parts import Kept, Name, Part, Parts, RowArrays, RowsInMemory, Term, add
+from mgce_sklearn.row_blocks import RowBlocks
+from mgce_sklearn.sketch import RowSketch
+
+# Rows of the sample from whose solution a fit of all rows starts, at most twice as many.
+SAMPLED_ROWS = 2**16
+
+
+@dataclass
+class Reads:
+    """How often, how much and for how long rows were read."""
+
+    n_passes: int = 0
+    n_bytes: int = 0
+    seconds: float = 0.0
+
+    def add(self, n_bytes: int, seconds: float) -> None:
+        """Count a pass."""
+        self.n_passes += 1
+        self.n_bytes += n_bytes
+        self.seconds += seconds
+
+    def __str__(self) -> str:
+        speed = self.n_bytes / max(self.seconds, 1e-9) / 1e6
+        return f"{self.n_passes} passes, {speed:.0f} MB/s"
+
+
+class Survey(NamedTuple):
+    """What the first pass tells of the rows of positive weight.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (K,)
+        Labels, sorted.
+    codes : ndarray of shape (n,)
+        Class of each row.
+    weights : ndarray of shape (n,)
+    used : list of ndarray or None
+        Rows of each block that have a weight; None: all of them.
+    ends : ndarray
+        Where the rows of each block begin and end.
+    sample : tuple of ndarrays
+        Features, classes and weights of some rows, drawn by chance.
+    sketch : RowSketch
+    reads : Reads
+    """
+
+    classes: Array
+    codes: Array
+    weights: Array
+    used: list[Array | None]
+    ends: Array
+    sample: tuple[Any, Array, Array]
+    sketch: RowSketch
+    reads: Reads
+
+    @classmethod
+    def of(cls, blocks: RowBlocks) -> Survey:
+        """Read all rows once.
+
+        Raises
+        ------
+        ValueError
+            If a block cannot be used, or there are no labels.
+        """
+        begin, labels, weights, used = time.perf_counter(), [], [], []
+        sample, sketch = _Sample(), RowSketch.none()
+        for X, y, weight in blocks:
+            if y is None:
+                raise ValueError(
+                    "RowBlocks must have labels to fit; these have none. Give (X, y), or a target."
+                )
+            rows = None if weight is None or (weight > 0.0).all() else np.flatnonzero(weight > 0.0)
+            weight = np.ones(len(y)) if weight is None else weight
+            if rows is not None:
+                X, y, weight = X[rows], y[rows], weight[rows]
+            labels.append(np.unique(y, return_inverse=True))
+            weights.append(weight)
+            used.append(rows)
+            sketch = sketch.joined(RowSketch.of(X))
+            sample.add(X, len(weights) - 1)
+        reads = Reads()
+        reads.add(blocks.n_bytes, time.perf_counter() - begin)
+        classes = np.unique(np.concatenate([present for present, _ in labels]))
+        kind = np.min_scalar_type(max(len(classes) - 1, 1))
+        codes = [np.searchsorted(classes, own).astype(kind)[inverse] for own, inverse in labels]
+        ends = np.cumsum([0, *map(len, codes)])
+        return cls(
+            classes, np.concatenate(codes), np.concatenate(weights), used, ends,
+            sample.rows(codes, weights), sketch, reads,
+        )  # fmt: skip
+
+
+class _Sample:
+    """Rows with the smallest of numbers drawn by chance: `SAMPLED_ROWS`, or up to twice as many."""
+
+    def __init__(self) -> None:
+        self._random, self._limit = np.random.default_rng(0), 1.0
+        self._kept: list[tuple[Array, Any, int, Array]] = []
+
+    def add(self, X: Any, block: int) -> None:
+        """Draw from a block of rows."""
+        numbers = self._random.random(X.shape[0])
+        positions = np.flatnonzero(numbers < self._limit)
+        self._kept.append((numbers[positions], X[positions], block, positions))
+        while sum(len(one) for one, *_ in self._kept) > 2 * SAMPLED_ROWS:
+            self._limit /= 2.0
+            self._kept = [self._below(*one) for one in self._kept]
+
+    def _below(self, numbers: Array, X: Any, block: int, positions: Array) -> Any:
+        left = numbers < self._limit
+        return numbers[left], X[left], block, positions[left]
+
+    def rows(self, codes: list[Array], weights: list[Array]) -> tuple[Any, Array, Array]:
+        """Return features, classes and weights of the rows drawn."""
+        together = sp.vstack if sp.issparse(self._kept[0][1]) else np.concatenate
+        X = together([X for _, X, *_ in self._kept])
+        places = [(block, positions) for *_, block, positions in self._kept]
+        return (
+            X,
+            np.concatenate([codes[block][positions] for block, positions in places]),
+            np.concatenate([weights[block][positions] for block, positions in places]),
+        )
+
+
+@dataclass(frozen=True)
+class RowsInBlocks(Parts):
+    """Labelled rows that are read block by block.
+
+    Parameters
+    ----------
+    blocks : RowBlocks
+    survey : Survey
+    labels : HardLabels
+        Of all rows.
+    weights : ndarray of shape (n,)
+    fit_intercept : bool
+    center : ndarray of shape (d,), default=None
+    arrays : tuple of RowArrays
+        Of each block.
+    pool : ThreadPoolExecutor, default=None
+        Threads that look at blocks while the next one is read. None: that of the caller.
+    n_threads : int, default=1
+    """
+
+    blocks: RowBlocks
+    survey: Survey
+    labels: HardLabels
+    weights: Array
+    fit_intercept: bool
+    center: Array | None = None
+    arrays: tuple[RowArrays, ...] = ()
+    pool: ThreadPoolExecutor | None = field(default=None, repr=False)
+    n_threads: int = 1
+    reading_costs: ClassVar[bool] = True
+    certain: ClassVar[bool] = True
+    labelled: ClassVar[bool] = True
+
+    @classmethod
+    def of(
+        cls, blocks: RowBlocks, survey: Survey, labels: HardLabels, weights: Array,
+        fit_intercept: bool,
+    ) -> RowsInBlocks:  # fmt: skip
+        """Return rows whose features are not centered."""
+        arrays = tuple(RowArrays(stop - start, start) for start, stop in pairwise(survey.ends))
+        return cls(blocks, survey, labels, weights, fit_intercept, arrays=arrays)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.weights)
+
+    @cached_property
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+        return float(self.weights.sum())
+
+    @property
+    def told(self) -> str:
+        """Say how often and how fast the rows were read."""
+        return f"  {self.survey.reads}"
+
+    @cached_property
+    def sample(self) -> RowsInMemory:
+        """Some of the rows, in memory."""
+        X, codes, weights = self.survey.sample
+        return RowsInMemory.of(self._design(X, weights), HardLabels(codes))
+
+    @property
+    def like(self) -> Design:
+        """The design of some of the rows."""
+        return self.sample.like
+
+    def _design(self, X: Any, weights: Array, shares: Array | None = None) -> Design:
+        design = Design(X, weights, self.fit_intercept, shares=shares)
+        return design if self.center is None else design.centered_at(self.center)
+
+    def _part(self, X: Any, block: int) -> Part:
+        rows = slice(*self.survey.ends[block : block + 2])
+        weights = self.weights[rows]
+        design = self._design(X, weights, weights / self.total_weight)
+        return Part(design, self.labels.take(rows), self.arrays[block])
+
+    def _without_features(self) -> Iterator[Part]:
+        for block, arrays in enumerate(self.arrays):
+            # Reading them would give NaN; they take no memory.
+            nothing = np.broadcast_to(np.float32(np.nan), (arrays.n_rows, self.like.n_columns))
+            yield self._part(nothing, block)
+
+    def _read(self) -> Iterator[Part]:
+        """Yield the parts of a pass, which is counted when it ends."""
+        begin = time.perf_counter()
+        for block, (given, used) in enumerate(zip(self.blocks, self.survey.used, strict=True)):
+            X = given.X if used is None else given.X[used]
+            if X.shape[0]:
+                yield self._part(X, block)
+        self.survey.reads.add(self.blocks.n_bytes, time.perf_counter() - begin)
+
+    def over(
+        self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
+    ) -> Any:
+        """Combine what a term returns of every part; see `Parts.over`."""
+        parts = self._read() if features else self._without_features()
+        if self.pool is None:
+            with one_blas_thread():
+                return reduce(combine, map(term, parts))
+        return reduce(combine, self._at_once(term, parts))
+
+    def _at_once(self, term: Term, parts: Iterator[Part]) -> Iterator[Any]:
+        """Yield what a term returns, in order; a block more than there are threads is in memory."""
+        pool: Any = self.pool
+        waiting: deque[Future] = deque()
+        try:
+            for part in parts:
+                waiting.append(pool.submit(_held, term, part))
+                if len(waiting) > self.n_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            wait(waiting)
+
+    @contextmanager
+    def opened(self, width: int) -> Iterator[RowsInBlocks]:
+        """Give the same rows with threads, as many as BLAS was allowed."""
+        if self.pool is not None:
+            yield self
+            return
+        with one_blas_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
+            yield self._same(pool=pool, n_threads=n_threads)
+
+    def _same(self, **changes: Any) -> RowsInBlocks:
+        """Return the same rows otherwise, with what is known of them."""
+        other = replace(self, **changes)
+        for name in {"column_scale", "total_weight", "sample"} & vars(self).keys():
+            vars(other)[name] = vars(self)[name]
+        return other
+
+    def kept(self, kind: type[Name] = Kept) -> Name:
+        """Return a new name; see `Parts.kept`."""
+        return kind(self.arrays)
+
+    def compact(self) -> RowsInBlocks:
+        """Return itself: rows that are not kept gain nothing in single precision."""
+        return self
+
+    def centered_at(self, center: Array) -> RowsInBlocks:
+        """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
+        return replace(self, center=center)
+
+
+def _held(term: Term, part: Part) -> Any:
+    with one_blas_thread():
+        return term(part)
