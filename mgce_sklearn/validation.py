@@ -307,6 +307,27 @@ def check_sample_weight(sample_weight: Any, n_rows: int, name: str = "sample_wei
     """
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
+    weights = check_row_weights(sample_weight, n_rows, name)
+    if not weights.any():
+        raise ValueError(f"{name} is zero for every row; some rows need weight.")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not SMALLEST_SUM <= total <= LARGEST_SUM:
+        raise ValueError(
+            f"{name} must have a sum from 1e-300 to 1e308, the number of rows "
+            f"that it stands for; got {total:g}. Divide or multiply all weights by one number."
+        )
+    return weights
+
+
+def check_row_weights(sample_weight: Any, n_rows: int, name: str = "sample_weight") -> Array:
+    """Return weights as a float64 array (n_rows,): finite and non-negative, of some rows of many.
+
+    Raises
+    ------
+    ValueError
+        With the first offending row.
+    """
     weights = check_numbers(name, sample_weight, copy=False)
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
@@ -321,15 +342,6 @@ def check_sample_weight(sample_weight: Any, n_rows: int, name: str = "sample_wei
         raise ValueError(
             f"{name} must be finite and non-negative; row {row} has {weights[row]}. "
             "Drop such rows or give them weight 0."
-        )
-    if not weights.any():
-        raise ValueError(f"{name} is zero for every row; some rows need weight.")
-    with np.errstate(over="ignore"):
-        total = weights.sum()
-    if not SMALLEST_SUM <= total <= LARGEST_SUM:
-        raise ValueError(
-            f"{name} must have a sum from 1e-300 to 1e308, the number of rows "
-            f"that it stands for; got {total:g}. Divide or multiply all weights by one number."
         )
     return weights
 

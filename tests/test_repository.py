@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OPTIONAL = ("cleanlab", "cvxpy", "lightgbm", "matplotlib", "pandas", "skorch", "torch")
+OPTIONAL = ("cleanlab", "cvxpy", "lightgbm", "matplotlib", "pandas", "pyarrow", "skorch", "torch")
 
 
 def test_arrows_point_down_only(capsys):
