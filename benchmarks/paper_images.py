@@ -32,7 +32,7 @@ import datasets
 import numpy as np
 import torch
 from datasets import Split, first_of_each, long_tailed
-from runs import Run, Trained, carry_out, classifier, common_parser, settled
+from runs import Run, Trained, carry_out, classifier, common_parser, settle_process, settled
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
@@ -205,9 +205,7 @@ class Training:
 
     def __call__(self, run: Run) -> Trained:
         """Make labels wrong, set a tenth of the rows aside, and train a network."""
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # momentum of units that are off
-        torch.backends.cudnn.benchmark = True
+        settle_process()
         images = images_of(run.data, self.device, self.n_rows)
         noisy = symmetric_noise(images.y, run.noise, random_state=run.seed)
         train, validation = train_test_split(
