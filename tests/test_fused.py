@@ -112,7 +112,8 @@ def test_a_loss_is_that_of_the_kernels(q, options, monkeypatch):
 def test_a_mean_is_a_sum_over_a_count():
     """Small batches wait for launches: what is differentiated is the program, a sum, a division."""
     margins, labels = sample(12, 4)
-    node, names = MGCELoss(0.7)(margins.requires_grad_(), labels).grad_fn, []
+    loss = MGCELoss(0.7)(margins.requires_grad_(), labels)  # without it a node would not last
+    node, names = loss.grad_fn, []
     while node is not None:
         names.append(node.name())
         node = node.next_functions[0][0] if node.next_functions else None
