@@ -9,7 +9,8 @@ convolution of 3 × 3 and no pooling after it. SGD with learning rate 0.01 and m
 mini-batches of 128 for 150 epochs, the gradient's norm clipped at 5; the mean of each pixel
 subtracted; random flips, and crops of images padded by 4 pixels; 10% of the training rows for
 validation; symmetric noise on the labels of both, clean labels to test on. Images are on the
-device as a whole, and batches are augmented there. A run takes hours on a CPU.
+device as a whole, and batches are augmented there; whole training batches replay a graph of the
+GPU. A run takes hours on a CPU.
 
 The small network takes seconds an epoch there, and is another set-up: two convolutions with
 pooling and one hidden layer, learning rate 0.02, all else alike. Its record is a file of its own,
