@@ -24,9 +24,8 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from datasets import Split, long_tailed
-from runs import Run, Trained, carry_out, classifier, common_parser, settled
+from runs import Run, Trained, carry_out, classifier, common_parser, settle_process, settled
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -78,8 +77,7 @@ def scaled(X: Array, n_train: int) -> Array:
 
 def train(run: Run) -> Trained:
     """Make labels wrong, set a tenth of the rows aside, and train a network on one thread."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # momentum of units that are off
+    settle_process()
     rows = rows_of(run.data)
     noisy = symmetric_noise(rows.y, run.noise, random_state=run.seed)
     X, X_valid, y, y_valid = train_test_split(rows.X, noisy, test_size=0.1, random_state=run.seed)

@@ -190,6 +190,13 @@ def classifier(run: Run, module: Callable[..., nn.Module], **settings: Any) -> M
     )
 
 
+def settle_process() -> None:
+    """Set what makes PyTorch fast in a process among several."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # momentum of units that are off
+    torch.backends.cudnn.benchmark = True  # images are of one size
+
+
 def carry_out(
     options: argparse.Namespace,
     train: Callable[[Run], Trained],

@@ -1,6 +1,7 @@
 """The scripts of the papers' tables: plan, record, resuming, table, data, augmentation."""
 
 import argparse
+import copy
 import sys
 from pathlib import Path
 
@@ -22,6 +23,8 @@ import paper_tables  # noqa: E402
 import runs  # noqa: E402
 from runs import Measured, Record, Run, Trained  # noqa: E402
 
+from mgce_sklearn.torch import MGCELoss  # noqa: E402
+
 sys.path.remove(BENCHMARKS)
 
 
@@ -32,6 +35,7 @@ def settings_of_the_process_restored():
     yield
     torch.set_num_threads(n_threads)
     torch.set_flush_denormal(False)
+    torch.backends.cudnn.benchmark = False
 
 
 def options(tmp_path: Path, **changes) -> argparse.Namespace:
@@ -358,10 +362,37 @@ def test_images_are_learnt_from_on_their_device(monkeypatch, network, last):
     monkeypatch.setitem(paper_images.BLOCKS, "fashion_mnist", (1,))
     run = Run("fashion_mnist", "CE", 0.0, 0.0, 0.0, 0, 1)
     trained = paper_images.Training(network, "cpu", None, None)(run)
-    assert trained.network.module_[-1].in_features == last
+    assert trained.network.module_.network[-1].in_features == last
     assert trained.network.lr == paper_images.LEARNING_RATES[network]
     assert trained.network.predict_proba(trained.test[0]).shape == (10, 2)
     assert len(trained.validation[1]) == 7
     dataset = trained.network.get_dataset(X, np.arange(64))
     batch = next(iter(trained.network.get_iterator(dataset, training=True)))
     assert sorted(batch[1]) == list(range(64)) != list(batch[1])  # shuffled
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("amp", [None, torch.bfloat16])
+def test_graphs_of_a_gpu_learn_as_networks_do(amp):
+    """In whole batches and in the smaller last one, and networks judged in between."""
+    torch.manual_seed(0)
+    network = paper_images.small(1, 3).cuda()
+    graphed = paper_images.Graphed(copy.deepcopy(network))
+    with torch.autocast("cuda", amp, enabled=amp is not None):
+        graphed(torch.randn(16, 1, 28, 28, device="cuda"))  # captured; statistics begin anew
+    for part in graphed.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.reset_running_stats()
+    tol = {"rtol": 1e-3, "atol": 1e-4} if amp is None else {"rtol": 0.1, "atol": 0.02}
+    for n_rows in (16, 16, 5, 16):
+        X, y = torch.randn(n_rows, 1, 28, 28, device="cuda"), torch.arange(n_rows).cuda() % 3
+        found = []
+        for each in (network, graphed):
+            each.train().zero_grad()
+            with torch.autocast("cuda", amp, enabled=amp is not None):
+                loss = MGCELoss(0.7)(each(X), y)
+            loss.backward()
+            slopes = [parameter.grad.clone() for parameter in each.parameters()]
+            found.append([loss.detach(), *slopes, each.eval()(X).detach()])
+        for ours, expected in zip(found[1], found[0], strict=True):
+            torch.testing.assert_close(ours, expected, **tol)
