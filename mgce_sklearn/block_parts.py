@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from mgce_sklearn import validation
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
@@ -57,27 +58,29 @@ class Survey(NamedTuple):
 
     Attributes
     ----------
-    classes : ndarray of shape (K,)
-        Labels, sorted.
-    codes : ndarray of shape (n,)
+    blocks : RowBlocks
+    classes : ndarray of shape (K,), or None
+        Labels, sorted; None if there are none.
+    codes : ndarray of shape (n,), or None
         Class of each row.
     weights : ndarray of shape (n,)
     used : list of ndarray or None
         Rows of each block that have a weight; None: all of them.
     ends : ndarray
         Where the rows of each block begin and end.
-    sample : tuple of ndarrays
+    sample : tuple
         Features, classes and weights of some rows, drawn by chance.
     sketch : RowSketch
     reads : Reads
     """
 
-    classes: Array
-    codes: Array
+    blocks: RowBlocks
+    classes: Array | None
+    codes: Array | None
     weights: Array
     used: list[Array | None]
     ends: Array
-    sample: tuple[Any, Array, Array]
+    sample: tuple[Any, Array | None, Array]
     sketch: RowSketch
     reads: Reads
 
@@ -88,34 +91,45 @@ class Survey(NamedTuple):
         Raises
         ------
         ValueError
-            If a block cannot be used, or there are no labels.
+            If a block cannot be used.
         """
         begin, labels, weights, used = time.perf_counter(), [], [], []
         sample, sketch = _Sample(), RowSketch.none()
         for X, y, weight in blocks:
-            if y is None:
-                raise ValueError(
-                    "RowBlocks must have labels to fit; these have none. Give (X, y), or a target."
-                )
             rows = None if weight is None or (weight > 0.0).all() else np.flatnonzero(weight > 0.0)
-            weight = np.ones(len(y)) if weight is None else weight
+            weight = np.ones(X.shape[0]) if weight is None else weight
             if rows is not None:
-                X, y, weight = X[rows], y[rows], weight[rows]
-            labels.append(np.unique(y, return_inverse=True))
+                X, weight = X[rows], weight[rows]
+                y = None if y is None else y[rows]
+            if y is not None:
+                labels.append(np.unique(y, return_inverse=True))
             weights.append(weight)
             used.append(rows)
             sketch = sketch.joined(RowSketch.of(X))
-            sample.add(X, len(weights) - 1)
+            sample.add(X)
         reads = Reads()
         reads.add(blocks.n_bytes, time.perf_counter() - begin)
-        classes = np.unique(np.concatenate([present for present, _ in labels]))
-        kind = np.min_scalar_type(max(len(classes) - 1, 1))
-        codes = [np.searchsorted(classes, own).astype(kind)[inverse] for own, inverse in labels]
-        ends = np.cumsum([0, *map(len, codes)])
+        ends = np.cumsum([0, *map(len, weights)])
+        classes = codes = None
+        if labels:
+            classes = np.unique(np.concatenate([present for present, _ in labels]))
+            kind = np.min_scalar_type(max(len(classes) - 1, 1))
+            places = [np.searchsorted(classes, own).astype(kind)[at] for own, at in labels]
+            codes = np.concatenate(places)
+        all_weights = np.concatenate(weights)
         return cls(
-            classes, np.concatenate(codes), np.concatenate(weights), used, ends,
-            sample.rows(codes, weights), sketch, reads,
+            blocks, classes, codes, all_weights, used, ends,
+            sample.rows(ends, codes, all_weights), sketch, reads,
         )  # fmt: skip
+
+    def check_labels(self) -> None:
+        """Raise ValueError unless there are labels of two classes or more."""
+        if self.classes is None:
+            raise ValueError(
+                "X must have labels where it is RowBlocks to learn from; these have none. Give "
+                "blocks (X, y), or a target."
+            )
+        validation.check_several(self.classes)
 
 
 class _Sample:
@@ -123,31 +137,30 @@ class _Sample:
 
     def __init__(self) -> None:
         self._random, self._limit = np.random.default_rng(0), 1.0
-        self._kept: list[tuple[Array, Any, int, Array]] = []
+        self._kept: list[tuple[Array, Any, Array]] = []
 
-    def add(self, X: Any, block: int) -> None:
+    def add(self, X: Any) -> None:
         """Draw from a block of rows."""
         numbers = self._random.random(X.shape[0])
         positions = np.flatnonzero(numbers < self._limit)
-        self._kept.append((numbers[positions], X[positions], block, positions))
+        self._kept.append((numbers[positions], X[positions], positions))
         while sum(len(one) for one, *_ in self._kept) > 2 * SAMPLED_ROWS:
             self._limit /= 2.0
             self._kept = [self._below(*one) for one in self._kept]
 
-    def _below(self, numbers: Array, X: Any, block: int, positions: Array) -> Any:
+    def _below(self, numbers: Array, X: Any, positions: Array) -> Any:
         left = numbers < self._limit
-        return numbers[left], X[left], block, positions[left]
+        return numbers[left], X[left], positions[left]
 
-    def rows(self, codes: list[Array], weights: list[Array]) -> tuple[Any, Array, Array]:
+    def rows(self, ends: Array, codes: Array | None, weights: Array) -> tuple[Any, Any, Array]:
         """Return features, classes and weights of the rows drawn."""
         together = sp.vstack if sp.issparse(self._kept[0][1]) else np.concatenate
-        X = together([X for _, X, *_ in self._kept])
-        places = [(block, positions) for *_, block, positions in self._kept]
-        return (
-            X,
-            np.concatenate([codes[block][positions] for block, positions in places]),
-            np.concatenate([weights[block][positions] for block, positions in places]),
+        X = together([X for _, X, _ in self._kept])
+        begins = ends[:-1]
+        rows = np.concatenate(
+            [begin + positions for begin, (*_, positions) in zip(begins, self._kept, strict=True)]
         )
+        return X, None if codes is None else codes[rows], weights[rows]
 
 
 @dataclass(frozen=True)
@@ -156,13 +169,14 @@ class RowsInBlocks(Parts):
 
     Parameters
     ----------
-    blocks : RowBlocks
     survey : Survey
-    labels : HardLabels
+    labels : HardLabels or None
         Of all rows.
     weights : ndarray of shape (n,)
     fit_intercept : bool
     center : ndarray of shape (d,), default=None
+    chosen : ndarray, default=None
+        Which columns are features. None: all.
     arrays : tuple of RowArrays
         Of each block.
     pool : ThreadPoolExecutor, default=None
@@ -170,27 +184,30 @@ class RowsInBlocks(Parts):
     n_threads : int, default=1
     """
 
-    blocks: RowBlocks
     survey: Survey
-    labels: HardLabels
+    labels: HardLabels | None
     weights: Array
     fit_intercept: bool
     center: Array | None = None
+    chosen: Array | None = None
     arrays: tuple[RowArrays, ...] = ()
     pool: ThreadPoolExecutor | None = field(default=None, repr=False)
     n_threads: int = 1
     reading_costs: ClassVar[bool] = True
     certain: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
 
     @classmethod
     def of(
-        cls, blocks: RowBlocks, survey: Survey, labels: HardLabels, weights: Array,
-        fit_intercept: bool,
-    ) -> RowsInBlocks:  # fmt: skip
+        cls, survey: Survey, labels: HardLabels | None, weights: Array, fit_intercept: bool
+    ) -> RowsInBlocks:
         """Return rows whose features are not centered."""
         arrays = tuple(RowArrays(stop - start, start) for start, stop in pairwise(survey.ends))
-        return cls(blocks, survey, labels, weights, fit_intercept, arrays=arrays)
+        return cls(survey, labels, weights, fit_intercept, arrays=arrays)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have labels."""
+        return self.labels is not None
 
     @property
     def n_rows(self) -> int:
@@ -211,7 +228,9 @@ class RowsInBlocks(Parts):
     def sample(self) -> RowsInMemory:
         """Some of the rows, in memory."""
         X, codes, weights = self.survey.sample
-        return RowsInMemory.of(self._design(X, weights), HardLabels(codes))
+        return RowsInMemory.of(
+            self._design(X, weights), None if codes is None else HardLabels(codes)
+        )
 
     @property
     def like(self) -> Design:
@@ -220,28 +239,31 @@ class RowsInBlocks(Parts):
 
     def _design(self, X: Any, weights: Array, shares: Array | None = None) -> Design:
         design = Design(X, weights, self.fit_intercept, shares=shares)
-        return design if self.center is None else design.centered_at(self.center)
+        design = design if self.center is None else design.centered_at(self.center)
+        return design if self.chosen is None else design.columns(self.chosen)
 
     def _part(self, X: Any, block: int) -> Part:
         rows = slice(*self.survey.ends[block : block + 2])
         weights = self.weights[rows]
         design = self._design(X, weights, weights / self.total_weight)
-        return Part(design, self.labels.take(rows), self.arrays[block])
+        labels = None if self.labels is None else self.labels.take(rows)
+        return Part(design, labels, self.arrays[block])
 
     def _without_features(self) -> Iterator[Part]:
         for block, arrays in enumerate(self.arrays):
             # Reading them would give NaN; they take no memory.
-            nothing = np.broadcast_to(np.float32(np.nan), (arrays.n_rows, self.like.n_columns))
-            yield self._part(nothing, block)
+            shape = arrays.n_rows, self.survey.blocks.n_features
+            yield self._part(np.broadcast_to(np.float32(np.nan), shape), block)
 
     def _read(self) -> Iterator[Part]:
         """Yield the parts of a pass, which is counted when it ends."""
         begin = time.perf_counter()
-        for block, (given, used) in enumerate(zip(self.blocks, self.survey.used, strict=True)):
+        blocks = self.survey.blocks
+        for block, (given, used) in enumerate(zip(blocks, self.survey.used, strict=True)):
             X = given.X if used is None else given.X[used]
             if X.shape[0]:
                 yield self._part(X, block)
-        self.survey.reads.add(self.blocks.n_bytes, time.perf_counter() - begin)
+        self.survey.reads.add(blocks.n_bytes, time.perf_counter() - begin)
 
     def over(
         self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
@@ -290,6 +312,10 @@ class RowsInBlocks(Parts):
     def compact(self) -> RowsInBlocks:
         """Return itself: rows that are not kept gain nothing in single precision."""
         return self
+
+    def columns(self, columns: Array) -> RowsInBlocks:
+        """Return the same rows with some of their columns, and the intercept as it was."""
+        return replace(self, chosen=columns)
 
     def centered_at(self, center: Array) -> RowsInBlocks:
         """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""

@@ -29,8 +29,9 @@ from mgce_sklearn import kernels
 from mgce_sklearn.arrays import inner
 from mgce_sklearn.design import Design
 from mgce_sklearn.feasibility import EmptySetError, Sample, solved
+from mgce_sklearn.objective import margins_of
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.parts import Columns, Part, Parts, RowsInMemory
+from mgce_sklearn.parts import Columns, Kept, Part, Parts, RowsInMemory
 from mgce_sklearn.solvers import (
     Start,
     Status,
@@ -232,27 +233,13 @@ def _above(columns: Columns, sign: float, constant: float, part: Part) -> Array:
     return constant + sign * columns(part)
 
 
-@one_blas_thread()
-def error_bounds(
-    parts: Parts,
-    uncertainty: UncertaintySet,
-    costs: Costs,
-    scaled: Columns,
-    fitted: Start,
-    rule: Columns,
-    tol: float,
-    max_time: float | None = None,
-    verbose: int = 0,
-    limit: Limit | None = None,
-) -> tuple[float, float, float, Status]:
-    """Bound the expected costs of a rule over all distributions of a set.
+class Judged(NamedTuple):
+    """Rows, and how the rule that is judged decides them.
 
-    Parameters
+    Attributes
     ----------
     parts : Parts
         Rows, with or without known labels.
-    uncertainty : UncertaintySet
-        All K classes in it.
     costs : Costs
     scaled : Columns
         The costs (K, n) in [0, 1] of these rows.
@@ -260,13 +247,61 @@ def error_bounds(
         Coefficients of the fit, and its worst case on the rows.
     rule : Columns
         The fit's rule (K, n) on the rows.
+    limit : Limit or None
+        What distributions keep to beside the set.
+    """
+
+    parts: Parts
+    costs: Costs
+    scaled: Columns
+    fitted: Start
+    rule: Columns
+    limit: Limit | None
+
+
+def judge(parts: Parts, coef: Array, costs_of: Any, q: float) -> tuple[Kept, Kept, Kept]:
+    """Keep worst case, rule and scaled costs (K, n) of rows, in one pass.
+
+    Parameters
+    ----------
+    parts : Parts
+    coef : ndarray of shape (C, d)
+    costs_of : callable
+        Returns `Costs` of margins (n, K).
+    q : float
+    """
+    names = parts.kept(), parts.kept(), parts.kept()
+    parts.sum(partial(_judge, coef, costs_of, q, names))
+    return names
+
+
+def _judge(coef: Array, costs_of: Any, q: float, names: tuple[Kept, ...], part: Part) -> None:
+    margins = margins_of(part, coef, None).T
+    columns = kernels.worst_case(margins, q).T, kernels.rule(margins, q).T, costs_of(margins).scaled
+    for name, array in zip(names, columns, strict=True):
+        part.allotted(name, len(array))[:] = array
+
+
+@one_blas_thread()
+def error_bounds(
+    judged: Judged,
+    uncertainty: UncertaintySet,
+    tol: float,
+    max_time: float | None = None,
+    verbose: int = 0,
+) -> tuple[float, float, float, Status]:
+    """Bound the expected costs of a rule over all distributions of a set.
+
+    Parameters
+    ----------
+    judged : Judged
+    uncertainty : UncertaintySet
+        All K classes in it.
     tol : float
         Largest gap, as a share of the range of costs.
     max_time : float or None, default=None
         Seconds: half of them, and what it leaves, for either side.
     verbose : int, default=0
-    limit : Limit or None, default=None
-        What distributions keep to beside the set.
 
     Returns
     -------
@@ -280,6 +315,7 @@ def error_bounds(
     ValueError
         If none of those that do keeps to the limit.
     """
+    parts, costs, scaled, fitted, rule, limit = judged
     sample = Sample.of(parts, uncertainty)
     if sample.growth_for_sums() > 1.0:
         raise EmptySetError(sample.growth())
@@ -638,9 +674,7 @@ def _coefficients(training: Training, seen: Design, costs: Array, log_share: flo
     return coef
 
 
-def _largest_margins(
-    training: Training, design: Design, coef: Array, costs: Array
-) -> Array:
+def _largest_margins(training: Training, design: Design, coef: Array, costs: Array) -> Array:
     """Return max_k (m'_k + c_k) (n,) with features clipped to the range of training."""
     parts = RowsInMemory.of(design)
     term = partial(_largest_margin, training.low, training.high, coef, parts.kept_array(costs))

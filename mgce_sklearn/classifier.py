@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from copy import copy, deepcopy
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import bounds, kernels, validation
 from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
-from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate, Limit
+from mgce_sklearn.block_parts import RowsInBlocks, Survey
+from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate, Judged, Limit
 from mgce_sklearn.callbacks import (
     WRAPPERS,
     CallbackSupportMixin,
@@ -33,7 +35,7 @@ from mgce_sklearn.feature_maps import (
     len_of,
 )
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.parts import RowsInMemory
+from mgce_sklearn.parts import RowsInMemory, column_range, wider_range
 from mgce_sklearn.path import (
     SETTING_RULES,
     PathPoint,
@@ -44,6 +46,7 @@ from mgce_sklearn.path import (
 )
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.problem import Problem, inverse_noise, weighted_by_class
+from mgce_sklearn.row_blocks import RowBlock, RowBlocks
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import (
     Interrupted,
@@ -89,6 +92,34 @@ NUMBERS = [np.float64, np.float32]
 FAR = 100.0
 
 DECISION = validation.one_of(bounds.RULES)
+
+
+def _not_beside_blocks(name: str) -> str:
+    return (
+        f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights; give "
+        "(X, y, sample_weight) in the blocks, or rows that fit in memory for anything else."
+    )
+
+
+def by_blocks(method: Any) -> Any:
+    """Have a method of rows take `RowBlocks` too: what it returns of each comes one by one."""
+
+    @wraps(method)
+    def of_rows_or_blocks(self: Any, X: Any, base_margin: Any = None) -> Any:
+        if not isinstance(X, RowBlocks):
+            return method(self, X, base_margin)
+        if base_margin is not None:
+            raise ValueError(_not_beside_blocks("base_margin"))
+        check_is_fitted(self)
+        return _of_each_block(partial(method, self), self._check_columns, X)
+
+    return of_rows_or_blocks
+
+
+def _of_each_block(method: Any, check: Any, blocks: RowBlocks) -> Iterator[Any]:
+    for block in blocks:
+        check(block.X.shape[1], getattr(blocks, "feature_names", None))
+        yield method(block)
 
 
 class Certificate(NamedTuple):
@@ -397,15 +428,17 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @with_callbacks
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, base_margin: Any = None
     ) -> MGCEClassifier:
         """Fit the coefficients and certify them.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
             Finite numbers. float32 is kept, and computed with in float64 by blocks. With a
-            ``feature_map`` whatever that takes, here and in all other methods.
+            ``feature_map`` whatever that takes, here and in all other methods. `RowBlocks` may be
+            more than memory holds, and bring labels and weights: then X is all that is given. A
+            memory-mapped array is read where it lies, over and over.
         y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
             Labels of any dtype, at least two different ones; or distributions over the classes,
             rows of non-negative numbers that sum to 1 within 1e-6. The columns of a frame are the
@@ -461,8 +494,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
         validation.check_all(vars(self), PARAMETER_RULES)
         deadline = deadline_in(self.max_time)
-        X, y = self._read(X, y, reset=True)
-        problem = self._problem(X, y, sample_weight, self.fit_intercept, base_margin)
+        problem = self._problem_of(X, y, sample_weight, base_margin)
         settings, start = Settings.of(self), self._previous(problem)
         lam = self._lam_for(problem)
         report = GapReport(task, partial(self._ended_at, problem, lam))
@@ -484,6 +516,42 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3 + WRAPPERS,
             )
+
+    def _problem_of(self, X: Any, y: Any, sample_weight: Any, base_margin: Any) -> Problem:
+        """Return the problem of rows to learn from."""
+        if isinstance(X, RowBlocks):
+            problem = self._problem_in_blocks(X, y, sample_weight, self.fit_intercept, base_margin)
+            names = X.feature_names
+            self.__dict__.pop("feature_names_in_", None)
+            if names is not None:
+                self.feature_names_in_ = np.asarray(names, dtype=object)
+            return problem
+        X, y = self._read(X, y, reset=True)
+        return self._problem(X, y, sample_weight, self.fit_intercept, base_margin)
+
+    def _problem_in_blocks(
+        self, X: RowBlocks, y: Any, sample_weight: Any, fit_intercept: bool, base_margin: Any
+    ) -> Problem:
+        """Return the problem of rows that are read block by block.
+
+        Raises
+        ------
+        ValueError
+            For what only rows in memory can have, or a block that cannot be used.
+        """
+        for name, value in (
+            ("y", y),
+            ("sample_weight", sample_weight),
+            ("base_margin", base_margin),
+            ("feature_map", self.feature_map),
+            ("noise_matrix", self.noise_matrix),
+        ):
+            if value is not None:
+                raise ValueError(_not_beside_blocks(name))
+        survey = Survey.of(X)
+        ends = validation.ends_of_range(self.feature_range, X.n_features, X.dtype)
+        width = self._width(ends)
+        return Problem.from_blocks(survey, self.class_weight, fit_intercept, width, self.center)
 
     def _warn_of_gap(self, result: SolverResult, stacklevel: int) -> None:
         warnings.warn(
@@ -574,7 +642,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         _, labels = encoded(y, classes)
         inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, labels)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        width = self._width(X, sample_weight)
+        ends = validation.check_feature_range(self.feature_range, X, sample_weight)
+        width = self._width(ends)
         labels, sample_weight = weighted_by_class(self.class_weight, classes, labels, sample_weight)
         used = sample_weight > 0.0
         design = Design(X[used], sample_weight[used], self.fit_intercept)
@@ -618,7 +687,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def certificate(
-        self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, base_margin: Any = None
     ) -> Certificate:
         """Compute the bound, and its distance from the best one, for a labelled sample.
 
@@ -650,8 +719,13 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
         self._check_based(base_margin)
-        X, y = self._read(X, y, reset=False, known=self.classes_)
-        problem = self._problem(X, y, sample_weight, self._has_intercept(), base_margin)
+        has_intercept = self._has_intercept()
+        if isinstance(X, RowBlocks):
+            self._check_columns(X.scan().n_features, X.feature_names)
+            problem = self._problem_in_blocks(X, y, sample_weight, has_intercept, base_margin)
+        else:
+            X, y = self._read(X, y, reset=False, known=self.classes_)
+            problem = self._problem(X, y, sample_weight, has_intercept, base_margin)
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
@@ -679,8 +753,23 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.feature_map_ = fit_feature_map(self.feature_map, X, labels, self.random_state)
         return self._features(X, reset), y
 
+    def _check_columns(self, n_features: int, names: Any) -> None:
+        """Raise ValueError unless blocks have the columns of the fit, and their names if any."""
+        if n_features != self.n_features_in_:
+            raise ValueError(
+                f"X must have the {self.n_features_in_} columns of the fit; got {n_features}."
+            )
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None and names is not None and list(known) != list(names):
+            raise ValueError(
+                f"X must have the columns of the fit in their order, {list(known)}; got "
+                f"{list(names)}."
+            )
+
     def _features(self, X: Any, reset: bool = False) -> Any:
         """Return what the linear model sees of rows: an ndarray, a CSR matrix or a tensor."""
+        if isinstance(X, RowBlock):  # checked
+            return X.X if self.feature_map is None else apply_feature_map(self.feature_map_, X.X)
         if self.feature_map is None and not is_tensor(X):
             return validate_data(self, X, accept_sparse="csr", dtype=NUMBERS, reset=reset)
         if self.feature_map is None:
@@ -697,15 +786,15 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         base_margin: Any = None,
     ) -> Problem:
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        width = self._width(X, sample_weight)
+        ends = validation.check_feature_range(self.feature_range, X, sample_weight)
+        width = self._width(ends)
         return Problem.from_labels(
             X, y, sample_weight, self.class_weight, fit_intercept, width, self.center,
             self.noise_matrix, base_margin,
         )  # fmt: skip
 
-    def _width(self, X: Any, sample_weight: Array) -> Width:
-        """Return the rule of the half-widths, with X held against the range of the features."""
-        feature_range = validation.check_feature_range(self.feature_range, X, sample_weight)
+    def _width(self, feature_range: tuple[Array, Array] | None) -> Width:
+        """Return the rule of the half-widths, with the checked range of the features."""
         if not isinstance(self.width, str):
             return Width(validation.check_numbers("width", self.width))
         if self.width in PROBABLE_WIDTHS and self.noise_matrix is not None:
@@ -834,6 +923,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             scores = arrays.concatenate([arrays.zeros_like(scores), scores], axis=1)
         return scores
 
+    @by_blocks
     def decision_function(self, X: Any, base_margin: Any = None) -> Array:
         """Compute margins, those of the base included.
 
@@ -853,6 +943,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return margins[:, 1] - margins[:, 0]
         return margins if is_tensor(margins) else np.ascontiguousarray(margins)
 
+    @by_blocks
     def predict(self, X: Any, base_margin: Any = None) -> Array:
         """Predict the class of largest margin, the most probable one under the rule.
 
@@ -869,7 +960,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         best = self._margins(X, base_margin).argmax(axis=1)
         return self.classes_[on_host(best)]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, base_margin: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, base_margin: Any = None
+    ) -> float:
         """Compute the accuracy of `predict`, expected if labels are distributions.
 
         Parameters
@@ -885,6 +978,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         float
         """
+        if isinstance(X, RowBlocks):
+            return self._score_of_blocks(X, y, sample_weight, base_margin)
         labels = read_labels(y, getattr(self, "classes_", None))
         predicted = self.predict(X, base_margin)
         if not isinstance(labels, Distributions):
@@ -892,6 +987,21 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         labels.check_rows(len(predicted))
         return labels.expected_accuracy(predicted, sample_weight)
 
+    def _score_of_blocks(
+        self, blocks: RowBlocks, y: Any, sample_weight: Any, base_margin: Any
+    ) -> float:
+        if y is not None or sample_weight is not None:
+            raise ValueError(_not_beside_blocks("y" if y is not None else "sample_weight"))
+        right = total = 0.0
+        for block, predicted in zip(blocks, self.predict(blocks, base_margin), strict=True):
+            if block.y is None:
+                raise ValueError("X must have labels to score; these blocks have none.")
+            weight = np.ones(len(predicted)) if block[2] is None else block[2]
+            right += float(weight @ (predicted == block.y))
+            total += float(weight.sum())
+        return right / total
+
+    @by_blocks
     def predict_proba(self, X: Any, base_margin: Any = None) -> Array:
         r"""Compute the minimax rule, :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
 
@@ -941,6 +1051,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.check_columns(margins, len(self.classes_))
         return mgce_proba(margins, self._fitted_q)
 
+    @by_blocks
     def predict_log_proba(self, X: Any, base_margin: Any = None) -> Array:
         """Compute the logarithm of `predict_proba`; -inf where it is 0.
 
@@ -958,6 +1069,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with np.errstate(divide="ignore"):
             return namespace(proba).log(proba)
 
+    @by_blocks
     def predict_worst_case_proba(self, X: Any, base_margin: Any = None) -> Array:
         r"""Compute the worst-case distribution, :math:`p^*_k \propto h_k^{1-q}`.
 
@@ -1073,29 +1185,17 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.TOLERANCE.check("tol", tol)
         validation.TIME_LIMIT.check("max_time", max_time)
         validation.VERBOSITY.check("verbose", verbose)
-        X = on_host(self._checked(X))
+        check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
-        margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
-        limit = self._limit(base_margin, len(margins))
-        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used = sample_weight > 0.0
-        if not used.all():
-            X, sample_weight, margins = X[used], sample_weight[used], margins[used]
-            limit = None if limit is None else limit._replace(loss=limit.loss[:, used])
-        design = Design(X, sample_weight, self._has_intercept())
-        center = self.uncertainty_set_.center
-        check_magnitudes(*design.column_range())
-        parts = RowsInMemory.of(design.centered_at(np.broadcast_to(center, design.n_features)))
-        costs = self._costs(margins, rule, cost)
-        worst = parts.kept_array(kernels.worst_case(margins, q).T)
-        fitted = Start(self._coefficients(center), worst)
-        proba, scaled = parts.kept_array(kernels.rule(margins, q).T), parts.kept_array(costs.scaled)
-        limit = None if limit is None else limit._replace(loss=parts.kept_array(limit.loss))
+        if isinstance(X, RowBlocks):
+            judged = self._judged_blocks(X, rule, sample_weight, cost, base_margin)
+        else:
+            judged = self._judged(X, rule, sample_weight, cost, base_margin)
+        costs = judged.costs
         try:
             lower, upper, gap, status = bounds.error_bounds(
-                parts, self.uncertainty_set_, costs, scaled, fitted, proba, float(tol), max_time,
-                verbose, limit,
-            )  # fmt: skip
+                judged, self.uncertainty_set_, float(tol), max_time, verbose
+            )
         except EmptySetError as error:
             raise EmptySetError(error.growth, self._lam) from None
         if gap > tol * (costs.largest - costs.least):
@@ -1108,6 +1208,53 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         ended = status.name.lower()
         return ErrorBounds(lower, upper, rule, gap, ended, costs.chance, costs.quantity)
+
+    def _judged(self, X: Any, rule: str, sample_weight: Any, cost: Any, base_margin: Any) -> Judged:
+        """Return rows and how the rule decides them."""
+        X = on_host(self._checked(X))
+        margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
+        limit = self._limit(base_margin, len(margins))
+        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
+        used = sample_weight > 0.0
+        if not used.all():
+            X, sample_weight, margins = X[used], sample_weight[used], margins[used]
+            limit = None if limit is None else limit._replace(loss=limit.loss[:, used])
+        design = Design(X, sample_weight, self._has_intercept())
+        center = np.broadcast_to(self.uncertainty_set_.center, design.n_features)
+        check_magnitudes(*design.column_range())
+        parts = RowsInMemory.of(design.centered_at(center))
+        costs = self._costs(margins, rule, cost)
+        worst, proba, scaled = map(
+            parts.kept_array,
+            (kernels.worst_case(margins, q).T, kernels.rule(margins, q).T, costs.scaled),
+        )
+        if limit is not None:
+            limit = limit._replace(loss=parts.kept_array(limit.loss))
+        fitted = Start(self._coefficients(center), worst)
+        return Judged(parts, costs, scaled, fitted, proba, limit)
+
+    def _judged_blocks(
+        self, X: RowBlocks, rule: str, sample_weight: Any, cost: Any, base_margin: Any
+    ) -> Judged:
+        """Return the same of rows that are read block by block."""
+        for name, value in (("sample_weight", sample_weight), ("base_margin", base_margin)):
+            if value is not None:
+                raise ValueError(_not_beside_blocks(name))
+        self._check_based(None)
+        self._check_columns(X.scan().n_features, X.feature_names)
+        survey = Survey.of(X)
+        weights = validation.check_sample_weight(survey.weights, len(survey.weights))
+        parts = RowsInBlocks.of(survey, None, weights, self._has_intercept())
+        check_magnitudes(*parts.over(column_range, wider_range))
+        center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
+        parts = parts.centered_at(center)
+        coef, n_classes = self._coefficients(center), len(self.classes_)
+        names = bounds.judge(
+            parts, coef, partial(self._costs, rule=rule, cost=cost), self._fitted_q
+        )
+        worst, proba, scaled = names
+        costs = self._costs(np.zeros((1, n_classes)), rule, cost)
+        return Judged(parts, costs, scaled, Start(coef, worst), proba, None)
 
     def certify(
         self,

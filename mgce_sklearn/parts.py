@@ -138,6 +138,7 @@ class Kept:
         weakref.finalize(self, _forget, tuple(owners), self.key)
 
     def __call__(self, part: Part) -> Array:
+        """Return the columns (..., rows) of a part."""
         return part.arrays[self.key][..., part.start : part.stop]
 
     def __reduce__(self) -> Any:
@@ -149,6 +150,7 @@ class Held(Kept):
     """Name of an object of every part, rather than an array: the state of its rows."""
 
     def __call__(self, part: Part) -> Any:
+        """Return the object of a part."""
         return part.arrays[self.key]
 
 
@@ -299,6 +301,16 @@ class Parts(ABC):
         square = self.sum(_mean_square)
         arrays = self.like.namespace
         return arrays.sqrt(arrays.where(square > 0.0, square, 1.0))
+
+
+def column_range(part: Part) -> tuple[Array, Array]:
+    """Return the least and the largest value (d,) of each feature: a term."""
+    return part.design.column_range()
+
+
+def wider_range(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the range of both parts."""
+    return np.minimum(one[0], other[0]), np.maximum(one[1], other[1])
 
 
 def _mean_square(part: Part) -> Array:

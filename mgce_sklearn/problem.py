@@ -15,7 +15,6 @@ from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
 from mgce_sklearn.objective import DualPoint, Objective, label_columns
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory, design_of
-from mgce_sklearn.row_blocks import RowBlocks
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.targets import Distributions, encoded
 from mgce_sklearn.uncertainty import (
@@ -122,7 +121,7 @@ class Problem:
     @classmethod
     def from_blocks(
         cls,
-        blocks: RowBlocks,
+        survey: Survey,
         class_weight: Any = None,
         fit_intercept: bool = True,
         width: Width = STANDARD_ERROR,
@@ -133,22 +132,22 @@ class Problem:
         Raises
         ------
         ValueError
-            If there are no labels, or of one class only, or a block cannot be used.
+            If there are no labels, or of one class only, or weights are invalid.
         """
-        survey = Survey.of(blocks)
-        validation.check_several(survey.classes)
+        survey.check_labels()
+        classes: Any = survey.classes
         weights = validation.check_sample_weight(survey.weights, len(survey.weights))
         labels: Any = HardLabels(survey.codes)
         if class_weight is not None:
-            labels, weights = weighted_by_class(class_weight, survey.classes, labels, weights)
-        parts = RowsInBlocks.of(blocks, survey, labels, weights, fit_intercept)
-        moments = Moments.of(parts, len(survey.classes))
+            labels, weights = weighted_by_class(class_weight, classes, labels, weights)
+        parts = RowsInBlocks.of(survey, labels, weights, fit_intercept)
+        moments = Moments.of(parts, len(classes))
         moments = width.centered(moments, width.columns_to_center(parts.like, moments, center))
         parts = parts.centered_at(moments.center)
         # What `column_scale` would read all rows for.
         scale = moments.column_scale()
         vars(parts)["column_scale"] = np.where(scale > 0.0, scale, 1.0)
-        problem = cls(parts, survey.classes, moments, width)
+        problem = cls(parts, classes, moments, width)
         vars(problem)["sketch"] = survey.sketch
         return problem
 

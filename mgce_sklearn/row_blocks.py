@@ -266,6 +266,13 @@ class RowBlocks:
             raise AttributeError(f"{name} is known after a first pass over the rows: call scan().")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: rows may be more than memory holds."""
+        raise TypeError(
+            "X must be an array here; got RowBlocks, which this method does not read. Give it one "
+            "block's arrays at a time, or rows that fit in memory."
+        )
+
     def __repr__(self) -> str:
         if not self._first_pass:
             return "RowBlocks(not yet read)"

@@ -73,6 +73,7 @@ LEAST_GAP_OF_PRODUCTS = 3e-5
 # Numbers of the class blocks, and of their factors each.
 MOST_BLOCK_NUMBERS = 10**8
 
+
 class Gathered(Protocol):
     """What gathers the curvature of a part of the rows; of parts there are sums."""
 
@@ -117,11 +118,7 @@ def choose_form(objective: Objective, tol: float) -> Form:
     factoring = _factoring_seconds(objective)
     if not has_products(objective) or (tol < LEAST_GAP_OF_PRODUCTS and np.isfinite(factoring)):
         return Factored(objective)
-    return (
-        Factored(objective)
-        if factoring < _product_seconds(objective)
-        else Conjugate(objective)
-    )
+    return Factored(objective) if factoring < _product_seconds(objective) else Conjugate(objective)
 
 
 def reconsidered(form: Form, objective: Objective) -> Form:
