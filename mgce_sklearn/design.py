@@ -150,32 +150,36 @@ class Design:
 
     def take(self, rows: Array) -> Design:
         """Return some of the rows, by position, as all there are."""
-        return replace(self, X=self.X[rows], sample_weight=self.sample_weight[rows], shares=None)
+        return self._with(X=self.X[rows], sample_weight=self.sample_weight[rows], shares=None)
+
+    def _with(self, **changes: Any) -> Design:
+        """Return the same rows but for some changes."""
+        return replace(self, **changes)
 
     def columns(self, columns: Array) -> Design:
         """Return some of the columns of X, by position, and the intercept as it was."""
         center = None if self.center is None else self.center[columns]
-        return replace(self, X=self.X[:, columns], center=center)
+        return self._with(X=self.X[:, columns], center=center)
 
     def clipped(self, low: Array, high: Array) -> Design:
         """Return rows within a range (d,), save that zeros not stored stay zeros."""
         low, high = low[: self.n_columns], high[: self.n_columns]
         if not self.sparse:
-            return replace(self, X=np.clip(self.X, low, high))
+            return self._with(X=np.clip(self.X, low, high))
         X = self.X
         numbers = np.clip(X.data, low[X.indices], high[X.indices])
-        return replace(self, X=sp.csr_array((numbers, X.indices, X.indptr), X.shape))
+        return self._with(X=sp.csr_array((numbers, X.indices, X.indptr), X.shape))
 
     def centered_at(self, center: Array) -> Design:
         """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
         center = center[: self.n_columns]
-        return replace(self, center=self.put(center) if center.any() else None)
+        return self._with(center=self.put(center) if center.any() else None)
 
     def centered_in_memory(self) -> Design:
         """Return the same rows; dense ones less their center in a copy, for many passes."""
         if self.center is None or self.sparse:
             return self
-        return replace(self, X=self.X - self.center, center=None)
+        return self._with(X=self.X - self.center, center=None)
 
     def center_point(self) -> Array:
         """Return what is subtracted from every feature (d,), 0 from the intercept's constant."""
@@ -573,9 +577,10 @@ class CompactDesign(Design):
             self.weights[rows], self.scale, None if self.rows is None else self.rows[rows],
         )  # fmt: skip
 
-    def take(self, rows: Array) -> Design:
-        """Return some of the rows, by position, as all there are."""
-        return Design(self.X[rows], self.sample_weight[rows], self.fit_intercept, self.center)
+    def _with(self, **changes: Any) -> Design:
+        """Return the same rows but for some changes, in double precision."""
+        plain = Design(self.X, self.sample_weight, self.fit_intercept, self.center, self.shares)
+        return replace(plain, **changes)
 
     def compact(self, scale: Array) -> Design:
         """Return itself."""
