@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -87,7 +88,30 @@ def make_objective(X, y, q=0.7, lam=0.3, sample_weight=None, fit_intercept=True,
     uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), len(classes), lam)
     if len(classes) == 2 and reduce:
         uncertainty = uncertainty.binary()
-    return Objective(MGCEPotential(q), design, HardLabels(codes), uncertainty, len(classes))
+    parts = RowsInMemory.of(design, HardLabels(codes))
+    return Objective(MGCEPotential(q), parts, uncertainty, len(classes))
+
+
+def columns_of(objective, array):
+    """Return an array (K, n) as the columns that objectives and solvers take."""
+    return objective.parts.kept_array(array)
+
+
+def array_of(objective, columns):
+    """Return columns as an array (K, n)."""
+    return columns(objective.parts.together())
+
+
+def value_slope_and_proba(objective, coef):
+    """Return R(W), the gradient (C, d) of its smooth part, and the worst case (K, n)."""
+    proba = objective.parts.kept()
+    return *objective.value_and_slope(coef, proba), array_of(objective, proba)
+
+
+def of_design(objective, design):
+    """Return the same objective of other rows with the same labels."""
+    labels = objective.parts.together().labels
+    return replace(objective, parts=RowsInMemory.of(design, labels))
 
 
 def conic_optimum(X, y, q, lam):
