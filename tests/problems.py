@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -106,6 +108,15 @@ def value_slope_and_proba(objective, coef):
     """Return R(W), the gradient (C, d) of its smooth part, and the worst case (K, n)."""
     proba = objective.parts.kept()
     return *objective.value_and_slope(coef, proba), array_of(objective, proba)
+
+
+def split(objective, ends, team=None):
+    """Return the same objective of rows in parts, which end there, for a team or one thread."""
+    parts, bounds = objective.parts, [0, *ends]
+    assert bounds[-1] == parts.n_rows
+    shares = tuple(parts.whole.of_its_own(*pair) for pair in itertools.pairwise(bounds))
+    team = RowTeam(parts.n_rows, 1, 1) if team is None else team
+    return replace(objective, parts=replace(parts, shares=shares, team=team))
 
 
 def of_design(objective, design):

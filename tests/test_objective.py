@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import ALL_Q, array_of, columns_of, load, make_objective, value_slope_and_proba
+from problems import ALL_Q, columns_of, load, make_objective
 
 from mgce_sklearn.design import CompactDesign, Design
 from mgce_sklearn.kernels.gram import GramSum

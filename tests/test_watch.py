@@ -627,7 +627,7 @@ def test_steps_that_gain_next_to_nothing_can_count_as_idle(gain, expected):
 
 def test_a_value_that_is_computed_again_is_no_less_than_labels_allow(monkeypatch):
     progress = Progress(InteriorPoint(), make_objective(*load("iris")))
-    progress.working = replace(progress.objective, design=progress.objective.design.compact())
+    progress.working = replace(progress.objective, parts=progress.objective.parts.compact())
     assert progress.rounded
     monkeypatch.setattr(type(progress.objective), "value", lambda *_: -7e-15)
     assert progress.result(Status.MAX_ITER, 1).value == 0.0
