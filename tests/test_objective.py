@@ -111,9 +111,7 @@ def test_moments_keep_their_digits_at_large_offsets(data):
     """mean_square - mean² would be wrong by 5% at 1e7 spreads, and by everything at 1e9."""
     X, codes, weights = data
     shifted = np.round(X * 2**20) / 2**20  # so that adding the offset rounds nothing
-    moments = [
-        moments_of(Design(shifted + offset, weights), codes, K) for offset in (0.0, 2.0**30)
-    ]
+    moments = [moments_of(Design(shifted + offset, weights), codes, K) for offset in (0.0, 2.0**30)]
     near, far = (part.about(part.row_mean() * [1, 1, 1, 1, 0]) for part in moments)
     np.testing.assert_allclose(far.mean, near.mean, atol=1e-6)
     np.testing.assert_allclose(far.variance(), near.variance(), rtol=1e-6)

@@ -485,9 +485,7 @@ def chances_of(leverages, monkeypatch):
         draw(None, leverage, slope, share, factor, seed, chosen, part)
 
     monkeypatch.setattr(preconditioner, "_draw", seen)
-    source = SimpleNamespace(
-        parts=parts, sum=lambda term: parts.over(partial(in_blocks, term, 37))
-    )
+    source = SimpleNamespace(parts=parts, sum=lambda term: parts.over(partial(in_blocks, term, 37)))
     weights, total = parts.kept_array(leverages), np.ones((n_classes, 1))
     chosen = preconditioner._sample(source, weights, total, 1, by_class=True)
     return np.hstack(found), chosen(parts.together())

@@ -31,9 +31,9 @@ from mgce_sklearn.solvers import (
     deadline_in,
     interior_point,
     lbfgs,
+    newton,
     sgd,
 )
-from mgce_sklearn.solvers import newton
 from mgce_sklearn.solvers.base import TracePoint
 
 load = cache(load)
