@@ -150,32 +150,36 @@ class Design:
 
     def take(self, rows: Array) -> Design:
         """Return some of the rows, by position, as all there are."""
-        return replace(self, X=self.X[rows], sample_weight=self.sample_weight[rows], shares=None)
+        return self._with(X=self.X[rows], sample_weight=self.sample_weight[rows], shares=None)
+
+    def _with(self, **changes: Any) -> Design:
+        """Return the same rows but for some changes."""
+        return replace(self, **changes)
 
     def columns(self, columns: Array) -> Design:
         """Return some of the columns of X, by position, and the intercept as it was."""
         center = None if self.center is None else self.center[columns]
-        return replace(self, X=self.X[:, columns], center=center)
+        return self._with(X=self.X[:, columns], center=center)
 
     def clipped(self, low: Array, high: Array) -> Design:
         """Return rows within a range (d,), save that zeros not stored stay zeros."""
         low, high = low[: self.n_columns], high[: self.n_columns]
         if not self.sparse:
-            return replace(self, X=np.clip(self.X, low, high))
+            return self._with(X=np.clip(self.X, low, high))
         X = self.X
         numbers = np.clip(X.data, low[X.indices], high[X.indices])
-        return replace(self, X=sp.csr_array((numbers, X.indices, X.indptr), X.shape))
+        return self._with(X=sp.csr_array((numbers, X.indices, X.indptr), X.shape))
 
     def centered_at(self, center: Array) -> Design:
         """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
         center = center[: self.n_columns]
-        return replace(self, center=self.put(center) if center.any() else None)
+        return self._with(center=self.put(center) if center.any() else None)
 
     def centered_in_memory(self) -> Design:
         """Return the same rows; dense ones less their center in a copy, for many passes."""
         if self.center is None or self.sparse:
             return self
-        return replace(self, X=self.X - self.center, center=None)
+        return self._with(X=self.X - self.center, center=None)
 
     def center_point(self) -> Array:
         """Return what is subtracted from every feature (d,), 0 from the intercept's constant."""
@@ -199,6 +203,9 @@ class Design:
     is_numpy: ClassVar[bool] = True
     has_single: ClassVar[bool] = True
     scale: ClassVar[Any] = None
+
+    # Whether views share memory with the rows, so that many of them may be kept.
+    views_are_free: ClassVar[bool] = True
 
     @property
     def precision(self) -> np.dtype:
@@ -532,6 +539,53 @@ class Design:
 
 
 @dataclass(frozen=True)
+class SelectedDesign(Design):
+    """Some rows of a dense X that is too large to copy: views of a few are copies of these.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (n,)
+        Which rows of X they are.
+    """
+
+    positions: Array = field(default=None)  # type: ignore[assignment]  # asked for
+    views_are_free: ClassVar[bool] = False
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows selected."""
+        return len(self.positions)
+
+    def view(self, start: int, stop: int) -> Design:
+        """Return rows ``start`` to ``stop``, a part of these."""
+        rows = slice(start, stop)
+        weights = self.sample_weight[rows], self.fit_intercept, self.center, self.weights[rows]
+        if stop - start > ROWS_AT_A_TIME:
+            return SelectedDesign(self.X, *weights, self.positions[rows])
+        return Design(self.X[self.positions[rows]], *weights)
+
+    def take(self, rows: Array) -> Design:
+        """Return some of the rows, by position, as all there are."""
+        X = self.X[self.positions[rows]]
+        return Design(X, self.sample_weight[rows], self.fit_intercept, self.center)
+
+    def origin(self) -> Array:
+        """Return a point (d,) near the rows, from which their differences are exact."""
+        return self.view(0, 1).origin()
+
+    def _numbers(self, rows: Any, columns: Array) -> Array:
+        return self.X[self.positions[rows]][:, columns]
+
+    def centered_in_memory(self) -> Design:
+        """Return itself: a copy is what there may be no room for."""
+        return self
+
+    def compact(self, scale: Array) -> Design:
+        """Return itself, for the same reason."""
+        return self
+
+
+@dataclass(frozen=True)
 class CompactDesign(Design):
     """Rows in single precision: centered, in units of a scale, the constant 1 last.
 
@@ -573,9 +627,10 @@ class CompactDesign(Design):
             self.weights[rows], self.scale, None if self.rows is None else self.rows[rows],
         )  # fmt: skip
 
-    def take(self, rows: Array) -> Design:
-        """Return some of the rows, by position, as all there are."""
-        return Design(self.X[rows], self.sample_weight[rows], self.fit_intercept, self.center)
+    def _with(self, **changes: Any) -> Design:
+        """Return the same rows but for some changes, in double precision."""
+        plain = Design(self.X, self.sample_weight, self.fit_intercept, self.center, self.shares)
+        return replace(plain, **changes)
 
     def compact(self, scale: Array) -> Design:
         """Return itself."""
@@ -617,6 +672,28 @@ class CompactDesign(Design):
         if self.fit_intercept:
             out[:, -1] = 1.0
         return out
+
+
+def selected(X: Any, sample_weight: Array, fit_intercept: bool, used: Array) -> Design:
+    """Return the rows of ndarrays or CSR matrices where ``used`` (n,) is true.
+
+    X is copied, unless it is a file's or more than a solver may keep.
+    """
+    if used.all():
+        return Design(X, sample_weight, fit_intercept)
+    positions = np.flatnonzero(used)
+    weights = sample_weight[positions]
+    if sp.issparse(X) or not (_is_mapped(X) or X.nbytes > WORKING_MEMORY):
+        return Design(X[positions], weights, fit_intercept)
+    return SelectedDesign(X, weights, fit_intercept, positions=positions)
+
+
+def _is_mapped(X: Array) -> bool:
+    """Tell whether the numbers of an array are a file's."""
+    base: Any = X
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    return base is not None
 
 
 def products(X: Any, coef: Array) -> Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, is_tensor, on_host
-from mgce_sklearn.design import Design
+from mgce_sklearn.design import Design, selected
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
 
@@ -99,17 +99,19 @@ class Part:
         own.update((key, array[..., part.start : part.stop]) for key, array in self.arrays.items())
         return Part(part.design, part.labels, own)
 
-    def blocks(self, width: int = 1) -> Sequence[Part]:
+    def blocks(self, width: int = 1) -> Iterable[Part]:
         """Cut the rows into blocks, shorter ones for ``width`` numbers a row."""
         return self.blocks_of(self.design.rows_at_a_time(width))
 
-    def blocks_of(self, size: int) -> Sequence[Part]:
+    def blocks_of(self, size: int) -> Iterable[Part]:
         """Cut the rows into blocks of so many, the same ones whenever they are asked for."""
-        if self.n_rows <= size:
+        if self.n_rows <= size and self.design.views_are_free:
             return (self,)
+        views = (self.view(b, min(b + size, self.n_rows)) for b in range(0, self.n_rows, size))
+        if not self.design.views_are_free:
+            return views
         if size not in self._blocks:
-            begins = range(0, self.n_rows, size)
-            self._blocks[size] = [self.view(b, min(b + size, self.n_rows)) for b in begins]
+            self._blocks[size] = list(views)
         return self._blocks[size]
 
     def allotted(self, kept: Kept, *lead: int, dtype: Any = None) -> Array:
@@ -455,8 +457,10 @@ class RowsInMemory(Parts):
         return RowsInMemory.of(self.like.centered_at(center), self.whole.labels)
 
 
-def design_of(X: Any, sample_weight: Array, fit_intercept: bool, n_coefficients: int) -> Design:
-    """Return the design of rows, in numpy's arrays or in tensors.
+def design_of(
+    X: Any, sample_weight: Array, fit_intercept: bool, used: Array, n_coefficients: int
+) -> Design:
+    """Return the design of rows where ``used`` is true, in numpy's arrays or in tensors.
 
     Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
     factor: conjugate gradients are for arrays.
@@ -464,7 +468,8 @@ def design_of(X: Any, sample_weight: Array, fit_intercept: bool, n_coefficients:
     if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
         X = on_host(X)
     if not is_tensor(X):
-        return Design(X, sample_weight, fit_intercept)
+        return selected(X, sample_weight, fit_intercept, used)
     from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
 
-    return TensorDesign.of(X, sample_weight, fit_intercept)
+    design = TensorDesign.of(X, sample_weight, fit_intercept)
+    return design if used.all() else design.take(np.flatnonzero(used))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -87,7 +90,39 @@ def make_objective(X, y, q=0.7, lam=0.3, sample_weight=None, fit_intercept=True,
     uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), len(classes), lam)
     if len(classes) == 2 and reduce:
         uncertainty = uncertainty.binary()
-    return Objective(MGCEPotential(q), design, HardLabels(codes), uncertainty, len(classes))
+    parts = RowsInMemory.of(design, HardLabels(codes))
+    return Objective(MGCEPotential(q), parts, uncertainty, len(classes))
+
+
+def columns_of(objective, array):
+    """Return an array (K, n) as the columns that objectives and solvers take."""
+    return objective.parts.kept_array(array)
+
+
+def array_of(objective, columns):
+    """Return columns as an array (K, n)."""
+    return columns(objective.parts.together())
+
+
+def value_slope_and_proba(objective, coef):
+    """Return R(W), the gradient (C, d) of its smooth part, and the worst case (K, n)."""
+    proba = objective.parts.kept()
+    return *objective.value_and_slope(coef, proba), array_of(objective, proba)
+
+
+def split(objective, ends, team=None):
+    """Return the same objective of rows in parts, which end there, for a team or one thread."""
+    parts, bounds = objective.parts, [0, *ends]
+    assert bounds[-1] == parts.n_rows
+    shares = tuple(parts.whole.of_its_own(*pair) for pair in itertools.pairwise(bounds))
+    team = RowTeam(parts.n_rows, 1, 1) if team is None else team
+    return replace(objective, parts=replace(parts, shares=shares, team=team))
+
+
+def of_design(objective, design):
+    """Return the same objective of other rows with the same labels."""
+    labels = objective.parts.together().labels
+    return replace(objective, parts=RowsInMemory.of(design, labels))
 
 
 def conic_optimum(X, y, q, lam):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import ALL_Q, load, make_objective
+from problems import ALL_Q, columns_of, load, make_objective
 from scipy.optimize import approx_fprime
 
 from mgce_sklearn.design import Design
@@ -77,7 +77,7 @@ def test_the_slope_is_that_of_the_function_where_both_parts_are_positive(monkeyp
     slope = approx_fprime(parts, lambda parts: function(parts)[0], 1e-7)
     np.testing.assert_allclose(function(parts)[1], slope, atol=1e-5)
     parts[len(parts) // 2 :] = 0.0
-    coef = parts[: len(parts) // 2].reshape(objective.shape) / objective.design.column_scale
+    coef = parts[: len(parts) // 2].reshape(objective.shape) / objective.parts.column_scale
     assert function(parts)[0] == pytest.approx(objective.value(coef), rel=1e-12)
 
 
@@ -169,7 +169,7 @@ def test_any_potential_will_do():
     objective = make_objective(*load("wine"), q=1.0)
     sharp = objective.value(steps(objective, 200))
     assert sharp - InteriorPoint(tol=1e-6).solve(objective).value < 0.02
-    offsets = np.zeros((3, objective.design.n_rows))
+    offsets = columns_of(objective, np.zeros((3, objective.parts.n_rows)))
     shifted = replace(objective, offsets=offsets)
     np.testing.assert_array_equal(steps(shifted, 20), steps(objective, 20))
 

@@ -386,10 +386,11 @@ def test_base_margins_are_given_always_or_never(cancer):
 
 
 def test_the_least_value_of_labelled_rows_is_that_of_their_labels(cancer):
-    from problems import make_objective
+    from problems import columns_of, make_objective
 
     X, y, base = cancer
-    objective = replace(make_objective(X, y), offsets=base.T)
+    objective = make_objective(X, y)
+    objective = replace(objective, offsets=columns_of(objective, base.T))
     assert objective.least_value == pytest.approx(base[np.arange(200), y].mean())
 
 

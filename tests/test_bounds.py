@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from mgce_sklearn import MGCEClassifier, bounds, feasibility
 from mgce_sklearn.bounds import RULES, EmptySetError, Game, best_bet, largest_cost
 from mgce_sklearn.design import Design
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.solvers import LBFGS, SolverResult, Status
 from mgce_sklearn.uncertainty import Width
 
@@ -168,7 +169,8 @@ def test_a_proof_that_a_set_is_empty_says_what_it_needs():
     """In one dimension all of it."""
     X, y, others = middle()
     uncertainty = MGCEClassifier(lam=0.2).fit(X, y).uncertainty_set_
-    sample = feasibility.Sample.of(Design(others, np.ones(len(others))), uncertainty)
+    parts = RowsInMemory.of(Design(others, np.ones(len(others))))
+    sample = feasibility.Sample.of(parts, uncertainty)
     held, needed = sample._holds(1.01)
     assert not held
     expected = growth_by_linear_program(others, np.ones(len(others)), uncertainty)

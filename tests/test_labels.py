@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import least_cross_entropy
+from problems import columns_of, least_cross_entropy
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
@@ -13,6 +13,7 @@ from mgce_sklearn.calibration import TemperatureScaling
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import reference
 from mgce_sklearn.labels import HardLabels, SoftLabels
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers.row_moves import moved_by_rows
 from mgce_sklearn.uncertainty import Moments
@@ -33,6 +34,10 @@ def copies(X, Y, weights):
     """Return a row, a label and a weight for every class that a row may have."""
     rows, codes = np.nonzero(Y)
     return X[rows], codes, weights[rows] * Y[rows, codes]
+
+
+def moments_of(design, labels, n_classes):
+    return Moments.of(RowsInMemory.of(design, labels), n_classes)
 
 
 def as_given(X, kind):
@@ -74,7 +79,7 @@ def test_a_distribution_equals_weighted_copies_of_its_row(q, kind, class_weight)
 def test_means_and_deviations_are_those_of_draws():
     X, y = load_iris(return_X_y=True)
     Y, weights = soft(y), np.random.default_rng(1).uniform(0.5, 2.0, len(y))
-    moments = Moments.of(Design(X, weights), SoftLabels(Y.T), 3)
+    moments = moments_of(Design(X, weights), SoftLabels(Y.T), 3)
     center = moments.row_mean()
     moments = moments.about(np.append(center[:-1], 0.0))
     x = np.column_stack([X - center[:-1], np.ones(len(X))])
@@ -108,7 +113,7 @@ def test_no_value_is_below_the_entropy_of_the_labels(q):
     entropy = reference.entropy(Y, q).mean()
     assert objective.least_value == pytest.approx(entropy)
     assert objective.least_value > 0.05
-    assert objective.dual_point(Y.T).value == pytest.approx(entropy)
+    assert objective.dual_point(columns_of(objective, Y.T)).value == pytest.approx(entropy)
 
 
 @pytest.mark.parametrize("solver", ["interior_point", "lbfgs", "sgd"])
@@ -125,7 +130,7 @@ def test_sparse_rows_are_moved_toward_distributions():
     Y = rng.dirichlet(np.ones(3), 200)
     problem = Problem.from_labels(X, MGCEClassifier()._read(X, Y, reset=True)[1])
     objective = problem.objective(0.5, 0.3)
-    proba = np.full((3, 200), 1.0 / 3.0)
+    proba = columns_of(objective, np.full((3, 200), 1.0 / 3.0))
     plain = objective.dual_point(proba)
     moved = objective.dual_point(moved_by_rows(objective, proba))
     assert plain.value < moved.value
@@ -259,15 +264,23 @@ def test_temperatures_ask_for_labels():
 def test_labels_of_rows_by_position():
     labels = SoftLabels(np.array([[0.2, 1.0, 0.0], [0.8, 0.0, 1.0]]))
     assert labels.take(np.array([2, 0])).proba.tolist() == [[0.0, 0.2], [1.0, 0.8]]
-    positions, codes, shares = labels.copies(slice(0, 2))
+    assert labels.share(1).tolist() == [0.8, 0.0, 1.0]
+    positions, codes, shares = labels.take(slice(0, 2)).copies()
     assert positions.tolist() == [0, 0, 1]
     assert codes.tolist() == [0, 1, 0]
     assert shares.tolist() == [0.2, 0.8, 1.0]
     present, rows = labels.first_rows()
     assert (present.tolist(), rows.tolist()) == ([0, 1], [0, 0])
     columns = np.zeros((2, 3))
-    HardLabels(np.array([1, 1, 0])).add_to(columns, np.array([1.0, 2.0, 3.0]), slice(None))
+    certain = HardLabels(np.array([1, 1, 0]))
+    certain.add_to(columns, np.array([1.0, 2.0, 3.0]))
     assert columns.tolist() == [[0.0, 0.0, 3.0], [1.0, 2.0, 0.0]]
+    part = certain.take(slice(1, 3))
+    part.add_to(columns[:, 1:], 2.0)
+    assert columns.tolist() == [[0.0, 0.0, 5.0], [1.0, 4.0, 0.0]]
+    assert part.share(0).tolist() == [False, True]
+    labels.take(slice(1, 3)).add_to(columns[:, 1:], np.array([10.0, 20.0]))
+    assert columns.tolist() == [[0.0, 10.0, 5.0], [1.0, 4.0, 20.0]]
 
 
 @pytest.mark.parametrize("q", [0.0, 0.7])
@@ -294,8 +307,8 @@ def test_a_constant_of_a_class_is_looked_for_in_the_rows_that_may_have_it():
     mixed = np.flatnonzero(y != 1)[::3]
     Y[mixed] = [0.6, 0.0, 0.4]
     rows, codes, weights = copies(X, Y, np.ones(len(y)))
-    once = Moments.of(Design(X, np.ones(len(y))), SoftLabels(Y.T), 3)
-    often = Moments.of(Design(rows, weights), HardLabels(codes), 3)
+    once = moments_of(Design(X, np.ones(len(y))), SoftLabels(Y.T), 3)
+    often = moments_of(Design(rows, weights), HardLabels(codes), 3)
     assert once.constant[1, 3] == 20.0
     np.testing.assert_array_equal(np.isnan(once.constant), np.isnan(often.constant))
     np.testing.assert_allclose(once.deviation(), often.deviation(), rtol=1e-10)

@@ -11,14 +11,13 @@ import weakref
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import make_objective
+from problems import columns_of, make_objective
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import PolynomialFeatures
 from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 from mgce_sklearn.calibration import PiecewiseTemperatureScaling, TemperatureScaling
-from mgce_sklearn.parallel import row_team
 from mgce_sklearn.solvers.repair import repair
 
 N_FEATURES = 3
@@ -57,16 +56,17 @@ def test_a_fit_takes_less_than_three_arrays_beside_the_features(n, n_classes, mo
 def test_value_certificate_and_repair_take_blocks_of_rows():
     n, n_classes = 200_000, 5
     objective = make_objective(*problem(n, n_classes))
-    proba, coef = np.full((n_classes, n), 1.0 / n_classes), np.ones(objective.shape)
+    proba = columns_of(objective, np.full((n_classes, n), 1.0 / n_classes))
+    coef = np.ones(objective.shape)
 
-    def certify(team):
-        objective.value(coef, team)
-        objective.dual_point(proba, team)
-        objective.dual_point(repair(objective, proba, team), team)
+    def certify(objective):
+        objective.value(coef)
+        objective.dual_point(proba)
+        objective.dual_point(repair(objective, proba))
 
-    with threadpool_limits(1), row_team(n, n_classes) as team:
-        certify(team)
-        assert arrays_at_the_peak(lambda: certify(team), n, n_classes) < 0.25
+    with threadpool_limits(1), objective.opened() as objective:
+        certify(objective)
+        assert arrays_at_the_peak(lambda: certify(objective), n, n_classes) < 0.25
 
 
 class InPortions(MGCEClassifier):

@@ -287,10 +287,10 @@ def test_an_anchor_is_the_excess_of_some_distributions():
     assert anchor.excess.shape == (1, 31)
     assert (np.abs(anchor.excess) <= uncertainty.half_width.min(axis=0)).all()
     assert anchor.excess[0, 4] == 0.0
-    design = problem.design
-    x = design.features(0, design.n_rows) * design.weights
+    design = problem.parts.like
+    x = design.features() * design.weights
     mean = (uncertainty.tau[1:] + anchor.excess)[0]
-    size = np.abs(design.features(0, design.n_rows)).max(axis=1)
+    size = np.abs(design.features()).max(axis=1)
     size[size == 0.0] = 1.0
     found = linprog(np.zeros(design.n_rows), None, None, x / size[:, None], mean / size, (0.0, 1.0))
     assert found.status == 0
@@ -307,7 +307,7 @@ def test_solvers_begin_with_the_anchor():
     progress = Progress(SOLVERS["lbfgs"](), objective)
     assert progress.anchor is objective.anchor
     assert progress.dual_value == 0.0
-    uniform = np.full((2, problem.design.n_rows), 0.5)
+    uniform = problem.parts.kept_array(np.full((2, problem.parts.n_rows), 0.5))
     assert np.isfinite(progress.offer_proba(uniform).value)
     assert objective.dual_point(uniform).value == -np.inf  # nothing to move it to
 

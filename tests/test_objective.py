@@ -9,11 +9,12 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import ALL_Q, load, make_objective
+from problems import ALL_Q, columns_of, load, make_objective
 
 from mgce_sklearn.design import CompactDesign, Design
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.labels import HardLabels
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MaximumPotential, MGCEPotential
 from mgce_sklearn.uncertainty import Moments, UncertaintySet
 
@@ -42,6 +43,7 @@ STORAGES = {
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("centered", [True, False])
 def test_design_against_plain_matrices(data, storage, fit_intercept, centered, monkeypatch):
+    """All rows, and a view of some, whose weights are shares in those of all."""
     monkeypatch.setattr("mgce_sklearn.design.ROWS_AT_A_TIME", 7)  # several blocks, a short last
     X, _, weights = data
     if storage == "float32":
@@ -57,13 +59,29 @@ def test_design_against_plain_matrices(data, storage, fit_intercept, centered, m
     assert (design.n_rows, design.n_features) == full.shape
     np.testing.assert_allclose(design.margins(coef), coef @ full.T, atol=1e-12)
     np.testing.assert_allclose(design.adjoint(rows), (rows * mean) @ full, atol=1e-12)
-    np.testing.assert_array_equal(design.features(3, 9), full[3:9].T)
-    np.testing.assert_allclose(design.column_scale, np.sqrt(mean @ full**2))
+    np.testing.assert_array_equal(design.features(), full.T)
+    np.testing.assert_allclose(RowsInMemory.of(design).column_scale, np.sqrt(mean @ full**2))
+    np.testing.assert_allclose(design.mean_square(), mean @ full**2)
     scale = np.linspace(0.5, 2.0, full.shape[1])
     np.testing.assert_allclose(design.squared_norms(scale), ((full / scale) ** 2).sum(axis=1))
     some = design.columns(np.array([2, 0]))
-    np.testing.assert_array_equal(some.features(3, 9)[:2], full[3:9, [2, 0]].T)
-    np.testing.assert_array_equal(design.take(np.array([4, 2])).features(0, 2), full[[4, 2]].T)
+    np.testing.assert_array_equal(some.view(3, 9).features()[:2], full[3:9, [2, 0]].T)
+    taken = design.view(2, 20).take(np.array([4, 2]))
+    np.testing.assert_array_equal(taken.features(), full[[6, 4]].T)
+    np.testing.assert_allclose(taken.weights, weights[[6, 4]] / weights[[6, 4]].sum())
+    part = design.view(2, 20).view(1, 7)  # rows 3 to 9
+    assert (part.n_rows, part.n_features) == (6, full.shape[1])
+    assert part.total_weight == weights[3:9].sum()
+    np.testing.assert_allclose(part.weights, mean[3:9])
+    np.testing.assert_allclose(part.margins(coef), coef @ full[3:9].T, atol=1e-12)
+    adjoint = (rows * mean)[:, 3:9] @ full[3:9]
+    np.testing.assert_allclose(part.adjoint(rows[:, 3:9]), adjoint, atol=1e-12)
+    np.testing.assert_array_equal(part.features(), full[3:9].T)
+    np.testing.assert_allclose(part.mean_square(), mean[3:9] @ full[3:9] ** 2, atol=1e-12)
+
+
+def moments_of(design, codes, n_classes):
+    return Moments.of(RowsInMemory.of(design, HardLabels(codes)), n_classes)
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -75,7 +93,7 @@ def test_moments_about_any_point(data, storage, fit_intercept, offset, monkeypat
     X = STORAGES[storage](np.where(X == 0.0, 0.0, X + offset))
     full = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
     full = np.column_stack([full, np.ones(N)]) if fit_intercept else full
-    moments = Moments.of(Design(X, weights, fit_intercept), HardLabels(codes), K)
+    moments = moments_of(Design(X, weights, fit_intercept), codes, K)
     for center in (0.0 * full[0], full[:9].mean(axis=0)):
         about = moments.about(center)
         phi = np.einsum("ik,ij->ikj", np.eye(K)[codes], full - center)
@@ -93,10 +111,7 @@ def test_moments_keep_their_digits_at_large_offsets(data):
     """mean_square - mean² would be wrong by 5% at 1e7 spreads, and by everything at 1e9."""
     X, codes, weights = data
     shifted = np.round(X * 2**20) / 2**20  # so that adding the offset rounds nothing
-    moments = [
-        Moments.of(Design(shifted + offset, weights), HardLabels(codes), K)
-        for offset in (0.0, 2.0**30)
-    ]
+    moments = [moments_of(Design(shifted + offset, weights), codes, K) for offset in (0.0, 2.0**30)]
     near, far = (part.about(part.row_mean() * [1, 1, 1, 1, 0]) for part in moments)
     np.testing.assert_allclose(far.mean, near.mean, atol=1e-6)
     np.testing.assert_allclose(far.variance(), near.variance(), rtol=1e-6)
@@ -148,7 +163,7 @@ def test_one_row_that_differs_makes_a_feature_vary():
     X = np.repeat([[5.0], [6.0], [7.0]], 5000, axis=0)
     codes = np.repeat([0, 1, 2], 5000)
     X[77], X[5077] = np.nextafter(5.0, 6.0), np.nextafter(6.0, 7.0)  # the first row is the origin
-    moments = Moments.of(Design(X, np.ones(15_000)), HardLabels(codes), 3)
+    moments = moments_of(Design(X, np.ones(15_000)), codes, 3)
     assert np.isnan(moments.constant[:2, 0]).all()
     assert moments.constant[2, 0] == 7.0
     assert moments.differing[2, 0] == 10_000.0
@@ -156,7 +171,7 @@ def test_one_row_that_differs_makes_a_feature_vary():
 
 def test_a_class_without_rows_has_the_width_of_one_row_of_any():
     X, weights = np.array([[0.0], [2.0], [4.0]]), np.ones(3)
-    moments = Moments.of(Design(X, weights), HardLabels(np.array([0, 0, 1])), 3)
+    moments = moments_of(Design(X, weights), np.array([0, 0, 1]), 3)
     for center, square in ((0.0, (4.0 + 16.0) / 2.0), (2.0, (4.0 + 0.0 + 4.0) / 3.0)):
         found = moments.about(np.array([center, 0.0])).deviation()[2]
         np.testing.assert_allclose(found, np.sqrt(np.array([square, 1.0]) / 3.0))
@@ -200,11 +215,11 @@ def test_gradient_by_finite_differences(data, q, eps):
         h = 1e-5
 
         def smooth(coef, objective=objective):
-            value = objective.value_and_gradient(coef)[0]
+            value = objective.value_and_slope(coef)[0]
             return value - np.vdot(objective.uncertainty.half_width, np.abs(coef))
 
         above, below = (smooth(coef + sign * h * direction) for sign in (1, -1))
-        slope = np.vdot(objective.value_and_gradient(coef)[1], direction)
+        slope = np.vdot(objective.value_and_slope(coef)[1], direction)
         assert (above - below) / (2 * h) == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
@@ -248,7 +263,7 @@ def test_weak_duality_for_any_coefficients_and_any_distribution(q, lam, n_classe
     objective = make_objective(X, y, q, lam, rng.integers(1, 4, 12))
     coef = rng.normal(size=objective.shape) * rng.choice([0.0, 0.1, 1.0, 10.0])
     proba = rng.dirichlet(np.full(n_classes, rng.choice([0.05, 1.0, 20.0])), 12).T
-    point = objective.dual_point(proba.copy())
+    point = objective.dual_point(columns_of(objective, proba))
     assert 0.0 <= point.shrink <= 1.0
     assert 0.0 <= point.value <= objective.value(coef) * (1 + 1e-12)
 
@@ -257,19 +272,21 @@ def test_dual_point_is_feasible_and_as_large_as_can_be(data):
     X, codes, weights = data
     objective = make_objective(X, codes, 0.7, 0.3, weights)
     proba = np.random.default_rng(0).dirichlet(np.ones(K), N).T
-    point = objective.dual_point(proba.copy())
+    point = objective.dual_point(columns_of(objective, proba))
     labels = np.eye(K)[codes].T
     assert 0 < point.shrink < 1
 
     def worst(theta):
-        excess = np.abs(objective.excess(labels + theta * (proba - labels)))
+        between = columns_of(objective, labels + theta * (proba - labels))
+        excess = np.abs(objective.excess(between))
         return np.max(excess / objective.uncertainty.half_width)
 
     assert worst(point.shrink) == pytest.approx(1.0, rel=1e-9)
     entropy = objective.potential.entropy(labels + point.shrink * (proba - labels))
-    assert point.value == pytest.approx(objective.design.weights @ entropy, rel=1e-12)
+    assert point.value == pytest.approx(objective.parts.like.weights @ entropy, rel=1e-12)
     for size in (0.5, 0.99, 1.01, 1.5):  # of the largest that is feasible
-        near = objective.dual_point(labels + size * point.shrink * (proba - labels))
+        between = labels + size * point.shrink * (proba - labels)
+        near = objective.dual_point(columns_of(objective, between))
         assert near.shrink == pytest.approx(min(1.0, 1.0 / size), rel=1e-9)
 
 
@@ -282,8 +299,8 @@ def test_a_dual_point_need_not_be_a_distribution(data):
     proba[0, ::2] = 0.0
     rough = rng.uniform(0.9, 1.1, N) * proba
     rough[0, ::2] = -1e-2
-    exact = objective.dual_point(proba / proba.sum(axis=0))
-    found = objective.dual_point(rough)
+    exact = objective.dual_point(columns_of(objective, proba / proba.sum(axis=0)))
+    found = objective.dual_point(columns_of(objective, rough))
     assert found[:2] == pytest.approx(exact[:2], rel=1e-12)
     np.testing.assert_allclose(found.excess, exact.excess, rtol=0.0, atol=1e-12)
 
@@ -301,7 +318,7 @@ def test_rounding_takes_no_value_below_the_least_that_labels_allow(data):
     objective = make_objective(data[0], data[1], q=0.5)
     assert objective.possible(-7e-15) == objective.least_value == 0.0
     assert objective.possible(0.3) == 0.3
-    assert replace(objective, labels=None).possible(-7e-15) == -7e-15
+    assert replace(objective, labelled=False).possible(-7e-15) == -7e-15
 
 
 @pytest.mark.parametrize("q", ALL_Q)
@@ -318,20 +335,23 @@ def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
     labelled = make_objective(X, y, lam=1.0)
     rng = np.random.default_rng(0)
     offsets = rng.uniform(1.0, 2.0, (3, len(y)))
-    objective = replace(labelled, potential=MaximumPotential(), labels=None, offsets=offsets)
+    kept = columns_of(labelled, offsets)
+    objective = replace(labelled, potential=MaximumPotential(), labelled=False, offsets=kept)
     width = objective.uncertainty.half_width
     labels, other = np.eye(3)[y].T, rng.dirichlet(np.ones(3), len(y)).T
-    anchor = objective.dual_point(0.99 * labels + 0.01 * other)
+    far = columns_of(objective, other)
+    anchor = objective.dual_point(columns_of(objective, 0.99 * labels + 0.01 * other))
     assert np.isfinite(anchor.value) and 0.0 < objective.depth(anchor) < 1.0
     assert objective.depth(anchor) == pytest.approx(1.0 - np.max(np.abs(anchor.excess) / width))
-    assert objective.dual_point(other).value == -np.inf
-    found = objective.dual_point(other, anchor=anchor)
-    way = objective.excess(other) - anchor.excess
+    assert objective.dual_point(far).value == -np.inf
+    found = objective.dual_point(far, anchor=anchor)
+    way = objective.excess(far) - anchor.excess
     theta = np.vdot(found.excess - anchor.excess, way) / np.vdot(way, way)
     mixed = (1.0 - theta) * (0.99 * labels + 0.01 * other) + theta * other
     assert 0.0 < theta < 1.0
-    assert np.max(np.abs(objective.excess(mixed)) / width) == pytest.approx(1.0)
-    np.testing.assert_allclose(found.excess, objective.excess(mixed), atol=1e-12)
+    excess = objective.excess(columns_of(objective, mixed))
+    assert np.max(np.abs(excess) / width) == pytest.approx(1.0)
+    np.testing.assert_allclose(found.excess, excess, atol=1e-12)
     assert found.value == pytest.approx(np.mean(np.sum(mixed * offsets, axis=0)), rel=1e-12)
     assert objective.least_value == pytest.approx(offsets.min(axis=0).mean())
 
@@ -368,10 +388,13 @@ def test_compact_rows_are_the_same_in_single_precision(
     mean = weights / weights.sum()
     size = np.sqrt(mean @ full**2)
     design = Design(STORAGES[storage](X), weights, fit_intercept)
-    compact = design.centered_at(np.append(point, 0.0)[: full.shape[1]]).compact()
+    parts = RowsInMemory.of(design.centered_at(np.append(point, 0.0)[: full.shape[1]]))
+    rounded = parts.compact()
+    compact = rounded.like
     # Sparse rows without room stay as they are.
     assert isinstance(compact, CompactDesign) == (kept or storage != "csr_array")
-    assert compact.compact() is compact or not isinstance(compact, CompactDesign)
+    assert rounded.compact() is rounded
+    assert (rounded is parts) == (compact is parts.like)
     assert (getattr(compact, "rows", None) is not None) == kept
     rng = np.random.default_rng(0)
     coef, by_class = rng.normal(size=(K, full.shape[1])) / size, rng.normal(size=(K, N))
@@ -380,16 +403,19 @@ def test_compact_rows_are_the_same_in_single_precision(
         assert actual.dtype == np.float64
         np.testing.assert_allclose(actual / unit, expected / unit, atol=3e-6)
 
-    assert_near(compact.column_scale, size, size)
+    assert_near(rounded.column_scale, size, size)
     assert_near(compact.margins(coef), coef @ full.T)
-    assert_near(compact.margins(coef, slice(3, 20)), coef @ full[3:20].T)
+    some = compact.view(2, 30).view(1, 18)  # rows 3 to 20
+    np.testing.assert_allclose(some.weights, mean[3:20])
+    assert_near(some.margins(coef), coef @ full[3:20].T)
     assert_near(compact.adjoint(by_class), (by_class * mean) @ full, size)
     part = (by_class * mean)[:, 3:20]
-    assert_near(compact.adjoint(by_class[:, 3:20], slice(3, 20)), part @ full[3:20], size)
-    assert_near(compact.features(3, 9), full[3:9].T, size[:, None])
-    out = np.empty((full.shape[1], 6))
-    assert compact.features(3, 9, out) is out
-    block = compact.block(3, 20, compact.buffer(17))
+    assert_near(some.adjoint(by_class[:, 3:20]), part @ full[3:20], size)
+    assert_near(some.features(), full[3:20].T, size[:, None])
+    out = np.empty((full.shape[1], 17))
+    assert some.features(out) is out
+    assert_near(out, full[3:20].T, size[:, None])
+    block = some.block(compact.buffer(17))
     assert_near(block.margins(coef), coef @ full[3:20].T)
     several = np.stack([coef, -coef])
     assert_near(block.margins(several), several @ full[3:20].T)
@@ -403,14 +429,14 @@ def test_compact_rows_are_the_same_in_single_precision(
 def test_compact_rows_of_a_column_of_zeros_are_zeros(data):
     X, _, weights = data
     X[:, 1] = 0.0
-    compact = Design(X, weights).compact()
-    np.testing.assert_array_equal(compact.block(0, N).features[1], 0.0)
-    assert compact.column_scale[1] == 1.0
+    parts = RowsInMemory.of(Design(X, weights)).compact()
+    np.testing.assert_array_equal(parts.like.block().features[1], 0.0)
+    assert parts.column_scale[1] == 1.0
 
 
 def test_designs_made_of_a_compact_one_have_rows_of_their_own(data):
     X, _, weights = data
-    compact = Design(X, weights, True).compact()
+    compact = RowsInMemory.of(Design(X, weights, True)).compact().like
     assert compact.rows is not None
     coef = np.random.default_rng(0).normal(size=(K, D + 1))
     full = np.column_stack([X, np.ones(N)])

@@ -133,7 +133,7 @@ def test_one_warning_names_the_points_that_missed(wine):
 
 def test_a_widened_set_is_the_set_of_that_width(wine):
     X, y = wine
-    design = make_objective(X, y).design
+    design = make_objective(X, y).parts.like
     one = UncertaintySet.from_sample(design, HardLabels(y), 3, 1.0)
     for lam in (0.01, 3.0):
         direct = UncertaintySet.from_sample(design, HardLabels(y), 3, lam)

@@ -118,7 +118,7 @@ def test_the_conic_program_has_the_value_and_its_multipliers_the_gradient(name, 
 def rows_inside(potential, margins, proba=None, near=False, nu=0.05):
     """Return rows that have entered in two blocks."""
     design = Design(np.zeros((N, 1)), np.ones(N))
-    rows = potential.interior_rows(design, K)
+    rows = potential.interior_rows(design, K, N)
     for block in (slice(0, 11), slice(11, N)):
         known = None if proba is None else proba[:, block]
         rows.enter(block, margins[:, block], known, near, nu)

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import load, make_objective
+from problems import array_of, columns_of, load, make_objective
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.solvers import SGD, InteriorPoint, Status, sgd
@@ -30,7 +30,7 @@ def test_many_rows_are_certified(q):
 def test_the_average_of_the_table_closes_more_of_the_gap_than_the_table(q, monkeypatch):
     objective = make_objective(*load_once("wine"), q)
     # Repairs start from the average as well. Labels in their place give a dual value of 0.
-    labels = np.eye(3)[objective.labels.codes].T
+    labels = columns_of(objective, np.eye(3)[objective.parts.together().labels.codes].T)
     monkeypatch.setattr(sgd, "repaired", lambda objective, proba: labels)
     with_average = SGD(max_iter=200).solve(objective)
     monkeypatch.setattr(_Iteration, "average", lambda iteration: labels)
@@ -40,14 +40,16 @@ def test_the_average_of_the_table_closes_more_of_the_gap_than_the_table(q, monke
 
 
 def test_averages_are_over_the_passes_since_the_last_one():
-    iteration = _Iteration(make_objective(*load_once("wine"), 1.0), None, seed=0)
+    objective = make_objective(*load_once("wine"), 1.0)
+    iteration = _Iteration(objective, None, seed=0)
     for n_passes in (3, 2):
         tables = []
         for _ in range(n_passes):
             iteration.read_all()
-            tables.append(iteration.distributions(iteration.table.copy()))
+            tables.append(array_of(objective, iteration.distributions(iteration.table.copy())))
         assert np.abs(tables[0] - tables[1]).max() > 1e-3
-        np.testing.assert_allclose(iteration.average(), np.mean(tables, axis=0), atol=1e-12)
+        average = array_of(objective, iteration.average())
+        np.testing.assert_allclose(average, np.mean(tables, axis=0), atol=1e-12)
 
 
 def test_rows_with_large_features_do_not_shorten_the_steps():
@@ -128,7 +130,7 @@ def test_steps_are_unbiased(name):
         iteration.scaled, iteration.table, iteration.gradient = start, table.copy(), gradient.copy()
         iteration._read(iteration.batches.rows(batch))
         moves.append((iteration.scaled - start) / -iteration.step)
-    _, full, _ = objective.value_and_gradient(start / iteration.scale)
+    _, full = objective.value_and_slope(start / iteration.scale)
     np.testing.assert_allclose(np.mean(moves, axis=0), full / iteration.scale, atol=1e-12)
 
 

@@ -9,12 +9,13 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import ALL_Q, make_objective
+from problems import ALL_Q, array_of, columns_of, make_objective, of_design
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import reference, sides
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parts import Held, RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.solvers import LBFGS, SGD, InteriorPoint, Status, base, certificate
 from mgce_sklearn.solvers.base import Progress
@@ -46,22 +47,27 @@ def sparse_objective(kind, rng, q=0.5, lam=0.3):
         X = X - center[:D]
     uncertainty = UncertaintySet.from_sample(design, HardLabels(codes), n_classes, lam)
     uncertainty = uncertainty.binary() if n_classes == 2 else uncertainty
-    objective = Objective(MGCEPotential(q), design, HardLabels(codes), uncertainty, n_classes)
+    parts = RowsInMemory.of(design, HardLabels(codes))
+    objective = Objective(MGCEPotential(q), parts, uncertainty, n_classes)
     return objective, np.column_stack([X, np.ones(N)]) if design.fit_intercept else X
 
 
 def some_distributions(rng, objective):
-    return rng.dirichlet(np.full(objective.n_classes, 0.3), objective.design.n_rows).T.copy()
+    return rng.dirichlet(np.full(objective.n_classes, 0.3), objective.parts.n_rows).T.copy()
+
+
+def codes_of(objective):
+    return objective.parts.together().labels.codes
 
 
 def by_definition(objective, features, proba):
     """Return the point (K, n) that rows moved one by one, and then all alike, arrive at."""
-    labels = np.eye(objective.n_classes)[objective.labels.codes].T
+    labels = np.eye(objective.n_classes)[codes_of(objective)].T
     away, width = (proba - labels)[objective.first_class :], objective.uncertainty.half_width
-    counted = (objective.design.center_point() == 0.0) & (np.arange(features.shape[1]) < D)
+    counted = (objective.parts.like.center_point() == 0.0) & (np.arange(features.shape[1]) < D)
     theta = np.ones(N)
     for _ in range(ROUNDS):
-        parts = np.einsum("i,ki,ij->kij", objective.design.weights * theta, away, features)
+        parts = np.einsum("i,ki,ij->kij", objective.parts.like.weights * theta, away, features)
         up, down = parts.clip(min=0.0).sum(axis=1), (-parts).clip(min=0.0).sum(axis=1)
         lowered = np.zeros(N)
         for k, j in np.argwhere(np.abs(up - down) > width):
@@ -73,7 +79,7 @@ def by_definition(objective, features, proba):
                 offending, share = parts[k, :, j] < 0, 1 - (width[k, j] + up[k, j]) / down[k, j]
             lowered[offending] = np.maximum(lowered[offending], share)
         theta *= 1.0 - lowered
-    excess = np.abs((away * theta * objective.design.weights) @ features)
+    excess = np.abs((away * theta * objective.parts.like.weights) @ features)
     for_all = min(1.0, np.min(width / excess))
     return labels + theta * for_all * (proba - labels)
 
@@ -102,10 +108,11 @@ def test_rows_move_as_defined_to_a_feasible_point(kind):
     rng = np.random.default_rng(KINDS.index(kind))
     objective, features = sparse_objective(kind, rng)
     proba = some_distributions(rng, objective)
-    before = objective.dual_point(proba)
-    found = objective.dual_point(moved_by_rows(objective, 1.1 * proba))  # need not sum to 1
+    before = objective.dual_point(columns_of(objective, proba))
+    scaled = columns_of(objective, 1.1 * proba)  # need not sum to 1
+    found = objective.dual_point(moved_by_rows(objective, scaled))
     moved = by_definition(objective, features, proba)
-    weights, first = objective.design.weights, objective.first_class
+    weights, first = objective.parts.like.weights, objective.first_class
     excess = (moved[first:] * weights) @ features - objective.uncertainty.tau
     np.testing.assert_allclose(found.excess, excess, rtol=0.0, atol=1e-12)
     assert np.max(np.abs(excess) / objective.uncertainty.half_width) <= 1.0 + 1e-9
@@ -126,8 +133,8 @@ def test_its_value_is_a_lower_bound(kind, q, lam, seed):
     objective, _ = sparse_objective(kind, rng, q, lam)
     proba = some_distributions(rng, objective)
     coef = rng.normal(size=objective.shape) * rng.choice([0.0, 0.1, 1.0])
-    moved = moved_by_rows(objective, proba)
-    columns = moved(slice(None))
+    moved = moved_by_rows(objective, columns_of(objective, proba))
+    columns = array_of(objective, moved)
     assert columns.min() >= 0.0
     np.testing.assert_allclose(columns.sum(axis=0), 1.0)
     assert 0.0 <= objective.dual_point(moved).value <= objective.value(coef) * (1 + 1e-12)
@@ -142,7 +149,8 @@ def one_row_alone():
     width = objective.uncertainty.half_width.copy()
     width[:, 3] = 1e-6
     uncertainty = replace(objective.uncertainty, half_width=width)
-    return replace(objective, uncertainty=uncertainty), np.full((3, 400), 1.0 / 3.0)
+    objective = replace(objective, uncertainty=uncertainty)
+    return objective, columns_of(objective, np.full((3, 400), 1.0 / 3.0))
 
 
 def test_a_column_of_one_row_costs_that_row_alone():
@@ -151,8 +159,9 @@ def test_a_column_of_one_row_costs_that_row_alone():
     assert objective.dual_point(proba).value < 0.01 * without
     point = objective.dual_point(moved_by_rows(objective, proba))
     assert 0.99 * without <= point.value < without
-    one_hot = np.eye(3)[objective.labels.codes]
-    shares = row_shares(objective, proba.T - one_hot)
+    way, rows = objective.parts.kept(Held), objective.parts.together()
+    rows.arrays[way.key] = 1.0 / 3.0 - np.eye(3)[codes_of(objective)]
+    shares = array_of(objective, row_shares(objective, way))
     assert shares[7] < 0.01
     np.testing.assert_array_equal(np.delete(shares, 7), 1.0)
 
@@ -191,10 +200,12 @@ def test_rows_are_moved_where_that_may_close_the_gap_or_when_a_fit_ends(monkeypa
         assert len(moves) == expected
         progress.result(Status.MAX_ITER if gap_in_tol > 1.0 else Status.CONVERGED, 1)
         assert len(moves) == (gap_in_tol > 1.0)
-    labels = np.eye(3)[objective.labels.codes].T
-    earlier = moved_by_rows(objective, proba)(slice(None))
-    earlier[:, 7] = labels[:, 7] + 2.0 * (earlier - labels)[:, 7]
-    candidates = [earlier, proba, 0.5 * (proba + labels)]
+    labels = np.eye(3)[codes_of(objective)].T
+    moved = array_of(objective, moved_by_rows(objective, proba))
+    moved[:, 7] = labels[:, 7] + 2.0 * (moved - labels)[:, 7]
+    earlier = columns_of(objective, moved)
+    between = columns_of(objective, 0.5 * (array_of(objective, proba) + labels))
+    candidates = [earlier, proba, between]
     values = [objective.dual_point(candidate).value for candidate in candidates]
     assert values == sorted(values, reverse=True)
     progress = Progress(LBFGS(), objective)
@@ -221,7 +232,7 @@ def test_a_fit_whose_gap_its_last_move_closes_has_converged():
 def test_no_row_of_a_dense_array_is_moved_alone(solver, monkeypatch):
     monkeypatch.setattr(base, "moved_by_rows", None)
     objective, features = sparse_objective("plain", np.random.default_rng(0))
-    dense = replace(objective, design=replace(objective.design, X=features[:, :D]))
+    dense = of_design(objective, replace(objective.parts.like, X=features[:, :D]))
     solver(max_iter=2).solve(dense)
     with pytest.raises(TypeError):
         solver(max_iter=2).solve(objective)
@@ -231,7 +242,7 @@ def test_a_sparse_fit_ends_with_a_higher_bound_than_a_dense_one(monkeypatch):
     """They take the same steps. Of many coefficients there is no repair either."""
     monkeypatch.setattr("mgce_sklearn.solvers.repair.MOST_COEFFICIENTS", 0)
     objective, features = sparse_objective("plain", np.random.default_rng(0), lam=0.1)
-    dense = replace(objective, design=replace(objective.design, X=features[:, :D]))
+    dense = of_design(objective, replace(objective.parts.like, X=features[:, :D]))
     ended, beside = (SGD(max_iter=5).solve(problem) for problem in (objective, dense))
     np.testing.assert_allclose(ended.coef, beside.coef, atol=1e-9)
     assert ended.dual_value > 1.2 * beside.dual_value

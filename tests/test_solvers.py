@@ -7,6 +7,7 @@ solver cannot do is said in `EXPECTED`, and what it alone does is tested at the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -21,9 +22,13 @@ from problems import (
     ConicallyTempered,
     SmoothlyTempered,
     Tempered,
+    columns_of,
     conic_optimum,
     load,
     make_objective,
+    of_design,
+    split,
+    value_slope_and_proba,
     worst_case_by_linear_program,
 )
 
@@ -255,7 +260,8 @@ def test_a_certificate_of_coefficients_is_repaired(name):
     objective = make_objective(*load_once(name), 0.0)
     coef = InteriorPoint(tol=1e-4).solve(objective).coef
     value, dual_value = certificate(objective, coef)
-    _, _, proba = objective.value_and_gradient(coef)
+    proba = objective.parts.kept()
+    objective.value_and_slope(coef, proba)
     assert value == objective.value(coef)
     assert value - dual_value < 0.5 * (value - objective.dual_point(proba).value)
     assert dual_value <= certified(name, 0.0).value
@@ -518,7 +524,7 @@ def test_a_smoothed_potential_is_taken_as_it_is_or_refused(solver, base):
     result = solver_of(solver, max_iter=500).solve(smoothed)
     assert result.value == smoothed.value(result.coef)
     # No smoothing by the solver itself: the gradient of the smooth part is within the widths.
-    excess = np.abs(smoothed.value_and_gradient(result.coef)[1])
+    excess = np.abs(smoothed.value_and_slope(result.coef)[1])
     assert np.max(excess / smoothed.uncertainty.half_width) < 1.05
     assert result.value > 1.02 * InteriorPoint().solve(sharp).value
 
@@ -542,10 +548,10 @@ def test_a_problem_that_no_solver_can_take_is_refused_with_all_reasons():
 def test_largest_margins_with_labels(solver):
     """Hinge-like: the largest margin less the label's, against the linear program's dual."""
     objective = replace(make_objective(*load_once("diabetes")), potential=MaximumPotential())
-    offsets = 1.0 - np.eye(4)[objective.labels.codes].T
-    objective = replace(objective, offsets=offsets)
+    offsets = 1.0 - np.eye(4)[load_once("diabetes")[1]].T
+    objective = replace(objective, offsets=columns_of(objective, offsets))
     expected = worst_case_by_linear_program(
-        load_once("diabetes")[0], objective.design.weights, objective.uncertainty, offsets
+        load_once("diabetes")[0], objective.parts.like.weights, objective.uncertainty, offsets
     )
     result = solver_of(solver, tol=1e-3).solve(objective)
     assert result.value >= expected * (1 - 1e-7)
@@ -557,10 +563,11 @@ def test_largest_margins_with_labels(solver):
 def test_rows_without_labels(solver):
     """The worst case of costs, as the bounds on errors ask for it."""
     labelled = make_objective(*load_once("diabetes"), lam=1.0)
-    offsets = np.random.default_rng(0).uniform(1.0, 2.0, (4, labelled.design.n_rows))
-    objective = replace(labelled, potential=MaximumPotential(), labels=None, offsets=offsets)
+    offsets = np.random.default_rng(0).uniform(1.0, 2.0, (4, labelled.parts.n_rows))
+    kept = columns_of(labelled, offsets)
+    objective = replace(labelled, potential=MaximumPotential(), labelled=False, offsets=kept)
     expected = worst_case_by_linear_program(
-        load_once("diabetes")[0], objective.design.weights, objective.uncertainty, offsets
+        load_once("diabetes")[0], objective.parts.like.weights, objective.uncertainty, offsets
     )
     result = solver_of(solver, tol=1e-3).solve(objective)
     assert result.value >= expected * (1 - 1e-7)
@@ -586,11 +593,12 @@ def test_auto_chooses_by_size_and_by_penalty(monkeypatch):
     assert choice(5000, 1400, 0.7) == "interior_point"
     assert choice(1000, 1400, 0.7) == "lbfgs"
     sparse = problem(5000, 1400, 0.7)
-    sparse = replace(sparse, design=replace(sparse.design, X=sp.csr_array(sparse.design.X)))
+    rows = sparse.parts.like
+    sparse = of_design(sparse, replace(rows, X=sp.csr_array(rows.X)))
     assert choose_solver(sparse) == "interior_point"
     monkeypatch.setattr("mgce_sklearn.solvers.systems.WORKING_MEMORY", 2**20)
     assert choose_solver(sparse) == "sgd"  # no room for its zeros
-    assert choose_solver(replace(sparse, labels=None)) == "lbfgs"
+    assert choose_solver(replace(sparse, labelled=False)) == "lbfgs"
 
 
 def test_threads_give_the_same_solution():
@@ -652,9 +660,10 @@ def test_a_neighbour_of_another_potential_is_a_start_too(solver):
     """With labels and without, from the maximum to the maximum and to the threshold."""
     labelled = make_objective(*load_once("iris"), 0.7)
     offsets = np.random.default_rng(0).uniform(1.0, 2.0, (3, 150))
-    maximum = replace(labelled, potential=MaximumPotential(), offsets=offsets)
+    kept = columns_of(labelled, offsets)
+    maximum = replace(labelled, potential=MaximumPotential(), offsets=kept)
     narrower = replace(maximum, uncertainty=maximum.uncertainty.widened(0.9))
-    unlabelled = replace(narrower, labels=None)
+    unlabelled = replace(narrower, labelled=False)
     solve = solver_of(solver, tol=1e-2, max_iter=200).solve
     first = solve(maximum)
     for neighbour in (narrower, labelled, unlabelled):
@@ -670,16 +679,16 @@ def test_repair_moves_a_point_back_that_misses_its_constraints_by_little(n_class
     y, weights = rng.integers(0, n_classes, 300) * (X[:, 0] < 1), rng.integers(1, 4, 300)
     objective = make_objective(X, y, 0.3, 0.3, weights)
     optimum = InteriorPoint(tol=1e-8).solve(objective)
-    _, proba = objective.potential.value_and_gradient(objective.margins(optimum.coef))
+    *_, proba = value_slope_and_proba(objective, optimum.coef)
     noise = 1e-2 * rng.normal(size=proba.shape) * proba
     proba = proba + noise - proba * noise.sum(axis=0)
-    team = RowTeam(300, SMALLEST_SHARE, 2)
-    shrunk = objective.dual_point(proba.copy())
-    repaired = objective.dual_point(repair(objective, proba, team))
-    team.close()
+    shrunk = objective.dual_point(columns_of(objective, proba))
     assert shrunk.shrink < 1 - 1e-3
-    assert repaired.shrink > 1 - 1e-8
-    assert shrunk.value < repaired.value <= optimum.value
+    with closing(RowTeam(300, SMALLEST_SHARE, 2)) as team:
+        for problem in (objective, split(objective, [120, 300], team)):
+            repaired = problem.dual_point(repair(problem, columns_of(problem, proba)))
+            assert repaired.shrink > 1 - 1e-8
+            assert shrunk.value < repaired.value <= optimum.value
 
 
 def test_fits_in_several_threads_leave_blas_its_threads():

@@ -12,6 +12,7 @@ from problems import load
 from mgce_sklearn import EmptySetError, MGCEClassifier
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.stream import Stream
 from mgce_sklearn.uncertainty import Moments
 
@@ -63,14 +64,15 @@ def test_uncertainty_set_is_that_of_all_rows():
     np.testing.assert_allclose(clf.uncertainty_set_.half_width, whole.half_width, atol=1e-12)
 
 
+def moments_of(X, y, weights, n_classes=3):
+    return Moments.of(RowsInMemory.of(Design(X, weights), HardLabels(y)), n_classes)
+
+
 def test_moments_of_parts_join():
     X, y = load("iris")
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
-    whole = Moments.of(Design(X, weights), HardLabels(y), 3)
-    parts = [
-        Moments.of(Design(X[s], weights[s]), HardLabels(y[s]), 3)
-        for s in (slice(40), slice(40, None))
-    ]
+    whole = moments_of(X, y, weights)
+    parts = [moments_of(X[s], y[s], weights[s]) for s in (slice(40), slice(40, None))]
     joined = Moments.none(3, 5).joined(parts[0]).joined(parts[1])
     assert joined.n_rows == len(y)
     for a, b in ((joined, whole), (joined.about(whole.row_mean()), whole.about(whole.row_mean()))):
@@ -78,7 +80,8 @@ def test_moments_of_parts_join():
         np.testing.assert_allclose(a.deviation(), b.deviation(), rtol=1e-12)
         np.testing.assert_allclose([a.low, a.high], [b.low, b.high])
     assert joined.concentration == pytest.approx(whole.concentration)
-    np.testing.assert_allclose(whole.column_scale(), Design(X, weights).column_scale)
+    size = RowsInMemory.of(Design(X, weights)).column_scale
+    np.testing.assert_allclose(whole.column_scale(), size)
 
 
 def test_units_of_the_features_do_not_matter():
@@ -299,10 +302,8 @@ def test_sums_of_gradients_move_with_the_center():
 
 def test_a_number_that_is_constant_in_each_portion_but_not_in_both():
     X, y = np.array([[1.0], [4.0], [2.0], [5.0]]), np.array([0, 1, 0, 1])
-    whole = Moments.of(Design(X, np.ones(4)), HardLabels(y), 2)
-    parts = [
-        Moments.of(Design(X[s], np.ones(2)), HardLabels(y[s]), 2) for s in (slice(2), slice(2, 4))
-    ]
+    whole = moments_of(X, y, np.ones(4), 2)
+    parts = [moments_of(X[s], y[s], np.ones(2), 2) for s in (slice(2), slice(2, 4))]
     assert not np.isnan(parts[0].constant[:, 0]).any()
     joined = parts[0].joined(parts[1])
     assert np.isnan(joined.constant[:, 0]).all()

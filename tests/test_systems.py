@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import load, make_objective
+from problems import array_of, columns_of, load, make_objective, of_design, split
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
@@ -20,6 +20,7 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.solvers import interior_point, preconditioner, systems
 from mgce_sklearn.solvers.base import Status, Watch
 from mgce_sklearn.solvers.interior_point import InteriorPoint
@@ -63,20 +64,21 @@ class Equations:
         """Return A_k = sum v_ik x_i x_iᵀ (C, d, d)."""
         return np.einsum("ki,ia,ib->kab", weights, self.features, self.features, optimize=True)
 
-    def at(self, form, barrier, n_parts=1):
+    def at(self, form, barrier):
         """Return the form's equations, with D in the features' own units."""
-        design, parts = self.objective.design, []
-        bounds = np.linspace(0, design.n_rows, n_parts + 1).astype(int)
-        for first, last in itertools.pairwise(bounds):
-            part = form.part()
-            for begin in range(first, last, 37):
-                end = min(begin + 37, last)
-                part.add(self.pairs(begin, end), design.block(begin, end), begin, end)
-            parts.append(part)
-        return form.at(parts, barrier, self.pairs)
+        gathered = self.objective.parts.over(partial(self.gathered, form))
+        return form.at(gathered, barrier, self.pairs)
 
-    def pairs(self, begin, end):
-        return pairs_of(self.curvature[begin:end])
+    def gathered(self, form, part):
+        """Return what the form gathers of a part of the rows, block by block."""
+        gathered = form.gather(part)
+        for block in part.blocks_of(37):
+            gathered.add(self.pairs(block), block.design.block(), block)
+        return gathered
+
+    def pairs(self, part):
+        """Return the curvatures (pairs, rows) of some rows."""
+        return pairs_of(self.curvature[part.first_row : part.first_row + part.n_rows])
 
 
 def equations(
@@ -90,18 +92,15 @@ def equations(
     point = np.zeros(X.shape[1] + intercept)
     if center:
         point[:d] = np.average(X, axis=0, weights=weights)
-    design = objective.design.centered_at(point)
-    objective = replace(objective, design=design.compact() if compact else design)
+    objective = of_design(objective, objective.parts.like.centered_at(point))
+    if compact:
+        objective = replace(objective, parts=objective.parts.compact())
     full = np.column_stack([X, np.ones(n)])[:, : len(point)] - point
     unit = np.sqrt(weights @ full**2 / weights.sum())
     if curvature is None:
         root = rng.normal(size=(n, objective.shape[0], objective.shape[0] + 1))
         curvature = root @ root.transpose(0, 2, 1) / n
     return Equations(objective, curvature, unit, full / unit)
-
-
-def team_of(objective, n_threads=1):
-    return closing(RowTeam(objective.design.n_rows, 10**6, n_threads))
 
 
 def random_barrier(shape, low=-2.0, high=2.0, seed=5):
@@ -183,12 +182,14 @@ def test_products_are_those_of_the_dense_matrix(
     if not kept:
         forget_memory(monkeypatch)
     this = equations(600, 5, n_classes, intercept=intercept, center=center)
-    assert (this.objective.design.rows is not None) == kept
+    assert (this.objective.parts.like.rows is not None) == kept
     shape = this.objective.shape
     assert shape[0] == (1 if n_classes == 2 else n_classes)
-    with team_of(this.objective, n_threads) as team:
-        assert len(team.shares) == n_threads
-        form = systems.Conjugate(this.objective, team)
+    with closing(RowTeam(600, 10**6, n_threads)) as team:
+        assert team.n_threads == n_threads
+        if n_threads > 1:
+            this.objective = split(this.objective, [290, 600], team)
+        form = systems.Conjugate(this.objective)
         np.testing.assert_allclose(form.unit, this.unit, rtol=1e-12)
         this.at(form, np.ones(shape))
         step = np.random.default_rng(1).normal(size=shape)
@@ -218,17 +219,16 @@ def test_conjugate_gradients_leave_no_more_than_was_asked(n_classes, intercept, 
     right = rng.normal(size=shape) * this.unit
     expected, matrix = dense_solution(this, barrier, right)
     guess = expected * rng.uniform(0.9, 1.1, shape) if guessed else None
-    with team_of(this.objective) as team:
-        form = systems.Conjugate(this.objective, team)
-        system, products = this.at(form, barrier), []
-        for share in (1e-1, 1e-4):
-            before = form.n_products
-            accuracy = share * this.unit * np.ones(shape)
-            step = system.solve(right, accuracy, guess)
-            left = right - (matrix @ step.ravel()).reshape(shape)
-            # Products are in single precision.
-            assert (np.abs(left) <= accuracy + 1e-5 * this.unit).all()
-            products.append(form.n_products - before)
+    form = systems.Conjugate(this.objective)
+    system, products = this.at(form, barrier), []
+    for share in (1e-1, 1e-4):
+        before = form.n_products
+        accuracy = share * this.unit * np.ones(shape)
+        step = system.solve(right, accuracy, guess)
+        left = right - (matrix @ step.ravel()).reshape(shape)
+        # Products are in single precision.
+        assert (np.abs(left) <= accuracy + 1e-5 * this.unit).all()
+        products.append(form.n_products - before)
     assert relative_error(step * this.unit, expected * this.unit) < 1e-3
     assert products[0] <= products[1] < systems.MOST_PRODUCTS
     assert products[0] < products[1] or shape[0] == 1  # one class: the preconditioner is exact
@@ -241,9 +241,8 @@ def test_a_guess_that_is_good_enough_costs_one_product():
     shape = this.objective.shape
     barrier, right = np.ones(shape) * this.unit**2, np.ones(shape) * this.unit
     guess, _ = dense_solution(this, barrier, right)
-    with team_of(this.objective) as team:
-        form = systems.Conjugate(this.objective, team)
-        step = this.at(form, barrier).solve(right, 1e-3 * right, guess)
+    form = systems.Conjugate(this.objective)
+    step = this.at(form, barrier).solve(right, 1e-3 * right, guess)
     assert form.n_products == 1
     assert this.at(form, barrier).n_products == 0  # of another step
     np.testing.assert_allclose(step, guess, rtol=1e-12)
@@ -252,12 +251,11 @@ def test_a_guess_that_is_good_enough_costs_one_product():
 @pytest.mark.parametrize("compact", [True, False])
 def test_products_read_rows_in_single_precision(compact):
     this = equations(compact=compact)
-    with team_of(this.objective) as team:
-        form = systems.Conjugate(this.objective, team)
-        ((_, features),) = form.blocks(0, 150)
-        assert features.dtype == np.float32
-        step = np.random.default_rng(0).normal(size=this.objective.shape)
-        image = this.at(form, np.ones(step.shape)).product(step).ravel()
+    form, types = systems.Conjugate(this.objective), []
+    form.sum(lambda part, features: types.append((part.n_rows, features.dtype)))
+    assert types == [(150, np.float32)]
+    step = np.random.default_rng(0).normal(size=this.objective.shape)
+    image = this.at(form, np.ones(step.shape)).product(step).ravel()
     assert relative_error(image, this.hessian @ step.ravel()) < 1e-5
 
 
@@ -269,7 +267,8 @@ def test_factors_solve_the_dense_equations(n_classes, intercept, compact):
     barrier = random_barrier(shape) * this.unit**2
     right = np.random.default_rng(2).normal(size=shape) * this.unit
     expected, _ = dense_solution(this, barrier, right)
-    system = this.at(systems.Factored(this.objective), barrier, n_parts=3)
+    this.objective = split(this.objective, [100, 150, 300])
+    system = this.at(systems.Factored(this.objective), barrier)
     step = system.solve(right, np.full(shape, np.nan), np.full(shape, np.nan))
     tolerance = 1e-5 if compact else 1e-10  # rows in single precision, or not
     assert relative_error(step * this.unit, expected * this.unit) < tolerance
@@ -305,7 +304,7 @@ def matrix_of(apply, shape):
 
 
 def class_blocks(this, barrier):
-    form = systems.Conjugate(this.objective, RowTeam(this.objective.design.n_rows, 1, 1))
+    form = systems.Conjugate(this.objective)
     this.at(form, barrier * this.unit**2)
     return form
 
@@ -454,7 +453,8 @@ def test_a_sampled_active_block_has_the_diagonal_of_all(monkeypatch):
     assert made.free.sum() > 1
     np.testing.assert_allclose(np.diag(*factored_blocks), (own + barrier)[made.free], rtol=1e-5)
     weights = np.einsum("ikk->ki", this.curvature)
-    sampled = made._sampled(weights.astype(np.float32))
+    own = columns_of(this.objective, weights.astype(np.float32))
+    (sampled,) = array_of(this.objective, made._sampled(own))
     assert 200 < np.count_nonzero(sampled) < 600
     np.testing.assert_allclose(weights @ sampled, weights.sum(axis=1), rtol=0.2)
 
@@ -470,11 +470,36 @@ def test_the_active_block_is_summed_over_all_its_rows(sampled, tolerance, monkey
     assert np.linalg.norm(made._block - expected) < tolerance * np.linalg.norm(expected)
 
 
+def chances_of(leverages, monkeypatch):
+    """Return the chances (C, n) of rows with such leverages (C, n), and what rows count if drawn.
+
+    Their only feature is 1, and so is what leverages are a share of.
+    """
+    n_classes, n = leverages.shape
+    parts, found = RowsInMemory.of(Design(np.ones((n, 1)), np.ones(n), False)), []
+    draw, in_blocks = preconditioner._draw, preconditioner.sum_over_features
+
+    def seen(_, leverage, slope, share, factor, seed, chosen, part):
+        chances = factor[:, None] * preconditioner._chances(leverage, slope, share, part)
+        found.append(np.minimum(chances, 1.0))
+        draw(None, leverage, slope, share, factor, seed, chosen, part)
+
+    monkeypatch.setattr(preconditioner, "_draw", seen)
+    source = SimpleNamespace(parts=parts, sum=lambda term: parts.over(partial(in_blocks, term, 37)))
+    weights, total = parts.kept_array(leverages), np.ones((n_classes, 1))
+    chosen = preconditioner._sample(source, weights, total, 1, by_class=True)
+    return np.hstack(found), chosen(parts.together())
+
+
 @pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
 def test_chances_sum_to_the_rows_wanted(spread, monkeypatch):
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
     leverage = np.exp(spread * np.random.default_rng(0).normal(size=5000))
-    chances = preconditioner._chances(leverage)
+    (chances, others), (counts, _) = chances_of(np.stack([leverage, 9.0 + leverage]), monkeypatch)
+    drawn = counts > 0.0
+    np.testing.assert_allclose(counts[drawn], 1.0 / chances[drawn], rtol=1e-6)
+    assert drawn.sum() == pytest.approx(500, rel=0.1)
+    assert others.sum() == pytest.approx(500, rel=0.05)  # each class has its own
     assert chances.max() <= 1.0
     assert chances.sum() == pytest.approx(500, rel=0.05)
     assert chances.min() >= 0.05 * 500 / 5000 * (1.0 - 1e-9)
@@ -483,7 +508,8 @@ def test_chances_sum_to_the_rows_wanted(spread, monkeypatch):
 
 def test_chances_of_rows_without_leverage_are_equal(monkeypatch):
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", 500)
-    np.testing.assert_allclose(preconditioner._chances(np.zeros(5000)), 0.1)
+    chances, _ = chances_of(np.zeros((1, 5000)), monkeypatch)
+    np.testing.assert_allclose(chances, 0.1)
 
 
 def test_an_active_block_is_kept_as_long_as_few_products_are_needed():
@@ -551,9 +577,9 @@ def choose(monkeypatch, name):
     """Let all steps solve by one of the forms; return a list of those made."""
     made = []
 
-    def choice(objective, tol, team):
+    def choice(objective, tol):
         conjugate = name == "conjugate"
-        form = systems.Conjugate(objective, team) if conjugate else systems.Factored(objective)
+        form = systems.Conjugate(objective) if conjugate else systems.Factored(objective)
         made.append(form)
         return form
 
@@ -624,7 +650,7 @@ def of_size(n, d, n_classes, q=0.5, sparse=False):
     )
     if sparse:
         X = sp.csr_array((n, d))
-    return replace(base, design=Design(X, np.broadcast_to(1.0, n), True))
+    return of_design(base, Design(X, np.broadcast_to(1.0, n), True))
 
 
 @pytest.mark.parametrize(
@@ -649,8 +675,7 @@ def of_size(n, d, n_classes, q=0.5, sparse=False):
 def test_the_form_that_is_chosen(size, tol, expected):
     objective = of_size(**size)
     assert (np.prod(objective.shape) > LARGEST_SYSTEM) == (size["n_classes"] == 30)
-    with closing(RowTeam(objective.design.n_rows, 1, 1)) as team:
-        assert type(systems.choose_form(objective, tol, team)).__name__ == expected
+    assert type(systems.choose_form(objective, tol)).__name__ == expected
 
 
 @pytest.mark.parametrize(
@@ -665,8 +690,7 @@ def test_the_form_that_is_chosen(size, tol, expected):
 )
 def test_products_give_way_to_a_factor_that_takes_less_time(n_products, size, expected):
     objective = of_size(**size)
-    with closing(RowTeam(objective.design.n_rows, 1, 1)) as team:
-        form = systems.Conjugate(objective, team)
+    form = systems.Conjugate(objective)
     form.n_products = n_products
     assert type(systems.reconsidered(form, objective)).__name__ == expected
     factored = systems.Factored(objective)
@@ -737,7 +761,7 @@ def test_rows_are_rounded_where_half_widths_are_wide_beside_it():
     wide, narrow = (make_objective(X, y, 0.5, lam) for lam in (0.3, 1e-5))
     assert interior_point._may_be_rounded(wide)
     assert not interior_point._may_be_rounded(narrow)
-    assert not interior_point._may_be_rounded(replace(wide, labels=None))
+    assert not interior_point._may_be_rounded(replace(wide, labelled=False))
     # Widths are compared in the features' own units.
     assert interior_point._may_be_rounded(
         make_objective(1e-9 * X, y, 0.5, 0.3, fit_intercept=False)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from problems import Tempered
+from problems import Tempered, array_of, columns_of, value_slope_and_proba
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.frozen import FrozenEstimator
@@ -52,16 +52,20 @@ def test_objective_has_the_same_values_and_certificates(q, load):
     weight = np.random.default_rng(1).uniform(0.5, 2.0, len(load()["target"]))
     ours, theirs = objectives(q, load=load, sample_weight=weight, class_weight="balanced")
     coef = 0.2 * random(*ours.shape)
-    value, gradient, proba = ours.value_and_gradient(coef)
-    value_of, gradient_of, proba_of = theirs.value_and_gradient(theirs.design.put(coef))
+    value, gradient, proba = value_slope_and_proba(ours, coef)
+    put = theirs.parts.like.put
+    value_of, gradient_of, proba_of = value_slope_and_proba(theirs, put(coef))
     assert value_of == pytest.approx(value, rel=1e-13)
     np.testing.assert_allclose(gradient_of, gradient, atol=1e-13)
     np.testing.assert_allclose(proba_of, proba, atol=1e-13)
-    mine, tensors = ours.dual_point(proba), theirs.dual_point(proba_of)
+    columns, columns_there = columns_of(ours, proba), columns_of(theirs, proba_of)
+    mine, tensors = ours.dual_point(columns), theirs.dual_point(columns_there)
     assert tensors.value == pytest.approx(mine.value, rel=1e-12)
     assert tensors.shrink == pytest.approx(mine.shrink, rel=1e-9)
-    np.testing.assert_allclose(repaired(theirs, proba_of), repaired(ours, proba), atol=1e-9)
-    assert certificate(theirs, theirs.design.put(coef)) == pytest.approx(certificate(ours, coef))
+    better = array_of(ours, repaired(ours, columns))
+    better_there = array_of(theirs, repaired(theirs, columns_there))
+    np.testing.assert_allclose(better_there, better, atol=1e-9)
+    assert certificate(theirs, put(coef)) == pytest.approx(certificate(ours, coef))
 
 
 @pytest.mark.parametrize("q", Q)
@@ -279,7 +283,7 @@ def test_bounds_certificates_and_portions_of_tensors():
 
 
 def test_auto_chooses_among_the_solvers_of_tensors(monkeypatch):
-    monkeypatch.setattr("mgce_sklearn.problem.LARGEST_SYSTEM", 10**9)  # as on another device
+    monkeypatch.setattr("mgce_sklearn.parts.LARGEST_SYSTEM", 10**9)  # as on another device
     _, few = objectives(0.7)
     assert choose_solver(few) == "interior_point"
     X = torch.tensor(random(30, 2001))
@@ -441,6 +445,7 @@ def test_more_coefficients_than_a_factor_holds_are_solved_as_arrays():
     assert found.solver_ == "interior_point"
     np.testing.assert_array_equal(found.coef_, expected.coef_)
     assert found.score(torch.from_numpy(X), y) == expected.score(X, y)
-    design = Problem.from_labels(torch.from_numpy(X), y).design
+    design = Problem.from_labels(torch.from_numpy(X), y).parts.like
     assert np.shares_memory(design.X, X)
-    assert isinstance(Problem.from_labels(torch.from_numpy(X[:, :100]), y).design.X, torch.Tensor)
+    narrow = Problem.from_labels(torch.from_numpy(X[:, :100]), y).parts.like
+    assert isinstance(narrow.X, torch.Tensor)

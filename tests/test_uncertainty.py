@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.uncertainty import (
     LARGEST_BET,
     PROBABLE_WIDTHS,
@@ -42,10 +43,16 @@ def components(X, y, center=0.0):
     return np.eye(y.max() + 1)[y][:, :, None] * features[:, None]
 
 
+def moments_of(X, y, weights=None):
+    """Return the moments of rows of two classes."""
+    design = Design(X, np.ones(len(y)) if weights is None else weights)
+    return Moments.of(RowsInMemory.of(design, HardLabels(y)), 2)
+
+
 def half_width(X, y, fit_intercept=True, sample_weight=None, lam=1.0, center=True, **rule):
     weights = np.ones(len(y)) if sample_weight is None else sample_weight
     design, width = Design(X, weights, fit_intercept), Width(**rule)
-    moments = Moments.of(design, HardLabels(y), y.max() + 1)
+    moments = Moments.of(RowsInMemory.of(design, HardLabels(y)), y.max() + 1)
     moments = width.centered(moments, width.columns_to_center(design, moments, center))
     return width.half_width(moments, lam)
 
@@ -179,7 +186,7 @@ def share_of_misses(kind, n, delta, factors):
     rule = Width(kind, delta, (np.array([-1.0]), np.array([2.0])))
     missed = []
     for X, y in draws(np.random.default_rng(0), n, 2000):
-        moments = Moments.of(Design(X, np.ones(n)), HardLabels(y), 2)
+        moments = moments_of(X, y)
         off = np.abs(moments.mean - TRUE_MEANS) / rule.half_width(moments, lam=1.0)
         missed.append(off.max() > factors)
     return np.mean(missed, axis=0)
@@ -323,7 +330,7 @@ def test_a_component_that_no_bet_decides_has_the_width_of_its_mean():
 def test_a_class_never_seen_has_the_width_of_the_range():
     """V = 0: what is left is 7 r L / (3 (n - 1)), and L = ln(4 N / delta)."""
     X, y = np.full((100, 1), 5.0), np.zeros(100, dtype=int)
-    moments = Moments.of(Design(X, np.ones(100)), HardLabels(y), 2)
+    moments = moments_of(X, y)
     width = Width("bernstein", 0.05).half_width(moments, 1.0)[1]
     np.testing.assert_allclose(width, 7 * np.array([5.0, 1.0]) * np.log(16 / 0.05) / (3 * 99))
 
@@ -396,9 +403,7 @@ def test_one_other_weight_in_many_portions_is_found():
         for i in range(2000):
             weights = np.full(10, 0.1)
             weights[0] *= odd if i == 1000 else 1.0
-            moments = moments.joined(
-                Moments.of(Design(np.ones((10, 1)), weights), HardLabels(codes), 2)
-            )
+            moments = moments.joined(moments_of(np.ones((10, 1)), codes, weights))
         return moments
 
     codes = np.arange(10) % 2

@@ -31,6 +31,7 @@ from mgce_sklearn.solvers import (
     deadline_in,
     interior_point,
     lbfgs,
+    newton,
     sgd,
 )
 from mgce_sklearn.solvers.base import TracePoint
@@ -401,25 +402,41 @@ def test_the_fit_to_all_rows_is_interrupted_with_the_search(wine, monkeypatch):
     assert vars(search) == before
 
 
-def test_threads_end_before_the_certificate(monkeypatch):
+def test_threads_have_ended_their_work_before_the_certificate(monkeypatch):
     """Rows of which a thread is at work when the interrupt comes are not read meanwhile."""
-    from threading import active_count
-
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(20_000, 4)), rng.integers(3, size=20_000)
-    before, seen = active_count(), []
-    certify = Progress._certify
-    monkeypatch.setattr(
-        Progress, "_certify", lambda *args: (seen.append(active_count()), certify(*args))
-    )
-    interrupt(monkeypatch, "interior_point", after=2)
+    X, y = rng.normal(size=(40_000, 4)), rng.integers(3, size=40_000)
+    at_work, log, passes = set(), [], []
+    assemble, certify = newton._assemble, Progress._certify
+
+    def interrupted(along, gather, part):
+        """Have the first thread of the third pass meet the interrupt, while the other goes on."""
+        at_work.add(part.first_row)
+        try:
+            if part.first_row == 0:
+                passes.append(len(at_work))
+                if len(passes) == 3:
+                    raise KeyboardInterrupt
+            elif len(passes) >= 2:
+                time.sleep(0.3)
+            return assemble(along, gather, part)
+        finally:
+            at_work.remove(part.first_row)
+            log.append((len(passes), part.first_row))
+
+    def noted(*args):
+        log.append("certificate" if not at_work else "too early")
+        certify(*args)
+
+    monkeypatch.setattr(newton, "_assemble", interrupted)
+    monkeypatch.setattr(Progress, "_certify", noted)
     with threadpool_limits(2):
         objective = make_objective(X, y, 0.3)
         with pytest.raises(Interrupted) as error:
             InteriorPoint(tol=1e-9).solve(objective, watch=Watch(keeps=True))
-    assert seen == [before]
+    assert log[-3:] == [(3, 0), (3, 20_000), "certificate"]
     assert error.value.result.n_iter == 2
     assert isinstance(error.value.__cause__, KeyboardInterrupt)
 
@@ -627,7 +644,7 @@ def test_steps_that_gain_next_to_nothing_can_count_as_idle(gain, expected):
 
 def test_a_value_that_is_computed_again_is_no_less_than_labels_allow(monkeypatch):
     progress = Progress(InteriorPoint(), make_objective(*load("iris")))
-    progress.working = replace(progress.objective, design=progress.objective.design.compact())
+    progress.working = replace(progress.objective, parts=progress.objective.parts.compact())
     assert progress.rounded
     monkeypatch.setattr(type(progress.objective), "value", lambda *_: -7e-15)
     assert progress.result(Status.MAX_ITER, 1).value == 0.0

@@ -64,8 +64,8 @@ LEAST_GAIN = 1e-5
 # At the start all products add up to so many times the value, from given coefficients to fewer.
 FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 
-# Gap of a sample's solution, and the same target from there.
-SAMPLE_TOL, SAMPLE_TARGET = 1e-4, 0.1
+# Gap of a sample's solution, where a fit of rows that cost reading starts.
+SAMPLE_TOL = 1e-4
 
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
 LEAST_VALUE = 1e-3
@@ -319,7 +319,7 @@ def _from_sample(
     sample = replace(sample, uncertainty=replace(objective.uncertainty, tau=tau))
     watch = Watch(listener=lambda _: stop())
     found = InteriorPoint(tol=SAMPLE_TOL).solve(sample, watch=watch)
-    return _central(sums, half_width, found.coef, SAMPLE_TARGET, found.value)
+    return _central(sums, half_width, found.coef, WARM_TARGET, found.value)
 
 
 def _central(
