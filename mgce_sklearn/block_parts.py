@@ -26,7 +26,7 @@ from mgce_sklearn.arrays import Array
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.parts import Kept, Name, Part, Parts, RowArrays, RowsInMemory, Term, add
+from mgce_sklearn.parts import Part, Parts, RowArrays, RowsInMemory, Term, add
 from mgce_sklearn.row_blocks import RowBlocks
 from mgce_sklearn.sketch import RowSketch
 
@@ -253,7 +253,8 @@ class RowsInBlocks(Parts):
         for block, arrays in enumerate(self.arrays):
             # Reading them would give NaN; they take no memory.
             shape = arrays.n_rows, self.survey.blocks.n_features
-            yield self._part(np.broadcast_to(np.float32(np.nan), shape), block)
+            if arrays.n_rows:
+                yield self._part(np.broadcast_to(np.float32(np.nan), shape), block)
 
     def _read(self) -> Iterator[Part]:
         """Yield the parts of a pass, which is counted when it ends."""
@@ -305,9 +306,14 @@ class RowsInBlocks(Parts):
             vars(other)[name] = vars(self)[name]
         return other
 
-    def kept(self, kind: type[Name] = Kept) -> Name:
-        """Return a new name; see `Parts.kept`."""
-        return kind(self.arrays)
+    @property
+    def owners(self) -> tuple[RowArrays, ...]:
+        """Where arrays of one column a row are kept, in the order of the rows."""
+        return self.arrays
+
+    def together(self) -> Part:
+        """Refuse: rows are never in memory all at once."""
+        raise TypeError("rows that are read block by block are never together")
 
     def compact(self) -> RowsInBlocks:
         """Return itself: rows that are not kept gain nothing in single precision."""

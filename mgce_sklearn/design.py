@@ -573,6 +573,10 @@ class SelectedDesign(Design):
         """Return a point (d,) near the rows, from which their differences are exact."""
         return self.view(0, 1).origin()
 
+    def features(self, out: Array | None = None) -> Array:
+        """Return the rows as a dense float64 array (d, n), written to ``out`` (d, n) if given."""
+        return self.take(np.arange(self.n_rows)).features(out)
+
     def _numbers(self, rows: Any, columns: Array) -> Array:
         return self.X[self.positions[rows]][:, columns]
 
@@ -674,18 +678,16 @@ class CompactDesign(Design):
         return out
 
 
-def selected(X: Any, sample_weight: Array, fit_intercept: bool, used: Array) -> Design:
-    """Return the rows of ndarrays or CSR matrices where ``used`` (n,) is true.
+def selected(X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool) -> Design:
+    """Return some rows, by position, of an ndarray or a CSR matrix; None: all.
 
-    X is copied, unless it is a file's or more than a solver may keep.
+    They are copied, unless they are a file's or more than a solver may keep.
     """
-    if used.all():
+    if rows is None:
         return Design(X, sample_weight, fit_intercept)
-    positions = np.flatnonzero(used)
-    weights = sample_weight[positions]
     if sp.issparse(X) or not (_is_mapped(X) or X.nbytes > WORKING_MEMORY):
-        return Design(X[positions], weights, fit_intercept)
-    return SelectedDesign(X, weights, fit_intercept, positions=positions)
+        return Design(X[rows], sample_weight, fit_intercept)
+    return SelectedDesign(X, sample_weight, fit_intercept, positions=rows)
 
 
 def _is_mapped(X: Array) -> bool:

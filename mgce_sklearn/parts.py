@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -162,9 +162,6 @@ def _borrowed(kind: type[Kept], key: int) -> Kept:
     return name
 
 
-Name = TypeVar("Name", bound=Kept)
-
-
 def _forget(owners: tuple[RowArrays, ...], key: int) -> None:
     for arrays in owners:
         arrays.pop(key, None)
@@ -266,9 +263,51 @@ class Parts(ABC):
     def opened(self, width: int) -> Any:
         """Give the same rows, in a context, ready for many sums of so many numbers a row."""
 
+    @property
     @abstractmethod
-    def kept(self, kind: type[Name] = Kept) -> Name:
-        """Return a new name for an array of one column a row, or for an object of each part."""
+    def owners(self) -> Sequence[RowArrays]:
+        """Where arrays of one column a row are kept, in the order of the rows."""
+
+    @abstractmethod
+    def compact(self) -> Parts:
+        """Return the same rows in single precision, for what needs no more."""
+
+    @abstractmethod
+    def columns(self, columns: Array) -> Parts:
+        """Return the same rows with some of their columns, and the intercept as it was."""
+
+    @abstractmethod
+    def together(self) -> Part:
+        """Return all rows as one part, if they are in memory."""
+
+    @property
+    @abstractmethod
+    def sample(self) -> RowsInMemory:
+        """Some of the rows, in memory."""
+
+    def centered_in_memory(self) -> Parts:
+        """Return the same rows; dense ones less their center in a copy, for many passes."""
+        return self
+
+    def on_host(self) -> Parts:
+        """Return the same rows, perhaps without labels, in numpy's arrays."""
+        return self
+
+    def kept(self) -> Kept:
+        """Return a new name for an array of one column a row."""
+        return Kept(self.owners)
+
+    def held(self) -> Held:
+        """Return a new name for an object of each part."""
+        return Held(self.owners)
+
+    def kept_array(self, array: Array) -> Kept:
+        """Keep an array (..., n) of one column a row."""
+        kept, begin = self.kept(), 0
+        for arrays in self.owners:
+            arrays[kept.key] = array[..., begin : begin + arrays.n_rows]
+            begin += arrays.n_rows
+        return kept
 
     @property
     def n_features(self) -> int:
@@ -408,22 +447,19 @@ class RowsInMemory(Parts):
             vars(other)["column_scale"] = self.column_scale
         return other
 
-    def kept(self, kind: type[Name] = Kept) -> Name:
-        """Return a new name; see `Parts.kept`."""
-        return kind([part.arrays for part in self._parts])
-
-    def kept_array(self, array: Array) -> Kept:
-        """Keep an array (..., n) of one column a row."""
-        kept = self.kept()
-        begin = 0
-        for part in self._parts:
-            part.arrays[kept.key] = array[..., begin : begin + part.n_rows]
-            begin += part.n_rows
-        return kept
+    @property
+    def owners(self) -> list[RowArrays]:
+        """Where arrays of one column a row are kept, in the order of the rows."""
+        return [part.arrays for part in self._parts]
 
     def together(self) -> Part:
-        """Return all rows as one part, where they are one."""
+        """Return all rows as one part."""
         return self.whole
+
+    @property
+    def sample(self) -> RowsInMemory:
+        """All of the rows."""
+        return self
 
     def compact(self) -> RowsInMemory:
         """Return the same rows in single precision, for what needs no more."""
@@ -458,9 +494,9 @@ class RowsInMemory(Parts):
 
 
 def design_of(
-    X: Any, sample_weight: Array, fit_intercept: bool, used: Array, n_coefficients: int
+    X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool, n_coefficients: int
 ) -> Design:
-    """Return the design of rows where ``used`` is true, in numpy's arrays or in tensors.
+    """Return the design of some rows, None: all, in numpy's arrays or in tensors.
 
     Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
     factor: conjugate gradients are for arrays.
@@ -468,8 +504,7 @@ def design_of(
     if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
         X = on_host(X)
     if not is_tensor(X):
-        return selected(X, sample_weight, fit_intercept, used)
+        return selected(X, rows, sample_weight, fit_intercept)
     from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
 
-    design = TensorDesign.of(X, sample_weight, fit_intercept)
-    return design if used.all() else design.take(np.flatnonzero(used))
+    return TensorDesign.of(X if rows is None else X[rows], sample_weight, fit_intercept)

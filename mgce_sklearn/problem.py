@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -96,10 +96,10 @@ class Problem:
             If y has one class only, or if weights, margins or the matrix are invalid.
         """
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used = sample_weight > 0.0
+        used, rows = sample_weight > 0.0, None
         if not used.all():
             rows = np.flatnonzero(used)
-            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
+            y, sample_weight = y[rows], sample_weight[rows]
         classes, labels = encoded(y)
         if base_margin is not None:
             _check_alone(width, noise_matrix)
@@ -108,7 +108,7 @@ class Problem:
         if class_weight is not None:
             labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
         n_coefficients = n_coefficient_rows(len(classes)) * (X.shape[1] + fit_intercept)
-        design = design_of(X, sample_weight, fit_intercept, n_coefficients)
+        design = design_of(X, rows, sample_weight, fit_intercept, n_coefficients)
         parts = RowsInMemory.of(design, labels.put(design))
         moments = Moments.of(parts, len(classes)).unmixed(inverse)
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
@@ -240,7 +240,7 @@ class Problem:
 
 
 def _sketch(part: Part) -> RowSketch:
-    return RowSketch.of(part.design.X)
+    return reduce(RowSketch.joined, (RowSketch.of(block.design.X) for block in part.blocks()))
 
 
 def _uniform(n_classes: int, part: Part) -> Array:

@@ -15,7 +15,7 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import reference, sides
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parts import Held, RowsInMemory
+from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.solvers import LBFGS, SGD, InteriorPoint, Status, base, certificate
 from mgce_sklearn.solvers.base import Progress
@@ -159,7 +159,7 @@ def test_a_column_of_one_row_costs_that_row_alone():
     assert objective.dual_point(proba).value < 0.01 * without
     point = objective.dual_point(moved_by_rows(objective, proba))
     assert 0.99 * without <= point.value < without
-    way, rows = objective.parts.kept(Held), objective.parts.together()
+    way, rows = objective.parts.held(), objective.parts.together()
     rows.arrays[way.key] = 1.0 / 3.0 - np.eye(3)[codes_of(objective)]
     shares = array_of(objective, row_shares(objective, way))
     assert shares[7] < 0.01

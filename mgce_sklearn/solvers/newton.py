@@ -118,7 +118,7 @@ class RowSums:
     def __init__(self, objective: Objective, form: Form) -> None:
         self.objective, self.form = objective, form
         self.kind = _new_rows(objective.potential, objective.n_classes, 0, objective.parts.like)
-        self.rows = objective.parts.kept(Held)
+        self.rows = objective.parts.held()
         self.stages = 0
         # The coefficients of the point, and their steps of each stage.
         n_stages = 3 + self.kind.correctors

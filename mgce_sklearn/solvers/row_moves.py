@@ -47,7 +47,7 @@ def moved_by_rows(objective: Objective, proba: Columns) -> Columns:
         Distributions (K, n).
     """
     parts = objective.parts
-    way = parts.kept(Held)
+    way = parts.held()
     parts.over(partial(_ways, proba, objective.first_class, way), features=False)
     return partial(_moved, proba, row_shares(objective, way))
 
@@ -88,7 +88,8 @@ def _lower(way: Held, shares: Kept, beyond: Array, part: Part) -> None:
 
 
 def _moved(proba: Columns, shares: Kept, part: Part) -> Array:
-    share, labels = shares(part), part.labels
+    share = shares(part)
+    labels: Any = part.labels
     columns = normalized(proba(part)) * share
     labels.add_to(columns, 1.0 - share)
     return columns

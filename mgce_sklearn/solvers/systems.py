@@ -197,7 +197,7 @@ class _Gram:
         return self
 
 
-def _gather_gram(n_coef: int, part: Part) -> _Gram:
+def _gather_gram(n_coef: int, part: Part) -> Gathered:
     return _Gram(part.design.gram(n_coef))
 
 
@@ -210,7 +210,7 @@ class Factored:
     """
 
     def __init__(self, objective: Objective) -> None:
-        self.gather = partial(_gather_gram, objective.shape[0])
+        self.gather: Callable[[Part], Gathered] = partial(_gather_gram, objective.shape[0])
 
     def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
         """Return the equations of what all parts gathered and D (C, d)."""
@@ -260,7 +260,7 @@ class _Curvature:
         return self
 
 
-def _gather_curvature(kept: Kept | None, rows_per_block: int, part: Part) -> _Curvature:
+def _gather_curvature(kept: Kept | None, rows_per_block: int, part: Part) -> Gathered:
     return _Curvature(kept, rows_per_block)
 
 
