@@ -1218,7 +1218,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         used = sample_weight > 0.0
         if not used.all():
             X, sample_weight, margins = X[used], sample_weight[used], margins[used]
-            limit = None if limit is None else limit._replace(loss=limit.loss[:, used])
+            limit = None if limit is None else (limit[0][:, used], limit[1])
         design = Design(X, sample_weight, self._has_intercept())
         center = np.broadcast_to(self.uncertainty_set_.center, design.n_features)
         check_magnitudes(*design.column_range())
@@ -1228,10 +1228,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             parts.kept_array,
             (kernels.worst_case(margins, q).T, kernels.rule(margins, q).T, costs.scaled),
         )
-        if limit is not None:
-            limit = limit._replace(loss=parts.kept_array(limit.loss))
+        kept = None if limit is None else Limit(parts.kept_array(limit[0]), limit[1])
         fitted = Start(self._coefficients(center), worst)
-        return Judged(parts, costs, scaled, fitted, proba, limit)
+        return Judged(parts, costs, scaled, fitted, proba, kept)
 
     def _judged_blocks(
         self, X: RowBlocks, rule: str, sample_weight: Any, cost: Any, base_margin: Any
@@ -1370,12 +1369,12 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             cost = validation.check_cost(cost, len(self.classes_))
         return Costs.of(margins, self._fitted_q, rule, cost)
 
-    def _limit(self, base_margin: Any, n_rows: int) -> Limit | None:
-        """Return the condition on the base's loss at rows, if the fit had a base."""
+    def _limit(self, base_margin: Any, n_rows: int) -> tuple[Array, float] | None:
+        """Return the base's loss (K, n) at rows and its ceiling, if the fit had a base."""
         if self._base_ceiling is None:
             return None
         base = validation.check_base_margin(base_margin, n_rows, len(self.classes_)).T
-        return Limit(MGCEPotential(self._fitted_q).value(base) - base, self._base_ceiling)
+        return MGCEPotential(self._fitted_q).value(base) - base, self._base_ceiling
 
     def _check_equal_weights(self) -> None:
         """Raise ValueError unless a certificate may rest on the moments of the fit."""

@@ -548,7 +548,7 @@ class SelectedDesign(Design):
         Which rows of X they are.
     """
 
-    positions: Array = field(default=None)  # type: ignore[assignment]  # asked for
+    positions: Array = field(default=None)  # asked for
     views_are_free: ClassVar[bool] = False
 
     @property

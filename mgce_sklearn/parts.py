@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -217,7 +217,7 @@ class Parts(ABC):
     """
 
     like: Any
-    reading_costs = False
+    reading_costs: ClassVar[bool] = False
     has_single = False
 
     @property
@@ -435,7 +435,7 @@ class RowsInMemory(Parts):
             yield self
             return
         with self.like.team(width) as team:
-            shares = ()
+            shares: tuple[Part, ...] = ()
             if len(team.shares) > 1:
                 shares = tuple(self.whole.of_its_own(*share) for share in team.shares)
             yield self._same(shares=shares, team=team)

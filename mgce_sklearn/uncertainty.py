@@ -582,7 +582,8 @@ def _facts(n_classes: int, origin: Array, part: Part) -> _Facts:
 
 
 def _facts_of_block(n_classes: int, origin: Array, block: Part) -> _Facts:
-    design, labels = block.design, block.labels
+    labels: Any = block.labels
+    design = block.design
     weights = on_host(design.sample_weight)
     return _Facts(
         block.n_rows,
@@ -610,7 +611,8 @@ def _constants(parts: Parts, classes: ClassMoments) -> tuple[Array, Array]:
 
 
 def _first_rows(n_classes: int, part: Part) -> Array:
-    return part.design.first_rows(part.labels, n_classes)
+    labels: Any = part.labels
+    return part.design.first_rows(labels, n_classes)
 
 
 def _first_of(one: Array, other: Array) -> Array:
@@ -618,7 +620,8 @@ def _first_of(one: Array, other: Array) -> Array:
 
 
 def _differing(values: Array, part: Part) -> tuple[Array, Array]:
-    return part.design.differing(part.labels, values)
+    labels: Any = part.labels
+    return part.design.differing(labels, values)
 
 
 def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float) -> Array:

@@ -75,7 +75,7 @@ class Competitor:
 
 
 def look_at(objective: Objective, coef: Array, seconds: float, proba: Any = None) -> Look:
-    """Certify coefficients, with the worst case at them or a better dual candidate, a term p (K, n)."""
+    """Certify coefficients, with the worst case at them or a better dual candidate, a term."""
     worst_case = objective.parts.kept()
     value, _ = objective.value_and_slope(coef, worst_case)
     candidates = [worst_case]

@@ -109,7 +109,7 @@ def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     with objective.opened() as objective:
         proba = objective.parts.kept()
         value, _ = objective.value_and_slope(coef, proba)
-        candidates = [proba, repaired(objective, proba)]
+        candidates: list[Columns] = [proba, repaired(objective, proba)]
         if can_move(objective):
             candidates.append(moved_by_rows(objective, proba))
         points = [objective.dual_point(p, objective.anchor) for p in candidates]

@@ -245,7 +245,7 @@ def _factor(matrix: Array) -> Callable[[Array], Array]:
     raise LinAlgError("the interior point system is not positive definite")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Curvature:
     """Keeps curvatures with the rows, or drops them if they have no name to be kept by."""
 
@@ -295,7 +295,9 @@ class Conjugate:
         fits = 4 * n_pairs * self.parts.n_rows <= WORKING_MEMORY
         self._kept = self.parts.kept() if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
-        self.gather = partial(_gather_curvature, self._kept, self.rows_per_block)
+        self.gather: Callable[[Part], Gathered] = partial(
+            _gather_curvature, self._kept, self.rows_per_block
+        )
         unit = self.parts.like.scale
         self.unit = np.ones(n_features) if unit is None else unit
         active = n_classes > 1 and loss_parameter(objective) > LARGEST_Q_OF_CLASS_BLOCKS
@@ -304,7 +306,8 @@ class Conjugate:
 
     def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
         """Return the equations at one point: these, with another D."""
-        self.curvature = partial(_in_single, curvature) if self._kept is None else self._kept
+        again: Columns = partial(_in_single, curvature)
+        self.curvature: Columns = again if self._kept is None else self._kept
         self.barrier = barrier / self.unit**2
         self.preconditioner.renew(self.barrier)
         self.n_products = 0
