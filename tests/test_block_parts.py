@@ -147,6 +147,38 @@ def test_the_number_of_threads_changes_no_bit():
         assert other.minimax_risk_ == results[0].minimax_risk_
 
 
+def test_a_sample_is_drawn_from_all_blocks(monkeypatch):
+    monkeypatch.setattr("mgce_sklearn.block_parts.SAMPLED_ROWS", 500)
+    features, labels = rows(1, 4000)
+    weights = np.arange(4000.0) + 1.0
+    problem = Problem.from_blocks(Survey.of(blocks_of([1000] * 4, features, labels, weights)))
+    sample = problem.parts.sample.together()
+    assert 500 < sample.n_rows <= 1000
+    drawn = sample.design.sample_weight.astype(int) - 1  # a row is known by its weight
+    np.testing.assert_array_equal(sample.design.X, features[drawn])
+    assert (problem.classes[sample.labels.codes] == labels[drawn]).all()
+    share = len(drawn) / 4000
+    per_block = np.bincount(drawn // 1000, minlength=4) / 1000
+    assert (abs(per_block - share) < 4.0 * np.sqrt(share / 1000)).all()
+
+
+def test_a_start_from_a_sample_saves_steps(monkeypatch):
+    """Means of labels are the sample's: those of all rows would be none that its rows can have."""
+    monkeypatch.setattr("mgce_sklearn.block_parts.SAMPLED_ROWS", 400)
+    features, labels = rows(2, 20_000)
+    problem = Problem.from_blocks(Survey.of(blocks_of([5000] * 4, features, labels)))
+    result = InteriorPoint(tol=1e-4).solve(problem.objective(0.5, 0.1))
+    assert result.n_iter <= 6
+    whole = Problem.from_labels(features, labels).objective(0.5, 0.1)
+    assert abs(InteriorPoint(tol=1e-6).solve(whole).value - result.value) <= 1e-4 * result.value
+
+
+def test_parts_know_their_place():
+    problem, _ = both("ragged")
+    places = problem.parts.over(lambda part: [part.first_row])
+    assert places == [0, 1, 201, 204, 354]
+
+
 class Watched:
     """Blocks that count how many of them are alive."""
 
@@ -218,6 +250,17 @@ def test_bounds_and_certificates_of_blocks():
     cost = np.array([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [9.0, 1.0, 0.0]])
     mine, same = (model.error_bounds(given, cost=cost, tol=1e-5) for given in (blocks, X))
     np.testing.assert_allclose([mine.lower, mine.upper], [same.lower, same.upper], atol=2e-4)
+
+
+def test_bounds_leave_out_what_no_row_of_the_fit_had():
+    features = np.column_stack([X, np.zeros(N)])
+    model = MGCEClassifier(tol=1e-6).fit(features, Y)
+    features[::2, -1] = 1.0  # new to the model
+    mine, same = (
+        model.error_bounds(given, tol=1e-5)
+        for given in (blocks_of(SPLITS["ragged"], features), features)
+    )
+    np.testing.assert_allclose([mine.lower, mine.upper], [same.lower, same.upper], atol=2e-5)
 
 
 def test_rows_that_the_fit_has_seen_are_known_again():

@@ -75,9 +75,10 @@ def python_blocks(name: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text("utf-8"), re.M | re.S)
 
 
-def test_examples_of_the_readme_run():
-    pytest.importorskip("torch")
-    pytest.importorskip("skorch")
+def test_examples_of_the_readme_run(tmp_path, monkeypatch):
+    for extra in ("torch", "skorch", "pandas", "pyarrow"):
+        pytest.importorskip(extra)
+    monkeypatch.chdir(tmp_path)  # some write files
     blocks = python_blocks("README.md")
     assert blocks
     namespace: dict = {}

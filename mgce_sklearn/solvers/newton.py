@@ -170,7 +170,6 @@ class RowSums:
                 (objective.mean_term(partial(normalized_columns, self.proba)), add),
                 (self._assembly(), add),
             )
-            self._pending = None
             excess = mean - objective.uncertainty.tau
             value = psi + objective.linear_part(coef)
             self._arrived = Arrival(coef, value, excess, assembled)
@@ -184,11 +183,8 @@ class RowSums:
 
     def assemble(self) -> tuple[Any, Array, Array, Array]:
         """Return the sum for H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        arrived = self._arrived
-        if arrived is not None and arrived.assembled is not None:
-            gathered, sums = arrived.assembled
-            # A sum is written over when it is factored.
-            self._arrived = arrived._replace(assembled=None)
+        if self._arrived is not None:
+            gathered, sums = self._arrived.assembled
         else:
             gathered, sums = self.objective.parts.over(self._assembly())
         excess, kappa, kappa_center = sums
