@@ -624,7 +624,7 @@ def kept_as(name, labels):
 
     return {
         "strings": lambda: pa.array(labels),
-        "large strings": lambda: pa.array(labels, pa.large_string()),
+        "large strings": lambda: pa.array(labels.tolist(), pa.large_string()),
         "dictionary": lambda: pa.array(labels).dictionary_encode(),
         "truth": lambda: pa.array([label == "a" for label in labels]),
         "numbers": lambda: pa.array([len(label) for label in labels], pa.int8()),
