@@ -18,7 +18,7 @@ that of the model the labels were drawn from is shown as "Bayes".
   a byte of every number in memory.
 - xgboost: ``DataIter`` over `RowBlocks` and ``ExtMemQuantileDMatrix``, whose pages are files.
 
-Boosters make 100 rounds, 10 if quick, with settings that are otherwise their own.
+Boosters make ``--rounds``, 100 (10 if quick), with settings that are otherwise their own.
 """
 
 from __future__ import annotations
@@ -284,6 +284,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="where rows are kept, a temporary one if none")
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rounds", type=int, help="of boosting")
     parser.add_argument("--quick", action="store_true", help="1e5 rows, 10 rounds")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
     parser.add_argument("--fit", nargs=4, help=argparse.SUPPRESS)
@@ -292,7 +293,8 @@ def main() -> None:
         name, train, held_out, n_rounds = options.fit
         print(json.dumps(fit_here(name, Task(train, held_out, int(n_rounds)))))
         return
-    n, n_rounds = (ROWS_QUICK, ROUNDS_QUICK) if options.quick else (options.rows, ROUNDS)
+    n = ROWS_QUICK if options.quick else options.rows
+    n_rounds = options.rounds or (ROUNDS_QUICK if options.quick else ROUNDS)
     with tempfile.TemporaryDirectory() as temporary:
         begin = time.perf_counter()
         task = Task(*files_in(options.folder or Path(temporary), n), n_rounds)
