@@ -321,7 +321,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int, name: str = "sample_wei
 
 
 def check_row_weights(sample_weight: Any, n_rows: int, name: str = "sample_weight") -> Array:
-    """Return weights as a float64 array (n_rows,): finite and non-negative, of some rows of many.
+    """Return weights as a float64 array (n_rows,): finite and non-negative, and maybe all zero.
 
     Raises
     ------
