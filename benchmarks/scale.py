@@ -3,6 +3,7 @@
     python benchmarks/scale.py --folder DIR                 # 1e7 x 50 float32, 2 GB, K = 3
     python benchmarks/scale.py --folder DIR --quick         # 1e5 rows, under a minute
     python benchmarks/scale.py --folder DIR --only sgd xgboost
+    python benchmarks/scale.py --folder DIR --grow          # time and memory by n, d, K and parts
 
 Rows are drawn block by block from a multinomial logistic model, and some labels then at random;
 they are written once to the folder, and found there again. Each classifier has a process of its own
@@ -12,6 +13,7 @@ every 50 ms, from imports to the last prediction): pages of mapped files do not 
 system may drop them. Accuracy and Brier score (summed over classes) are those on held-out rows;
 that of the model the labels were drawn from is shown as "Bayes".
 
+- mgce: `MGCEClassifier(q=0.5, tol=1e-3).fit` of `RowBlocks`: certified, in several passes.
 - partial_fit: `MGCEClassifier.partial_fit`, one pass over `RowBlocks`, without a certificate.
 - sgd: scikit-learn's ``SGDClassifier(loss="log_loss").partial_fit``, one pass over `RowBlocks`.
 - lightgbm: ``lightgbm.Sequence`` over row groups, of which one at a time is decoded. LightGBM keeps
@@ -19,11 +21,17 @@ that of the model the labels were drawn from is shown as "Bayes".
 - xgboost: ``DataIter`` over `RowBlocks` and ``ExtMemQuantileDMatrix``, whose pages are files.
 
 Boosters make ``--rounds``, 100 (10 if quick), with settings that are otherwise their own.
+
+With ``--grow`` the first of them is fitted to files, and to arrays in memory, of other sizes; a
+slope is that of the logarithm of seconds, or of peak memory above that of a fit of 2,000 rows,
+against that of the size, by least squares.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -46,6 +54,7 @@ N_FEATURES, N_CLASSES = 50, 3
 N_FILES, ROWS_PER_BLOCK = 8, 131072
 SCALE, RANDOM_LABELS = 4.5, 0.08  # Bayes accuracy 0.82
 ROUNDS, ROUNDS_QUICK, N_THREADS = 100, 10, 2
+TOL = 1e-3
 SECONDS_BETWEEN_LOOKS = 0.05
 
 
@@ -55,6 +64,7 @@ class Measured(NamedTuple):
     seconds: float
     accuracy: float
     brier: float
+    remark: str = ""
 
 
 class Task(NamedTuple):
@@ -68,50 +78,73 @@ class Task(NamedTuple):
 # Data
 
 
-def coefficients() -> Array:
+def coefficients(d: int = N_FEATURES, n_classes: int = N_CLASSES) -> Array:
     """Return those of the model (d, K) that labels are drawn from."""
-    coef = np.random.default_rng(0).normal(size=(N_FEATURES, N_CLASSES))
-    return SCALE * coef / np.sqrt(N_FEATURES)
+    coef = np.random.default_rng(0).normal(size=(d, n_classes))
+    return SCALE * coef / np.sqrt(d)
 
 
-def draw(n: int, *seed: int) -> tuple[Array, Array]:
+def draw(
+    n: int, *seed: int, d: int = N_FEATURES, n_classes: int = N_CLASSES
+) -> tuple[Array, Array]:
     """Return rows in float32, and labels."""
     rng = np.random.default_rng(seed)
-    X = rng.standard_normal((n, N_FEATURES), dtype=np.float32)
-    y = np.argmax(X @ coefficients() + rng.gumbel(size=(n, N_CLASSES)), axis=1)
+    X = rng.standard_normal((n, d), dtype=np.float32)
+    y = np.argmax(X @ coefficients(d, n_classes) + rng.gumbel(size=(n, n_classes)), axis=1)
     at_random = rng.random(n) < RANDOM_LABELS
-    y[at_random] = rng.integers(N_CLASSES, size=int(at_random.sum()))
+    y[at_random] = rng.integers(n_classes, size=int(at_random.sum()))
     return X, y.astype(np.int8)
 
 
-def write(path: Path, n: int, seed: int) -> None:
+def write(path: Path, n: int, seed: int, d: int = N_FEATURES, n_classes: int = N_CLASSES) -> None:
     """Write so many rows to a file, a block a row group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [f"x{j}" for j in range(N_FEATURES)]
+    names = [f"x{j}" for j in range(d)]
     schema = pa.schema([(name, pa.float32()) for name in names] + [("y", pa.int8())])
     with pq.ParquetWriter(path, schema, use_dictionary=False) as writer:
         for start in range(0, n, ROWS_PER_BLOCK):
-            X, y = draw(min(ROWS_PER_BLOCK, n - start), seed, start)
+            rows = min(ROWS_PER_BLOCK, n - start)
+            X, y = draw(rows, seed, start, d=d, n_classes=n_classes)
             writer.write_table(pa.table([*np.ascontiguousarray(X.T), y], schema=schema))
 
 
-def files_in(folder: Path, n: int) -> tuple[str, str]:
+def files_in(
+    folder: Path, n: int, d: int = N_FEATURES, n_classes: int = N_CLASSES
+) -> tuple[str, str]:
     """Return a folder with so many rows and a file of those held out, written unless there."""
-    folder = folder / f"{n}x{N_FEATURES}"
+    folder = folder / (f"{n}x{d}" + (f"x{n_classes}" if n_classes != N_CLASSES else ""))
     held_out = folder / "held_out.parquet"
     if not held_out.exists():  # it is written last
         (folder / "train").mkdir(parents=True, exist_ok=True)
         for i, rows in enumerate(np.array_split(np.arange(n), N_FILES)):
-            write(folder / "train" / f"part-{i}.parquet", len(rows), seed=1 + i)
-        write(held_out.with_suffix(".part"), ROWS_HELD_OUT, seed=0)
+            write(folder / "train" / f"part-{i}.parquet", len(rows), 1 + i, d, n_classes)
+        write(held_out.with_suffix(".part"), ROWS_HELD_OUT, 0, d, n_classes)
         held_out.with_suffix(".part").rename(held_out)
     return str(folder / "train"), str(held_out)
 
 
-# Classifiers: each learns from a folder of files and returns its probabilities. One of ours that
-# reads the rows several times belongs here too; what grows with n, d, K and parts, below.
+# Classifiers: each learns from a folder of files; returns its probabilities, and a remark perhaps.
+
+
+def mgce(task: Task) -> tuple[Proba, str]:
+    """Fit ours with a certificate."""
+    from mgce_sklearn import RowBlocks
+
+    return certified(RowBlocks.from_parquet(task.train, "y"))
+
+
+def certified(*rows: Any) -> tuple[Proba, str]:
+    """Fit ours to blocks, or to features and labels, and tell of the certificate."""
+    from mgce_sklearn import MGCEClassifier
+
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        model = MGCEClassifier(q=0.5, tol=TOL, verbose=1).fit(*rows)
+    *_, passes = output.getvalue().strip().splitlines()[-1].split("non-zero")
+    gap = model.dual_gap_ / model.minimax_risk_
+    return model.predict_proba, f"gap {gap:.0e}, {model.n_iter_} steps, {passes.strip()}"
 
 
 def partial_fit(task: Task) -> Proba:
@@ -218,7 +251,7 @@ def xgboost(task: Task) -> Proba:
     return model.inplace_predict
 
 
-FITS = {fit.__name__: fit for fit in (partial_fit, sgd, lightgbm, xgboost)}
+FITS = {fit.__name__: fit for fit in (mgce, partial_fit, sgd, lightgbm, xgboost)}
 
 
 # Measuring
@@ -241,17 +274,27 @@ def bayes(X: Array) -> Array:
 
 def fit_here(name: str, task: Task) -> Measured:
     """Fit in this process."""
-    from mgce_sklearn import MGCEClassifier, RowBlocks
+    from mgce_sklearn import RowBlocks
 
     warnings.simplefilter("ignore")
-    if name == "partial_fit":
-        model = MGCEClassifier().partial_fit(*draw(ROWS_OF_WARM_UP, 0), np.arange(N_CLASSES))
-        model.predict_proba(draw(ROWS_OF_WARM_UP, 0)[0])
+    if name in ("mgce", "partial_fit"):
+        warm_up(N_FEATURES, N_CLASSES)
     (block,) = RowBlocks.from_parquet(task.held_out, "y")
     begin = time.perf_counter()
-    proba = bayes if name == "Bayes" else FITS[name](task)
+    found = bayes if name == "Bayes" else FITS[name](task)
     seconds = time.perf_counter() - begin
-    return Measured(seconds, *scores(np.asarray(proba(block.X)), block.y))
+    proba, remark = found if isinstance(found, tuple) else (found, "")
+    return Measured(seconds, *scores(np.asarray(proba(block.X)), block.y), remark)
+
+
+def warm_up(d: int, n_classes: int) -> None:
+    """Compile our kernels, or load them."""
+    from mgce_sklearn import MGCEClassifier, RowBlocks
+
+    X, y = draw(ROWS_OF_WARM_UP, 0, d=d, n_classes=n_classes)
+    MGCEClassifier(q=0.5).fit(RowBlocks.from_memmap(X, y)).predict_proba(X)
+    MGCEClassifier(q=0.5).fit(X, y)
+    MGCEClassifier().partial_fit(X, y, np.arange(n_classes)).predict_proba(X)
 
 
 def anonymous_bytes(process: int) -> int:
@@ -263,18 +306,95 @@ def anonymous_bytes(process: int) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
-def fit_elsewhere(name: str, task: Task) -> tuple[Measured, int]:
+def fit_elsewhere(*what: Any) -> tuple[Measured, int]:
     """Fit in a new process; return what it measures, and its peak of anonymous bytes."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(N_THREADS)}
-    command = [sys.executable, __file__, "--fit", name, *map(str, task)]
+    command = [sys.executable, __file__, "--fit", *map(str, what)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:
         peak = max(peak, anonymous_bytes(process.pid))
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if process.returncode:
-        raise SystemExit(f"{name} failed.")
+        raise SystemExit(f"{' '.join(map(str, what))} failed.")
     return Measured(*json.loads(process.stdout.read())), peak
+
+
+# Growth
+
+
+class Size(NamedTuple):
+    """What a fit is made of."""
+
+    n: int
+    d: int = N_FEATURES
+    n_classes: int = N_CLASSES
+    rows_per_block: int = ROWS_PER_BLOCK
+
+
+# Sizes whose other parts stay, and where rows are.
+GROWTH = {
+    "n, files": ("files", [Size(n) for n in (100_000, 1_000_000, 10_000_000)]),
+    "n, memory": ("memory", [Size(n) for n in (100_000, 1_000_000, 10_000_000)]),
+    "d, files": ("files", [Size(200_000, d=d) for d in (25, 50, 100, 200)]),
+    "K, files": ("files", [Size(200_000, n_classes=k) for k in (3, 6, 12, 24)]),
+    "parts, files": (
+        "files", [Size(1_000_000, rows_per_block=b) for b in (262_144, 65_536, 16_384, 4_096)],
+    ),
+}  # fmt: skip
+GROWTH_QUICK = {
+    "n, files": ("files", [Size(n) for n in (20_000, 100_000)]),
+    "parts, files": ("files", [Size(100_000, rows_per_block=b) for b in (65_536, 4_096)]),
+}
+NOTHING = Size(2_000)
+
+
+def grown(where: str, train: str, *size: int) -> Measured:
+    """Fit ours to rows of a size; the accuracy is that on some of them."""
+    from mgce_sklearn import RowBlocks
+
+    warnings.simplefilter("ignore")
+    n, d, n_classes, rows_per_block = size
+    warm_up(d, n_classes)
+    begin = time.perf_counter()
+    if where == "files":
+        _, remark = certified(RowBlocks.from_parquet(train, "y", rows_per_block=rows_per_block))
+    else:
+        X, y = draw(n, 1, d=d, n_classes=n_classes)
+        begin = time.perf_counter()
+        _, remark = certified(X, y)
+    return Measured(time.perf_counter() - begin, np.nan, np.nan, remark)
+
+
+def slope(sizes: list[float], amounts: list[float]) -> float:
+    """Return the exponent of a power law, by least squares of logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(np.maximum(amounts, 1e-9)), 1)[0])
+
+
+def grow(folder: Path, growth: dict[str, tuple[str, list[Size]]]) -> None:
+    """Print a line per size, and slopes."""
+    train, _ = files_in(folder, NOTHING.n)
+    _, least = fit_elsewhere("grow-files", train, *NOTHING)
+    above = f"peak - {least / 1e6:.0f}, MB"
+    print(f"{'':13} {'size':>9} {'seconds':>8} {'a step':>8} {above:>15}")
+    for name, (where, sizes) in growth.items():
+        key = {"n": 0, "d": 1, "K": 2, "parts": 3}[name.partition(",")[0]]
+        seconds, per_step, memory = [], [], []
+        for size in sizes:
+            train = files_in(folder, *size[:3])[0] if where == "files" else "-"
+            measured, peak = fit_elsewhere(f"grow-{where}", train, *size)
+            steps = int(measured.remark.partition(", ")[2].partition(" ")[0])
+            seconds.append(measured.seconds)
+            per_step.append(measured.seconds / (steps + 1))
+            memory.append((peak - least) / 1e6)
+            print(
+                f"{name:13} {size[key]:9d} {seconds[-1]:8.2f} {per_step[-1]:8.3f} "
+                f"{memory[-1]:15.0f}  {measured.remark}",
+                flush=True,
+            )
+        amounts = [float(size[key]) for size in sizes]
+        slopes = " ".join(f"{slope(amounts, one):8.2f}" for one in (seconds, per_step))
+        print(f"{name:13} {'slope':>9} {slopes} {slope(amounts, memory):15.2f}", flush=True)
 
 
 def main() -> None:
@@ -287,8 +407,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="of boosting")
     parser.add_argument("--quick", action="store_true", help="1e5 rows, 10 rounds")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
-    parser.add_argument("--fit", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--grow", action="store_true", help="fits of many sizes instead")
+    parser.add_argument("--fit", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.fit and options.fit[0].startswith("grow-"):
+        where, train, *size = options.fit
+        print(json.dumps(grown(where.removeprefix("grow-"), train, *map(int, size))))
+        return
     if options.fit:
         name, train, held_out, n_rounds = options.fit
         print(json.dumps(fit_here(name, Task(train, held_out, int(n_rounds)))))
@@ -296,6 +421,9 @@ def main() -> None:
     n = ROWS_QUICK if options.quick else options.rows
     n_rounds = options.rounds or (ROUNDS_QUICK if options.quick else ROUNDS)
     with tempfile.TemporaryDirectory() as temporary:
+        if options.grow:
+            grow(options.folder or Path(temporary), GROWTH_QUICK if options.quick else GROWTH)
+            return
         begin = time.perf_counter()
         task = Task(*files_in(options.folder or Path(temporary), n), n_rounds)
         size = sum(path.stat().st_size for path in Path(task.train).iterdir())
@@ -305,10 +433,10 @@ def main() -> None:
         )
         print(f"{'':12} {'seconds':>9} {'peak, MB':>9} {'accuracy':>9} {'Brier':>7}")
         for name in ("Bayes", *options.only):
-            measured, peak = fit_elsewhere(name, task)
+            measured, peak = fit_elsewhere(name, *task)
             print(
                 f"{name:12} {measured.seconds:9.1f} {peak / 1e6:9.0f} {measured.accuracy:9.4f} "
-                f"{measured.brier:7.4f}",
+                f"{measured.brier:7.4f}  {measured.remark}",
                 flush=True,
             )
 

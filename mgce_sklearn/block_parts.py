@@ -31,7 +31,7 @@ from mgce_sklearn.row_blocks import RowBlocks
 from mgce_sklearn.sketch import RowSketch
 
 # Rows of the sample from whose solution a fit of all rows starts, at most twice as many.
-SAMPLED_ROWS = 2**16
+SAMPLED_ROWS = 2**15
 
 
 @dataclass

@@ -65,7 +65,7 @@ LEAST_GAIN = 1e-5
 FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 
 # Gap of a sample's solution, where a fit of rows that cost reading starts.
-SAMPLE_TOL = 1e-4
+SAMPLE_TOL = 1e-3
 
 # Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
 LEAST_VALUE = 1e-3
