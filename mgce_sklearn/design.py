@@ -33,6 +33,7 @@ from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, row_team
 from mgce_sklearn.potentials import MGCEPotential
+from mgce_sklearn.sketch import RowSketch
 
 # Rows taken at a time: small beside X, large beside the cost of a call.
 ROWS_AT_A_TIME = 8192
@@ -356,6 +357,10 @@ class Design:
         n_columns = self.X.shape[1]
         intercepts = coef[..., -1] if self.fit_intercept else np.zeros(coef.shape[:-1], coef.dtype)
         return np.ascontiguousarray(coef[..., :n_columns]), np.ascontiguousarray(intercepts)
+
+    def sketch(self) -> RowSketch:
+        """Return what rows are known by again."""
+        return RowSketch.of(self.X)
 
     def origin(self) -> Array:
         """Return a point (d,) near the rows, from which their differences are exact.

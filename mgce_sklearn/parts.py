@@ -43,11 +43,17 @@ class RowArrays(dict):
     n_rows : int
     first_row : int, default=0
         Place of the first of these among all rows.
+
+    Attributes
+    ----------
+    objects : dict
+        What is no array of columns, by its key.
     """
 
     def __init__(self, n_rows: int, first_row: int = 0) -> None:
         super().__init__()
         self.n_rows, self.first_row = n_rows, first_row
+        self.objects: dict[int, Any] = {}
 
 
 class Part:
@@ -114,6 +120,10 @@ class Part:
             self._blocks[size] = list(views)
         return self._blocks[size]
 
+    def hold(self, name: Held, thing: Any) -> None:
+        """Keep an object of all rows that are kept together with these."""
+        self.arrays.objects[name.key] = thing
+
     def allotted(self, kept: Kept, *lead: int, dtype: Any = None) -> Array:
         """Return the columns (..., rows) of these rows of an array, a new one if there is none."""
         array = self.arrays.get(kept.key)
@@ -153,7 +163,7 @@ class Held(Kept):
 
     def __call__(self, part: Part) -> Any:
         """Return the object of a part."""
-        return part.arrays[self.key]
+        return part.arrays.objects[self.key]
 
 
 def _borrowed(kind: type[Kept], key: int) -> Kept:
@@ -165,6 +175,7 @@ def _borrowed(kind: type[Kept], key: int) -> Kept:
 def _forget(owners: tuple[RowArrays, ...], key: int) -> None:
     for arrays in owners:
         arrays.pop(key, None)
+        arrays.objects.pop(key, None)
 
 
 def add(one: Any, other: Any) -> Any:

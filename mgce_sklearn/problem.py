@@ -13,7 +13,6 @@ from mgce_sklearn import validation
 from mgce_sklearn.block_parts import RowsInBlocks, Survey
 from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
 from mgce_sklearn.objective import DualPoint, Objective, label_columns
-from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory, design_of
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.targets import Distributions, encoded
@@ -224,7 +223,6 @@ class Problem:
         size = np.maximum(np.abs(self.moments.low), np.abs(self.moments.high))
         return np.where(size > 0.0, size, 1.0)
 
-    @one_blas_thread()
     def lam_max(self) -> float:
         """Return the smallest lam at which all coefficients are zero, whatever q.
 
@@ -240,7 +238,7 @@ class Problem:
 
 
 def _sketch(part: Part) -> RowSketch:
-    return reduce(RowSketch.joined, (RowSketch.of(block.design.X) for block in part.blocks()))
+    return reduce(RowSketch.joined, (block.design.sketch() for block in part.blocks()))
 
 
 def _uniform(n_classes: int, part: Part) -> Array:

@@ -103,7 +103,7 @@ class Stream:
 
         After the ``deadline``, on the clock of `time.monotonic`, and one step no more are made.
         """
-        self.sketch = self.sketch.joined(RowSketch.of(design.X))
+        self.sketch = self.sketch.joined(design.sketch())
         portion = Moments.of(RowsInMemory.of(design, labels), self.n_classes)
         portion = portion.unmixed(self.inverse)
         if self.centered is None:

@@ -14,14 +14,12 @@ from scipy.optimize import fmin_l_bfgs_b
 
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import one_blas_thread
 
 # Digits, in base 2, of the largest coefficient that are kept. Steps turn errors of rounding into
 # differences of 1e-7 between fits of the same rows in another order, and these have some more.
 DIGITS = 16
 
 
-@one_blas_thread()
 def approximate(
     objective: Objective,
     least_gain: float,

@@ -24,7 +24,6 @@ import numpy as np
 from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, inner, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.parts import Columns, Kept, Part
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
@@ -140,7 +139,6 @@ class LBFGS:
         cheap = parts.n_rows < n_coef or not parts.like.is_numpy
         return closes or cheap or not objective.labelled
 
-    @one_blas_thread()
     def solve(
         self,
         objective: Objective,

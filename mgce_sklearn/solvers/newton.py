@@ -250,7 +250,8 @@ def _enter(
     nu: float | None,
     part: Part,
 ) -> None:
-    own = part.arrays[rows.key] = new(part.n_rows, part.design)
+    own = new(part.n_rows, part.design)
+    part.hold(rows, own)
     for block in part.blocks(len(own.proba)):
         known = None if proba is None else proba(block)
         place = slice(block.start, block.stop)

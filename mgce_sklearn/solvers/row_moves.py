@@ -71,7 +71,7 @@ def _ways(proba: Columns, first: int, way: Held, part: Part) -> None:
     labels: Any = part.labels  # asked for where they are known
     columns = normalized(proba(part))
     labels.add_to(columns, -1.0)
-    part.arrays[way.key] = np.ascontiguousarray(columns[first:].T)
+    part.hold(way, np.ascontiguousarray(columns[first:].T))
 
 
 def _ones(part: Part) -> Array:
