@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max
 from mgce_sklearn.block_parts import Survey
 from mgce_sklearn.problem import Problem
-from mgce_sklearn.solvers import LBFGS, InteriorPoint
+from mgce_sklearn.solvers import LBFGS, InteriorPoint, interior_point
 
 N, D = 600, 4
 
@@ -145,6 +145,38 @@ def test_the_number_of_threads_changes_no_bit():
     for other in results[1:]:
         np.testing.assert_array_equal(other.coef_, results[0].coef_)
         assert other.minimax_risk_ == results[0].minimax_risk_
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("step", [1, 2])
+def test_rows_that_were_lost_enter_again(q, step, monkeypatch):
+    """On the central path of the present coefficients, at the present nu: within tol the same."""
+    problem, _ = both("ragged")
+    objective = problem.objective(q, 0.4)
+    best = InteriorPoint(tol=1e-6).solve(objective)
+    advance, taken = interior_point.advance, []
+
+    def and_lose(sums, point, *others):
+        point, lengths = advance(sums, point, *others)
+        if sums.objective.parts.reading_costs:  # and not the sample
+            taken.append(lengths)
+        if len(taken) == step and sums.objective.parts.reading_costs:
+            sums.arrive(point.plus - point.minus)
+            enter = sums.entering(point.plus - point.minus, None, True, sums.nu)
+            lost = [part for part in sums.objective.parts._read() if part.n_rows >= 200]
+            for part in lost:
+                before = sums.rows(part).proba.copy()
+                part.arrays.objects.clear()
+                enter(part)
+                assert not np.array_equal(sums.rows(part).proba, before)
+            sums._arrived, sums._pending = None, None
+        return point, lengths
+
+    monkeypatch.setattr(interior_point, "advance", and_lose)
+    found = InteriorPoint(tol=1e-6).solve(objective)
+    assert found.relative_gap <= 1e-6
+    assert abs(found.value - best.value) <= 1e-6 * best.value
+    assert found.n_iter <= best.n_iter + 3
 
 
 def test_a_sample_is_drawn_from_all_blocks(monkeypatch):

@@ -160,7 +160,7 @@ def test_a_column_of_one_row_costs_that_row_alone():
     point = objective.dual_point(moved_by_rows(objective, proba))
     assert 0.99 * without <= point.value < without
     way, rows = objective.parts.held(), objective.parts.together()
-    rows.arrays[way.key] = 1.0 / 3.0 - np.eye(3)[codes_of(objective)]
+    rows.hold(way, 1.0 / 3.0 - np.eye(3)[codes_of(objective)])
     shares = array_of(objective, row_shares(objective, way))
     assert shares[7] < 0.01
     np.testing.assert_array_equal(np.delete(shares, 7), 1.0)

@@ -140,9 +140,17 @@ class RowSums:
 
     def enter(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> None:
         """Put the rows inside their constraints; see `Rows.enter`."""
+        self._move(self.entering(coef, proba, near, nu), add)
+
+    def entering(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> Term:
+        """Return the term by which the rows of a part enter.
+
+        At the present coefficients and nu it makes rows anew that were lost on the way: on the
+        central path, not just where they were, from where the steps lead to the same optimum.
+        """
         objective = self.objective
         new = partial(_new_rows, objective.potential, objective.n_classes)
-        self._move(partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu), add)
+        return partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu)
 
     def _move(self, term: Term, combine: Any) -> None:
         """Have the rows do something: at once, or where reading costs as part of the next pass."""
