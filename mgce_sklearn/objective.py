@@ -268,4 +268,5 @@ def _mean_entropy(potential: Any, proba: Columns, offsets: Kept | None, part: Pa
 
 
 def _least_offset(offsets: Kept, part: Part) -> float:
-    return float(part.design.weights @ offsets(part).min(axis=0))
+    columns = offsets(part)
+    return float(part.design.weights @ namespace(columns).amin(columns, 0))

@@ -376,6 +376,29 @@ def test_rows_enter_on_the_central_path(q, n_classes, spread, nu):
     np.testing.assert_allclose(rows.state.threshold, other.threshold, atol=0.25 * nu + 1e-6)
 
 
+@pytest.mark.parametrize("kind", ["arrays", "tensors"])
+@pytest.mark.parametrize("q", ALL_Q)
+def test_rows_beside_it_have_no_part_in_where_a_row_enters(q, kind):
+    """All at once, or one by one: rows that take few of Newton's steps, and many."""
+    n, entered = 90, []
+    margins = 10.0 ** np.linspace(-3, 2, n) * np.random.default_rng(0).normal(size=(K, n))
+    for pieces in ([(0, n)], [(i, i + 1) for i in range(n)]):
+        if kind == "arrays":
+            rows, put = ThresholdRows(MGCEPotential(q), barrier.new_rows(K, n)), np.asarray
+        else:
+            torch = pytest.importorskip("torch")
+            from mgce_sklearn.tensors.barrier import TensorBarrier
+            from mgce_sklearn.tensors.potentials import TensorMGCEPotential
+
+            tensors, put = TensorBarrier(torch.device("cpu")), torch.tensor
+            rows = ThresholdRows(TensorMGCEPotential(q), tensors.new_rows(K, n), tensors)
+        for start, stop in pieces:
+            rows.enter(slice(start, stop), put(margins[:, start:stop]), None, True, 1e-3)
+        entered.append(list(map(np.asarray, rows.state)))
+    for together, alone in zip(*entered, strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
 @pytest.mark.parametrize("q", ALL_Q)
 def test_rows_are_centered_from_anywhere_inside(q):
     state, margins = random_state(q)

@@ -59,6 +59,9 @@ TO_THE_BOUNDARY = 0.95
 CENTERED = 0.1
 MOST_CENTERINGS = 20
 
+# What the last of these steps has dropped is known to second order alone: half of that share.
+LAST_DROPPED = 0.5 * CENTERED
+
 
 class RowState(NamedTuple):
     """The interior point of every row.
@@ -620,8 +623,8 @@ def _move(w, state, start, lanes, q, primal, dual):
 
 
 @jit
-def _dropped(w, state, start, lanes, q):
-    """Return the largest of what whole steps have dropped, in units of the products.
+def _dropped(w, state, start, lanes, q, out):
+    """Write the largest of what whole steps of each row have dropped, in units of the products.
 
     p s, e c/q and y zeta miss their target by the product of two steps, and sum h + zeta = 1
     is missed by half of d²h/dt² dt², which counts y times.
@@ -629,24 +632,23 @@ def _dropped(w, state, start, lanes, q):
     w_c, w_g, w_dt, w_ds = w.wide[C], w.wide[G], w.wide[DT], w.wide[DS]
     w_dp, w_de = w.wide[DP], w.wide[DE]
     w_dy, w_dzeta, rule = w.flat[DY], w.flat[DZETA], w.flat[SUM_RHO]  # free after a direction
-    largest = 0.0
     for i in range(lanes):
-        largest = max(largest, abs(w_dy[i] * w_dzeta[i]))
+        out[i] = abs(w_dy[i] * w_dzeta[i])
         rule[i] = 0.0
     for k in range(w.wide.shape[1]):
         for i in range(lanes):
-            largest = max(largest, abs(w_dp[k, i] * w_ds[k, i]), abs(w_de[k, i] * w_dt[k, i]))
+            out[i] = max(out[i], abs(w_dp[k, i] * w_ds[k, i]), abs(w_de[k, i] * w_dt[k, i]))
             rule[i] += 0.5 * (1.0 - q) * w_g[k, i] / w_c[k, i] * w_dt[k, i] ** 2
     for i in range(lanes):
-        largest = max(largest, state.multiplier[start + i] * rule[i])
-    return largest
+        out[i] = max(out[i], state.multiplier[start + i] * rule[i])
 
 
 @jit
 def center(state, start, stop, q, margins, nu):
     """Put rows on the central path: every product at ``nu``, the margins as they are.
 
-    Newton's steps, each row with lengths of its own, until all equations hold within a tenth of nu.
+    Newton's steps, each row with lengths of its own, until its equations hold within a tenth of
+    nu. Rows beside it have no part in where a row ends.
 
     Parameters
     ----------
@@ -661,22 +663,26 @@ def center(state, start, stop, q, margins, nu):
     lanes = lanes_of(n_classes)
     scratch = _scratch(n_classes, lanes)
     still = np.zeros((n_classes, lanes))
-    primal, dual = np.empty(lanes), np.empty(lanes)
+    primal, dual, dropped = np.empty(lanes), np.empty(lanes), np.empty(lanes)
+    whole, ended = np.empty(lanes, np.bool_), np.empty(lanes, np.bool_)
     for begin in range(start, stop, lanes):
         size = min(lanes, stop - begin)
         w = scratch if size == lanes else _scratch(n_classes, size)
+        ended[:size] = False
         for _ in range(MOST_CENTERINGS):
             _factor(w, state, begin, size, q, margins, begin - start)
             _center_targets(w, state, begin, size, q, nu)
             _direction(w, state, begin, size, q, still, 0)
             _lane_rates(w, state, begin, size, q, primal, dual)
-            longest = 0.0
             for i in range(size):
-                longest = max(longest, primal[i], dual[i])
-                primal[i] = min(1.0, TO_THE_BOUNDARY / max(primal[i], TINY))
-                dual[i] = min(1.0, TO_THE_BOUNDARY / max(dual[i], TINY))
+                whole[i] = max(primal[i], dual[i]) <= TO_THE_BOUNDARY
+                primal[i] = 0.0 if ended[i] else min(1.0, TO_THE_BOUNDARY / max(primal[i], TINY))
+                dual[i] = 0.0 if ended[i] else min(1.0, TO_THE_BOUNDARY / max(dual[i], TINY))
             _move(w, state, begin, size, q, primal, dual)
-            if longest <= TO_THE_BOUNDARY and _dropped(w, state, begin, size, q) <= CENTERED * nu:
+            _dropped(w, state, begin, size, q, dropped)
+            for i in range(size):
+                ended[i] |= whole[i] and dropped[i] <= LAST_DROPPED * nu
+            if ended[:size].all():
                 break
 
 

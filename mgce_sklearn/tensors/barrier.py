@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mgce_sklearn.kernels.barrier import (
-    CENTERED,
+    LAST_DROPPED,
     LEAST_Q_OF_LOGARITHMS,
     MOST_CENTERINGS,
     TINY,
@@ -196,7 +196,7 @@ class Elimination:
         return largest[0], largest[1]
 
     def dropped(self, step: Direction) -> Tensor:
-        """Return the largest of what whole steps drop, in units of the products."""
+        """Return the largest of what whole steps of each row drop (n,), in units of the products."""
         curved = 0.5 * (1.0 - self.q) * self.g / self.point.c * step.t**2
         parts = (
             step.proba * step.slack,
@@ -204,7 +204,7 @@ class Elimination:
             step.multiplier * step.spare,
             (self.point.multiplier + step.multiplier) * curved.sum(dim=0),
         )
-        return torch.stack([abs(part).amax() for part in parts]).amax()
+        return torch.cat([abs(part).reshape(-1, len(step.spare)) for part in parts]).amax(dim=0)
 
     def complementarity(self, step: Direction, weights: Tensor) -> Tensor:
         """Return the sum of products as coefficients (4,) of 1, primal, dual step and both.
@@ -256,14 +256,16 @@ class TensorBarrier:
     ) -> None:
         """Put some rows on the central path: every product at ``nu``, the margins as they are."""
         part, still = slice(start, stop), torch.zeros_like(margins)
+        ended = torch.zeros_like(margins[0], dtype=torch.bool)
         for _ in range(MOST_CENTERINGS):
             rows = Elimination(_point(state, part, margins, q), q)
             step = rows.direction(rows.affine.plus(rows.unit_targets().times(nu)), still)
             rates = rows.row_rates(step)
             lengths = (TO_THE_BOUNDARY / rates.clip(min=TINY)).clip(max=1.0)
-            near = (rates.amax() <= TO_THE_BOUNDARY) & (rows.dropped(step) <= CENTERED * nu)
-            _move(state, part, rows.point, step, q, *lengths)
-            if bool(near):
+            _move(state, part, rows.point, step, q, *torch.where(ended, 0.0, lengths))
+            whole = rates.amax(dim=0) <= TO_THE_BOUNDARY
+            ended |= whole & (rows.dropped(step) <= LAST_DROPPED * nu)
+            if bool(ended.all()):
                 break
 
     def eliminate(
