@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import dgemm, dsyrk
+from scipy.linalg.blas import dsyrk
 
 from mgce_sklearn.kernels.compilation import jit
 
@@ -24,6 +24,10 @@ _FEWEST_CLASS_PAIRS = 6
 _MOST_FEATURES = 256
 _CACHED_FEATURE_PAIRS = 2**18
 _PANEL = 128
+
+# scipy's BLAS holds the interpreter's lock, so that other threads wait; numpy's does not, and beyond
+# so many features the sum of two arrays costs more than that.
+_MOST_SQUARES = 400
 
 
 @jit
@@ -54,7 +58,7 @@ class GramSum:
         self.by_pairs = n_pairs >= _FEWEST_CLASS_PAIRS and n_features <= _MOST_FEATURES
         if self.by_pairs:
             self.rows_per_block = int(np.clip(_CACHED_FEATURE_PAIRS // n_products, 64, 1024))
-            self._sums: Array = np.zeros((n_products, n_pairs), order="F")
+            self._sums: Array = np.zeros((n_pairs, n_products))
             self._products = np.empty((n_products, self.rows_per_block))
         else:
             self.rows_per_block = int(np.clip(_CACHED_FEATURE_PAIRS // n_features, 64, 1024))
@@ -72,15 +76,16 @@ class GramSum:
         if self.by_pairs:
             products = self._products[:, : features.shape[1]]
             _feature_products(features, products)
-            # Fortran order: these are the transposes that BLAS reads without a copy.
-            self._sums = dgemm(
-                1.0, products.T, curvature.T, beta=1.0, c=self._sums, trans_a=1, overwrite_c=1
-            )
+            self._sums += curvature @ products.T
             return
         if self.n_classes == 1:
             scaled = (
                 np.sqrt(np.maximum(curvature, 0.0)) * features
             )  # rounding may leave it just below 0
+            if self.n_features <= _MOST_SQUARES:  # numpy's product with itself is BLAS' syrk
+                self._sums[0] += scaled @ scaled.T
+                return
+            # Fortran order: these are the transposes that BLAS reads without a copy.
             self._sums[0] = dsyrk(
                 1.0, scaled.T, beta=1.0, c=self._sums[0].T, trans=1, lower=1, overwrite_c=1
             ).T
@@ -101,7 +106,7 @@ class GramSum:
             for other in range(k, n_classes):
                 if self.by_pairs:
                     block = np.zeros((d, d))
-                    block[upper] = self._sums[:, pair]
+                    block[upper] = self._sums[pair]
                 else:
                     block = np.triu(self._sums[pair])
                 block += np.triu(block, 1).T
