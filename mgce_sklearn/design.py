@@ -27,7 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from mgce_sklearn.arrays import Array, on_host
+from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, is_tensor, on_host
 from mgce_sklearn.kernels import barrier, sides
 from mgce_sklearn.kernels.gram import GramSum
 from mgce_sklearn.labels import Labels
@@ -683,7 +683,24 @@ class CompactDesign(Design):
         return out
 
 
-def selected(X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool) -> Design:
+def design_of(
+    X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool, n_coefficients: int
+) -> Design:
+    """Return the design of some rows, None: all, in numpy's arrays or in tensors.
+
+    Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
+    factor: conjugate gradients are for arrays.
+    """
+    if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
+        X = on_host(X)
+    if not is_tensor(X):
+        return _selected(X, rows, sample_weight, fit_intercept)
+    from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
+
+    return TensorDesign.of(X if rows is None else X[rows], sample_weight, fit_intercept)
+
+
+def _selected(X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool) -> Design:
     """Return some rows, by position, of an ndarray or a CSR matrix; None: all.
 
     They are copied, unless they are a file's or more than a solver may keep.

@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, is_tensor, on_host
-from mgce_sklearn.design import Design, selected
+from mgce_sklearn.arrays import Array
+from mgce_sklearn.design import Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
 
@@ -502,20 +502,3 @@ class RowsInMemory(Parts):
     def centered_at(self, center: Array) -> RowsInMemory:
         """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
         return RowsInMemory.of(self.like.centered_at(center), self.whole.labels)
-
-
-def design_of(
-    X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool, n_coefficients: int
-) -> Design:
-    """Return the design of some rows, None: all, in numpy's arrays or in tensors.
-
-    Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
-    factor: conjugate gradients are for arrays.
-    """
-    if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
-        X = on_host(X)
-    if not is_tensor(X):
-        return selected(X, rows, sample_weight, fit_intercept)
-    from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
-
-    return TensorDesign.of(X if rows is None else X[rows], sample_weight, fit_intercept)

@@ -11,9 +11,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from mgce_sklearn import validation
 from mgce_sklearn.block_parts import RowsInBlocks, Survey
+from mgce_sklearn.design import design_of
 from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
 from mgce_sklearn.objective import DualPoint, Objective, label_columns
-from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory, design_of
+from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.targets import Distributions, encoded
 from mgce_sklearn.uncertainty import (

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 import mgce_sklearn
 from mgce_sklearn import kernels
-from mgce_sklearn.bounds import Costs, error_bounds
+from mgce_sklearn.bounds import Costs, Judged, error_bounds
 from mgce_sklearn.feasibility import Sample
 from mgce_sklearn.parts import Held, Kept, Part, RowsInMemory, add
 from mgce_sklearn.problem import Problem
@@ -348,7 +348,7 @@ def bounds_of(parts, problem, coef, q=0.5):
     costs, uncertainty = Costs.of(margins, q, "randomized"), problem.uncertainty(1.0)
     fitted = Start(coef, parts.kept_array(kernels.worst_case(margins, q).T))
     rule, scaled = (parts.kept_array(a) for a in (kernels.rule(margins, q).T, costs.scaled))
-    return error_bounds(parts, uncertainty, costs, scaled, fitted, rule, 1e-6)
+    return error_bounds(Judged(parts, costs, scaled, fitted, rule, None), uncertainty, 1e-6)
 
 
 @over_splits
@@ -592,7 +592,7 @@ def hold(name, part):
 def test_names_die_with_those_who_hold_them():
     objective = split(problem_of().objective(0.5, 1.0), SPLITS["ragged"])
     parts = objective.parts
-    name, state = parts.kept_array(np.ones((K, N))), parts.kept(Held)
+    name, state = parts.kept_array(np.ones((K, N))), parts.held()
     parts.over(partial(hold, state))
     assert kept_by(parts) == {name.key, state.key}
     borrowed = pickle.loads(pickle.dumps(name))

@@ -25,8 +25,8 @@ _MOST_FEATURES = 256
 _CACHED_FEATURE_PAIRS = 2**18
 _PANEL = 128
 
-# scipy's BLAS holds the interpreter's lock, so that other threads wait; numpy's does not, and beyond
-# so many features the sum of two arrays costs more than that.
+# scipy's BLAS holds the interpreter's lock, so that other threads wait. numpy's does not, and from
+# so many features on the sum of two arrays costs more than that.
 _MOST_SQUARES = 400
 
 

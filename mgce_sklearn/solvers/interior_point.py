@@ -213,7 +213,7 @@ class InteriorPoint:
                 status = Status.STALLED
                 break
         if progress.rounded:
-            progress.working = objective
+            sums.objective = progress.working = objective
             progress.forget()
             _offer(progress, point, sums)
         _drop_small(point, half_width, progress)

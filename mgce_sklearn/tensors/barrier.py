@@ -196,7 +196,7 @@ class Elimination:
         return largest[0], largest[1]
 
     def dropped(self, step: Direction) -> Tensor:
-        """Return the largest of what whole steps of each row drop (n,), in units of the products."""
+        """Return the largest of what whole steps of a row drop (n,), in units of the products."""
         curved = 0.5 * (1.0 - self.q) * self.g / self.point.c * step.t**2
         parts = (
             step.proba * step.slack,
