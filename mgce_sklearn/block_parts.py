@@ -102,7 +102,8 @@ class Survey(NamedTuple):
                 X, weight = X[rows], weight[rows]
                 y = None if y is None else y[rows]
             if y is not None:
-                labels.append(np.unique(y, return_inverse=True))
+                present, inverse = np.unique(y, return_inverse=True)
+                labels.append((present, inverse.astype(np.min_scalar_type(len(present)))))
             weights.append(weight)
             used.append(rows)
             sketch = sketch.joined(RowSketch.of(X))

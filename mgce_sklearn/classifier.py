@@ -111,15 +111,17 @@ def by_blocks(method: Any) -> Any:
         if base_margin is not None:
             raise ValueError(_not_beside_blocks("base_margin"))
         check_is_fitted(self)
-        return _of_each_block(partial(method, self), self._check_columns, X)
+        each = _each_block(partial(method, self), self._check_columns, X)
+        return (found for _, found in each)
 
     return of_rows_or_blocks
 
 
-def _of_each_block(method: Any, check: Any, blocks: RowBlocks) -> Iterator[Any]:
+def _each_block(method: Any, check: Any, blocks: RowBlocks) -> Iterator[tuple[RowBlock, Any]]:
+    """Yield blocks, and what a method returns of their rows."""
     for block in blocks:
         check(block.X.shape[1], getattr(blocks, "feature_names", None))
-        yield method(block)
+        yield block, method(block)
 
 
 class Certificate(NamedTuple):
@@ -697,7 +699,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
             Labels; every class must occur. Or distributions over the classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -929,7 +931,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         base_margin : array-like of shape (n_samples, n_classes), default=None
             Of these rows, if the fit had one, as there.
 
@@ -937,6 +939,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         ndarray or Tensor of shape (n_samples,) or (n_samples, n_classes)
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
+            Of `RowBlocks` an iterator: an array for each block, as it is read.
         """
         margins = self._margins(X, base_margin)
         if len(self.classes_) == 2:
@@ -949,13 +952,14 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         base_margin : array-like of shape (n_samples, n_classes), default=None
             Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray of shape (n_samples,)
+            Of `RowBlocks` an iterator: an array for each block, as it is read.
         """
         best = self._margins(X, base_margin).argmax(axis=1)
         return self.classes_[on_host(best)]
@@ -967,7 +971,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         y : array-like or Tensor of shape (n_samples,) or (n_samples, n_classes)
             True labels, or distributions over the classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -990,13 +994,16 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _score_of_blocks(
         self, blocks: RowBlocks, y: Any, sample_weight: Any, base_margin: Any
     ) -> float:
-        if y is not None or sample_weight is not None:
-            raise ValueError(_not_beside_blocks("y" if y is not None else "sample_weight"))
+        given = {"y": y, "sample_weight": sample_weight, "base_margin": base_margin}
+        for name in (name for name, value in given.items() if value is not None):
+            raise ValueError(_not_beside_blocks(name))
+        check_is_fitted(self)
         right = total = 0.0
-        for block, predicted in zip(blocks, self.predict(blocks, base_margin), strict=True):
+        for block, predicted in _each_block(self.predict, self._check_columns, blocks):
             if block.y is None:
                 raise ValueError("X must have labels to score; these blocks have none.")
-            weight = np.ones(len(predicted)) if block[2] is None else block[2]
+            ones = np.ones(len(predicted))
+            weight = ones if block.sample_weight is None else block.sample_weight
             right += float(weight @ (predicted == block.y))
             total += float(weight.sum())
         return right / total
@@ -1007,7 +1014,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         base_margin : array-like of shape (n_samples, n_classes), default=None
             Of these rows, if the fit had one, as there.
 
@@ -1015,6 +1022,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities in [0, 1], exactly 0 for classes off the support when q > 0.
+            Of `RowBlocks` an iterator: an array for each block, as it is read.
         """
         return self.margins_to_proba(self._margins(X, base_margin))
 
@@ -1057,13 +1065,14 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         base_margin : array-like of shape (n_samples, n_classes), default=None
             Of these rows, if the fit had one, as there.
 
         Returns
         -------
         ndarray or Tensor of shape (n_samples, n_classes)
+            Of `RowBlocks` an iterator: an array for each block, as it is read.
         """
         proba = self.predict_proba(X, base_margin)
         with np.errstate(divide="ignore"):
@@ -1075,7 +1084,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
         base_margin : array-like of shape (n_samples, n_classes), default=None
             Of these rows, if the fit had one, as there.
 
@@ -1083,6 +1092,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         ndarray or Tensor of shape (n_samples, n_classes)
             Probabilities on the support of the rule; uniform there at q = 1.
+            Of `RowBlocks` an iterator: an array for each block, as it is read.
         """
         margins, q = self._margins(X, base_margin), self._fitted_q
         if not is_tensor(margins):
@@ -1124,7 +1134,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
             Rows without labels: those of the fit, or others.
         rule : {"deterministic", "randomized"}, default="deterministic"
             "deterministic": the error of `predict`. "randomized": of a label drawn from
