@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max
@@ -368,6 +368,34 @@ class Changing:
 def with_nan(X, y):
     X[3, 1] = np.nan
     return X, y
+
+
+def unchanged(X, y):
+    return X, y
+
+
+class Interrupted(Changing):
+    """Blocks at one of which somebody presses Ctrl-C."""
+
+    def __iter__(self):
+        for given in super().__iter__():
+            if self.n_passes == self.from_pass:
+                raise KeyboardInterrupt
+            yield given
+
+
+def test_ctrl_c_while_blocks_are_read_keeps_what_was_reached():
+    model = MGCEClassifier(tol=1e-9)
+    warned = pytest.warns(ConvergenceWarning, match="stopped by an interrupt")
+    with warned, pytest.raises(KeyboardInterrupt):
+        model.fit(RowBlocks(Interrupted(unchanged, 9)))
+    optimum = MGCEClassifier(tol=1e-9).fit(X, Y).minimax_risk_
+    assert model.minimax_risk_ - model.dual_gap_ <= optimum <= model.minimax_risk_
+    early = MGCEClassifier()
+    with pytest.raises(KeyboardInterrupt):
+        early.fit(RowBlocks(Interrupted(unchanged, 2)))
+    with pytest.raises(NotFittedError):
+        early.predict(X)
 
 
 CHANGES = {
