@@ -346,6 +346,8 @@ def test_names_of_columns():
         model.certificate(turned)
     with pytest.raises(ValueError, match="X must have the 4 columns of the fit; got 3"):
         list(model.predict(RowBlocks.from_memmap(X[:, :3])))
+    model.fit(blocks_of(SPLITS["ragged"]))
+    assert not hasattr(model, "feature_names_in_")
 
 
 class Changing:

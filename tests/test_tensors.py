@@ -24,6 +24,7 @@ from mgce_sklearn.solvers.repair import repaired
 torch = pytest.importorskip("torch")
 
 from mgce_sklearn.tensors.barrier import TensorBarrier  # noqa: E402
+from mgce_sklearn.tensors.design import TensorDesign  # noqa: E402
 from mgce_sklearn.tensors.link import newton  # noqa: E402
 from mgce_sklearn.tensors.potentials import TensorMGCEPotential  # noqa: E402
 
@@ -363,6 +364,20 @@ def test_bad_tensors(X, y, error, words):
         model.fit(X, y)
     assert not hasattr(model, "coef_")
     assert not hasattr(model, "n_features_in_")
+
+
+@pytest.mark.parametrize("center", [None, [1.0, -2.0, 0.5]])
+def test_some_rows_are_a_design_of_their_own(center):
+    rng = np.random.default_rng(0)
+    X, weights, rows = rng.normal(size=(9, 3)), rng.uniform(1.0, 2.0, 9), np.array([5, 0, 5])
+    whole = TensorDesign.of(torch.as_tensor(X), weights, True)
+    if center is not None:
+        whole = whole.centered_at(np.array([*center, 0.0]))
+    taken = whole.view(0, 8).take(rows)
+    assert type(taken) is TensorDesign
+    expected = np.column_stack([X - (0.0 if center is None else center), np.ones(9)])[rows]
+    np.testing.assert_allclose(taken.features().numpy(), expected.T)
+    np.testing.assert_allclose(taken.weights.numpy(), weights[rows] / weights[rows].sum())
 
 
 def test_bad_calls_after_a_fit():
