@@ -284,7 +284,7 @@ def test_bounds_certificates_and_portions_of_tensors():
 
 
 def test_auto_chooses_among_the_solvers_of_tensors(monkeypatch):
-    monkeypatch.setattr("mgce_sklearn.parts.LARGEST_SYSTEM", 10**9)  # as on another device
+    monkeypatch.setattr("mgce_sklearn.design.LARGEST_SYSTEM", 10**9)  # as on another device
     _, few = objectives(0.7)
     assert choose_solver(few) == "interior_point"
     X = torch.tensor(random(30, 2001))
