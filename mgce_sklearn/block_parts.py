@@ -36,7 +36,7 @@ SAMPLED_ROWS = 2**15
 
 @dataclass
 class Reads:
-    """How often, how much and for how long rows were read."""
+    """How often and how much was read, and how long the passes took, work on the rows included."""
 
     n_passes: int = 0
     n_bytes: int = 0
@@ -120,7 +120,7 @@ class Survey(NamedTuple):
         all_weights = np.concatenate(weights)
         return cls(
             blocks, classes, codes, all_weights, used, ends,
-            sample.rows(ends, codes, all_weights), sketch, reads,
+            sample.rows(codes, all_weights), sketch, reads,
         )  # fmt: skip
 
     def check_labels(self) -> None:
@@ -139,28 +139,30 @@ class _Sample:
     def __init__(self) -> None:
         self._random, self._limit = np.random.default_rng(0), 1.0
         self._kept: list[tuple[Array, Any, Array]] = []
+        self._n_kept = self._n_seen = 0
 
     def add(self, X: Any) -> None:
         """Draw from a block of rows."""
         numbers = self._random.random(X.shape[0])
-        positions = np.flatnonzero(numbers < self._limit)
-        self._kept.append((numbers[positions], X[positions], positions))
-        while sum(len(one) for one, *_ in self._kept) > 2 * SAMPLED_ROWS:
+        self._keep(numbers, X, self._n_seen + np.arange(X.shape[0]))
+        self._n_seen += X.shape[0]
+        while self._n_kept > 2 * SAMPLED_ROWS:
             self._limit /= 2.0
-            self._kept = [self._below(*one) for one in self._kept]
+            before, self._kept, self._n_kept = self._kept, [], 0
+            for one in before:
+                self._keep(*one)
 
-    def _below(self, numbers: Array, X: Any, positions: Array) -> Any:
-        left = numbers < self._limit
-        return numbers[left], X[left], positions[left]
+    def _keep(self, numbers: Array, X: Any, rows: Array) -> None:
+        low = np.flatnonzero(numbers < self._limit)
+        if len(low):
+            self._kept.append((numbers[low], X[low], rows[low]))
+            self._n_kept += len(low)
 
-    def rows(self, ends: Array, codes: Array | None, weights: Array) -> tuple[Any, Any, Array]:
+    def rows(self, codes: Array | None, weights: Array) -> tuple[Any, Any, Array]:
         """Return features, classes and weights of the rows drawn."""
         together = sp.vstack if sp.issparse(self._kept[0][1]) else np.concatenate
         X = together([X for _, X, _ in self._kept])
-        begins = ends[:-1]
-        rows = np.concatenate(
-            [begin + positions for begin, (*_, positions) in zip(begins, self._kept, strict=True)]
-        )
+        rows = np.concatenate([rows for *_, rows in self._kept])
         return X, None if codes is None else codes[rows], weights[rows]
 
 
@@ -285,11 +287,18 @@ class RowsInBlocks(Parts):
             for part in parts:
                 waiting.append(pool.submit(_held, term, part))
                 if len(waiting) > self.n_threads:
-                    yield waiting.popleft().result()
+                    yield self._first(waiting)
             while waiting:
-                yield waiting.popleft().result()
+                yield self._first(waiting)
         finally:
             wait(waiting)
+
+    @staticmethod
+    def _first(waiting: deque[Future]) -> Any:
+        """Return what the first one waits for, which is one of them until it has come."""
+        result = waiting[0].result()
+        waiting.popleft()
+        return result
 
     @contextmanager
     def opened(self, width: int) -> Iterator[RowsInBlocks]:

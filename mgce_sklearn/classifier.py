@@ -25,7 +25,13 @@ from mgce_sklearn.callbacks import (
     Task,
     with_callbacks,
 )
-from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
+from mgce_sklearn.design import (
+    Design,
+    centered_coefficients,
+    design_of,
+    products,
+    raw_coefficients,
+)
 from mgce_sklearn.feature_maps import (
     FEATURE_MAP,
     apply_feature_map,
@@ -94,11 +100,15 @@ FAR = 100.0
 DECISION = validation.one_of(bounds.RULES)
 
 
-def _not_beside_blocks(name: str) -> str:
-    return (
-        f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights; give "
-        "(X, y, sample_weight) in the blocks, or rows that fit in memory for anything else."
-    )
+def _check_alone(**given: Any) -> None:
+    """Raise ValueError unless nothing is given beside `RowBlocks`."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights; "
+                "give (X, y, sample_weight) in the blocks, or rows that fit in memory for anything "
+                "else."
+            )
 
 
 def by_blocks(method: Any) -> Any:
@@ -108,8 +118,7 @@ def by_blocks(method: Any) -> Any:
     def of_rows_or_blocks(self: Any, X: Any, base_margin: Any = None) -> Any:
         if not isinstance(X, RowBlocks):
             return method(self, X, base_margin)
-        if base_margin is not None:
-            raise ValueError(_not_beside_blocks("base_margin"))
+        _check_alone(base_margin=base_margin)
         check_is_fitted(self)
         each = _each_block(partial(method, self), self._check_columns, X)
         return (found for _, found in each)
@@ -120,7 +129,7 @@ def by_blocks(method: Any) -> Any:
 def _each_block(method: Any, check: Any, blocks: RowBlocks) -> Iterator[tuple[RowBlock, Any]]:
     """Yield blocks, and what a method returns of their rows."""
     for block in blocks:
-        check(block.X.shape[1], getattr(blocks, "feature_names", None))
+        check(block.X.shape[1], blocks.column_names)
         yield block, method(block)
 
 
@@ -541,15 +550,13 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             For what only rows in memory can have, or a block that cannot be used.
         """
-        for name, value in (
-            ("y", y),
-            ("sample_weight", sample_weight),
-            ("base_margin", base_margin),
-            ("feature_map", self.feature_map),
-            ("noise_matrix", self.noise_matrix),
-        ):
-            if value is not None:
-                raise ValueError(_not_beside_blocks(name))
+        _check_alone(
+            y=y,
+            sample_weight=sample_weight,
+            base_margin=base_margin,
+            feature_map=self.feature_map,
+            noise_matrix=self.noise_matrix,
+        )
         survey = Survey.of(X)
         ends = validation.ends_of_range(self.feature_range, X.n_features, X.dtype)
         width = self._width(ends)
@@ -994,18 +1001,23 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _score_of_blocks(
         self, blocks: RowBlocks, y: Any, sample_weight: Any, base_margin: Any
     ) -> float:
-        given = {"y": y, "sample_weight": sample_weight, "base_margin": base_margin}
-        for name in (name for name, value in given.items() if value is not None):
-            raise ValueError(_not_beside_blocks(name))
+        _check_alone(y=y, sample_weight=sample_weight, base_margin=base_margin)
         check_is_fitted(self)
         right = total = 0.0
         for block, predicted in _each_block(self.predict, self._check_columns, blocks):
             if block.y is None:
                 raise ValueError("X must have labels to score; these blocks have none.")
+            if (block.y.dtype.kind in "US") != (self.classes_.dtype.kind in "USO"):
+                raise ValueError(
+                    f"X must have labels of the kind of the fit, {self.classes_.dtype}; these "
+                    f"blocks have {block.y.dtype}."
+                )
             ones = np.ones(len(predicted))
             weight = ones if block.sample_weight is None else block.sample_weight
             right += float(weight @ (predicted == block.y))
             total += float(weight.sum())
+        if total == 0.0:
+            raise ValueError("X must have rows of positive weight to score; all weights are 0.")
         return right / total
 
     @by_blocks
@@ -1225,14 +1237,15 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
         limit = self._limit(base_margin, len(margins))
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used = sample_weight > 0.0
+        used, rows = sample_weight > 0.0, None
         if not used.all():
-            X, sample_weight, margins = X[used], sample_weight[used], margins[used]
-            limit = None if limit is None else (limit[0][:, used], limit[1])
-        design = Design(X, sample_weight, self._has_intercept())
-        center = np.broadcast_to(self.uncertainty_set_.center, design.n_features)
-        check_magnitudes(*design.column_range())
-        parts = RowsInMemory.of(design.centered_at(center))
+            rows = np.flatnonzero(used)
+            sample_weight, margins = sample_weight[rows], margins[rows]
+            limit = None if limit is None else (limit[0][:, rows], limit[1])
+        parts = RowsInMemory.of(design_of(X, rows, sample_weight, self._has_intercept()))
+        check_magnitudes(*parts.over(column_range, wider_range))
+        center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
+        parts = parts.centered_at(center)
         costs = self._costs(margins, rule, cost)
         worst, proba, scaled = map(
             parts.kept_array,
@@ -1246,9 +1259,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self, X: RowBlocks, rule: str, sample_weight: Any, cost: Any, base_margin: Any
     ) -> Judged:
         """Return the same of rows that are read block by block."""
-        for name, value in (("sample_weight", sample_weight), ("base_margin", base_margin)):
-            if value is not None:
-                raise ValueError(_not_beside_blocks(name))
+        _check_alone(
+            sample_weight=sample_weight, base_margin=base_margin, feature_map=self.feature_map
+        )
         self._check_based(None)
         self._check_columns(X.scan().n_features, X.feature_names)
         survey = Survey.of(X)

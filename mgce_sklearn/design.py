@@ -543,6 +543,14 @@ class Design:
         return out
 
 
+def _of_a_copy(name: str) -> Any:
+    def method(self: SelectedDesign, *args: Any) -> Any:
+        return getattr(self.view_as_copy(), name)(*args)
+
+    method.__doc__ = getattr(Design, name).__doc__
+    return method
+
+
 @dataclass(frozen=True)
 class SelectedDesign(Design):
     """Some rows of a dense X that is too large to copy: views of a few are copies of these.
@@ -569,6 +577,11 @@ class SelectedDesign(Design):
             return SelectedDesign(self.X, *weights, self.positions[rows])
         return Design(self.X[self.positions[rows]], *weights)
 
+    def view_as_copy(self) -> Design:
+        """Return all rows selected, copied."""
+        weights = self.sample_weight, self.fit_intercept, self.center, self.weights
+        return Design(self.X[self.positions], *weights)
+
     def take(self, rows: Array) -> Design:
         """Return some of the rows, by position, as all there are."""
         X = self.X[self.positions[rows]]
@@ -578,9 +591,17 @@ class SelectedDesign(Design):
         """Return a point (d,) near the rows, from which their differences are exact."""
         return self.view(0, 1).origin()
 
-    def features(self, out: Array | None = None) -> Array:
-        """Return the rows as a dense float64 array (d, n), written to ``out`` (d, n) if given."""
-        return self.take(np.arange(self.n_rows)).features(out)
+    # What is asked of all rows at once is asked of a copy.
+    margins = _of_a_copy("margins")
+    adjoint = _of_a_copy("adjoint")
+    class_moments = _of_a_copy("class_moments")
+    column_range = _of_a_copy("column_range")
+    squared_norms = _of_a_copy("squared_norms")
+    mean_square = _of_a_copy("mean_square")
+    features = _of_a_copy("features")
+    sketch = _of_a_copy("sketch")
+    clipped = _of_a_copy("clipped")
+    columns = _of_a_copy("columns")
 
     def _numbers(self, rows: Any, columns: Array) -> Array:
         return self.X[self.positions[rows]][:, columns]
@@ -684,7 +705,11 @@ class CompactDesign(Design):
 
 
 def design_of(
-    X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool, n_coefficients: int
+    X: Any,
+    rows: Array | None,
+    sample_weight: Array,
+    fit_intercept: bool,
+    n_coefficients: int = 0,
 ) -> Design:
     """Return the design of some rows, None: all, in numpy's arrays or in tensors.
 
@@ -759,8 +784,10 @@ def _rows(X: Any, start: int, stop: int) -> Any:
         return X[start:stop]
     first, last = X.indptr[start], X.indptr[stop]
     pointers = X.indptr[start : stop + 1] - first
-    parts = X.data[first:last], X.indices[first:last], pointers
-    return sp.csr_array(parts, shape=(stop - start, X.shape[1]))
+    rows = sp.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
+    # Given to the constructor they would be copied.
+    rows.data, rows.indices, rows.indptr = X.data[first:last], X.indices[first:last], pointers
+    return rows
 
 
 def _dense(row: Any) -> Array:

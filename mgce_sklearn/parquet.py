@@ -91,6 +91,7 @@ class ParquetRows:
             _check_present(file, schema, [*names, *special])
             _check_numbers(file, schema, numbers)
             _check_labels(file, schema, target)
+        _check_one_kind(files, schemas, target)
         dtype = _dtype(schema.field(name).type for schema in schemas for name in names)
         return cls(files, names, target, sample_weight, dtype, rows_per_block)
 
@@ -256,6 +257,25 @@ def _check_labels(file: str, schema: Any, target: str | None) -> None:
             f"{file} must have one label a row in {target!r}; got {schema.field(target).type}. "
             "Name a column of numbers or strings."
         )
+
+
+def _check_one_kind(files: Iterable[str], schemas: list[Any], target: str | None) -> None:
+    """Raise ValueError if labels are numbers in one file and strings in another."""
+    if target is None:
+        return
+    are_numbers = [_holds_numbers(schema.field(target).type) for schema in schemas]
+    if len(set(are_numbers)) > 1:
+        strange = list(files)[are_numbers.index(not are_numbers[0])]
+        raise ValueError(
+            f"labels must be of one kind in all files; {target!r} of {strange} is "
+            f"{'numbers' if not are_numbers[0] else 'strings'}, and not that of the first file. "
+            "Write all files with one type of labels."
+        )
+
+
+def _holds_numbers(kind: Any) -> bool:
+    types = import_pyarrow()[0].types
+    return _is_number(kind.value_type if types.is_dictionary(kind) else kind)
 
 
 def _is_number(kind: Any) -> bool:

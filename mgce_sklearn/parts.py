@@ -102,7 +102,8 @@ class Part:
         """Return the same, with arrays of its own that begin with views of these."""
         part = self.view(begin, end)
         own = RowArrays(end - begin, part.first_row)
-        own.update((key, array[..., part.start : part.stop]) for key, array in self.arrays.items())
+        for key, array in dict(self.arrays).items():  # names may end meanwhile
+            own[key] = array[..., part.start : part.stop]
         return Part(part.design, part.labels, own)
 
     def blocks(self, width: int = 1) -> Iterable[Part]:
@@ -357,7 +358,7 @@ class Parts(ABC):
 
 def column_range(part: Part) -> tuple[Array, Array]:
     """Return the least and the largest value (d,) of each feature: a term."""
-    return part.design.column_range()
+    return reduce(wider_range, (block.design.column_range() for block in part.blocks()))
 
 
 def wider_range(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -488,7 +489,7 @@ class RowsInMemory(Parts):
     def centered_in_memory(self) -> RowsInMemory:
         """Return the same rows; dense ones less their center in a copy, for many passes."""
         whole = self.whole
-        return replace(self, whole=Part(self.like.centered_in_memory(), whole.labels, whole.arrays))
+        return RowsInMemory(Part(self.like.centered_in_memory(), whole.labels, whole.arrays))
 
     def columns(self, columns: Array) -> RowsInMemory:
         """Return the same rows with some of their columns, and the intercept as it was."""

@@ -143,6 +143,7 @@ class Problem:
         parts = RowsInBlocks.of(survey, labels, weights, fit_intercept)
         moments = Moments.of(parts, len(classes))
         moments = width.centered(moments, width.columns_to_center(parts.like, moments, center))
+        width.range_of(moments)  # refuses rows outside of one that was given
         parts = parts.centered_at(moments.center)
         # What `column_scale` would read all rows for.
         scale = moments.column_scale()

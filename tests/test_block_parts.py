@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import tracemalloc
 import weakref
 
@@ -14,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max
 from mgce_sklearn.block_parts import Survey
+from mgce_sklearn.design import Design, SelectedDesign
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import LBFGS, InteriorPoint, interior_point
 
@@ -177,6 +179,20 @@ def test_rows_that_were_lost_enter_again(q, step, monkeypatch):
     assert found.relative_gap <= 1e-6
     assert abs(found.value - best.value) <= 1e-6 * best.value
     assert found.n_iter <= best.n_iter + 3
+
+
+def test_a_survey_takes_as_long_as_there_are_rows():
+    """It once went through all pieces of its sample after every block."""
+    seconds = []
+    for n in (500, 4000):
+        blocks = RowBlocks.from_memmap(*rows(0, n), rows_per_block=1)
+        begin = time.perf_counter()
+        blocks.scan()
+        alone = time.perf_counter() - begin
+        begin = time.perf_counter()
+        Survey.of(blocks)
+        seconds.append((time.perf_counter() - begin) / alone)
+    assert seconds[1] < 3.0 * seconds[0]
 
 
 def test_a_sample_is_drawn_from_all_blocks(monkeypatch):
@@ -344,6 +360,11 @@ def test_names_of_columns():
     turned = blocks_of(SPLITS["ragged"], frame[list("dcba")])
     with pytest.raises(ValueError, match="X must have the columns of the fit in their order"):
         model.certificate(turned)
+    model = MGCEClassifier().fit(blocks_of(SPLITS["ragged"], frame))
+    for method in (model.predict, model.score):  # of blocks that nobody has read yet
+        turned = blocks_of(SPLITS["ragged"], frame[list("dcba")])
+        with pytest.raises(ValueError, match="X must have the columns of the fit in their order"):
+            list(method(turned))
     with pytest.raises(ValueError, match="X must have the 4 columns of the fit; got 3"):
         list(model.predict(RowBlocks.from_memmap(X[:, :3])))
     model.fit(blocks_of(SPLITS["ragged"]))
@@ -466,12 +487,74 @@ def test_labels_are_needed_to_learn():
         MGCEClassifier().fit(RowBlocks.from_memmap(X, np.zeros(N)))
 
 
+def test_a_range_that_rows_leave():
+    model = MGCEClassifier(feature_range=(-3.0, 60.0))
+    with pytest.raises(ValueError, match="feature_range"):
+        model.fit(blocks_of(SPLITS["ragged"]))
+
+
+def test_scores_of_other_labels_and_of_no_weights():
+    model = fitted()
+    with pytest.raises(ValueError, match="X must have labels of the kind of the fit"):
+        model.score(blocks_of(SPLITS["ragged"], y=np.zeros(N)))
+    with pytest.raises(ValueError, match="X must have rows of positive weight to score"):
+        model.score(blocks_of(SPLITS["ragged"], weights=np.zeros(N)))
+
+
+def test_bounds_of_a_feature_map_need_rows_in_memory():
+    model = MGCEClassifier(feature_map="relu", random_state=0).fit(X[:100], Y[:100])
+    assert len(list(model.predict(blocks_of(SPLITS["ragged"])))) == 5
+    with pytest.raises(ValueError, match="feature_map must be None where X is RowBlocks"):
+        model.error_bounds(blocks_of(SPLITS["ragged"]))
+
+
+def test_threads_have_ended_when_a_pass_is_left():
+    problem, _ = both("ragged")
+    running = []
+
+    def term(part):
+        running.append(part)
+        time.sleep(0.05)
+        running.remove(part)
+        if part.first_row == 201:
+            raise KeyboardInterrupt
+
+    with threadpool_limits(2, user_api="blas"), problem.parts.opened(1) as parts:
+        with pytest.raises(KeyboardInterrupt):
+            parts.over(term)
+        assert not running
+
+
 def test_verbose_tells_of_passes(capsys):
     MGCEClassifier(verbose=1).fit(blocks_of(SPLITS["ragged"]))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("interior_point: 600 rows, 4 features, 3 classes")
     assert "3 passes, " in lines[1]
     assert lines[-1].endswith("MB/s")
+
+
+def test_all_rows_selected_are_those_of_the_views():
+    """What is asked of a large selection as a whole is about its rows, and no others."""
+    features, positions = np.random.default_rng(0).normal(size=(9000, 3)), np.arange(1, 9000, 2)
+    weights = np.arange(4500.0) + 1.0
+    selection = SelectedDesign(features, weights, positions=positions)
+    plain = Design(features[positions], weights)
+    coef = np.ones((2, 4))
+    np.testing.assert_array_equal(selection.margins(coef), plain.margins(coef))
+    np.testing.assert_array_equal(selection.column_range(), plain.column_range())
+    np.testing.assert_array_equal(selection.features(), plain.features())
+    np.testing.assert_array_equal(
+        selection.adjoint(np.ones((1, 4500))), plain.adjoint(np.ones((1, 4500)))
+    )
+    np.testing.assert_array_equal(selection.sketch(), plain.sketch())
+
+
+def test_views_of_sparse_rows_are_no_copies():
+    design = Design(sp.random_array((100, 20), density=0.2, format="csr", rng=0), np.ones(100))
+    view = design.view(30, 60)
+    assert np.shares_memory(view.X.data, design.X.data)
+    assert np.shares_memory(view.X.indices, design.X.indices)
+    np.testing.assert_array_equal(view.X.toarray(), design.X.toarray()[30:60])
 
 
 @pytest.mark.parametrize("solver", ["interior_point", "lbfgs", "sgd", "cvxpy"])

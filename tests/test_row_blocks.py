@@ -13,7 +13,6 @@ import scipy.sparse as sp
 
 from mgce_sklearn import RowBlocks
 from mgce_sklearn.parquet import ParquetRows
-from mgce_sklearn.row_blocks import WORDS
 
 
 def table(n=1000, d=3, dtype=np.float64, seed=0):
@@ -113,7 +112,8 @@ def test_numbers_are_floats(given, read):
 
 def test_rows_are_contiguous_and_not_copied_where_they_are():
     X, y = table()
-    plain, by_columns = RowBlocks([(X, y), (np.asfortranarray(X), y)])
+    (plain,) = RowBlocks.from_memmap(X, y)
+    (by_columns,) = RowBlocks([(np.asfortranarray(X), y)])
     assert np.shares_memory(plain.X, X) and np.shares_memory(plain.y, y)
     assert by_columns.X.flags.c_contiguous
     np.testing.assert_array_equal(by_columns.X, X)
@@ -414,10 +414,52 @@ def test_a_block_that_changes(change, n, form):
 def test_numbers_that_change_places_as_far_apart_as_a_fingerprint_repeats():
     X, y = table(20_000)
     swapped = X.copy()
-    swapped.ravel()[[0, WORDS]] = X.ravel()[[WORDS, 0]]
+    swapped.ravel()[[0, 1024]] = X.ravel()[[1024, 0]]
     blocks = RowBlocks(Changing([(X, y)], [(swapped, y)])).scan()
     with pytest.raises(ValueError, match="Block 0: it has other numbers, labels"):
         joined(blocks)
+
+
+def test_rows_that_change_places():
+    X, y = np.eye(8)[np.arange(1024) // 128], np.zeros(1024)
+    other = X[np.roll(np.arange(1024), 128)]
+    blocks = RowBlocks(Changing([(X, y)], [(other, y)])).scan()
+    with pytest.raises(ValueError, match="Block 0: it has other numbers, labels"):
+        joined(blocks)
+
+
+def test_a_function_that_returns_nothing():
+    with pytest.raises(TypeError, match=r"a function that returns an iterator .* it returned None"):
+        RowBlocks(lambda: None).scan()
+
+
+def test_a_reader_may_write_over_its_last_block():
+    X, y = table()
+    weights = np.arange(1000.0)
+
+    def read():
+        buffers = np.empty((500, 3)), np.empty(500, y.dtype), np.empty(500)
+        for start in (0, 500):
+            for buffer, array in zip(buffers, (X, y, weights), strict=True):
+                buffer[:] = array[start : start + 500]
+            yield buffers
+
+    blocks = list(RowBlocks(read))
+    for found, expected in zip(zip(*blocks, strict=True), (X, y, weights), strict=True):
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+    sparse = sp.csr_array(X)
+    (block,) = RowBlocks([(sparse, y)])
+    assert not np.shares_memory(block.X.data, sparse.data)
+    (block,) = RowBlocks.from_memmap(X, y)  # whose arrays nobody writes over
+    assert np.shares_memory(block.X, X)
+
+
+def test_names_are_known_with_the_first_block():
+    pd = pytest.importorskip("pandas")
+    blocks = RowBlocks([(pd.DataFrame(np.eye(3), columns=list("abc")), np.zeros(3))] * 2)
+    assert blocks.column_names is None
+    next(iter(blocks))
+    assert blocks.column_names == ("a", "b", "c")
 
 
 def test_text_that_changes():
@@ -843,3 +885,12 @@ def test_what_reads_files_says_what_it_reads(tmp_path):
     path = write(tmp_path / "a.parquet", {"x": [1.0], "y": [0], "w": [1.0]})
     rows = ParquetRows.open(path, "y", None, "w", 7)
     assert (rows.feature_names, rows.dtype, rows.files) == (("x",), np.float64, (str(path),))
+
+
+def test_labels_of_two_kinds_in_files(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name, labels in (("a", [0, 1]), ("b", ["0", "1"])):
+        parquet.write_table(pa.table({"x": [0.5, 1.5], "y": labels}), tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"labels must be of one kind .*b\.parquet is strings"):
+        RowBlocks.from_parquet(tmp_path, "y")

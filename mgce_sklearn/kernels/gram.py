@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dgemm, dsyrk
 
 from mgce_sklearn.kernels.compilation import jit
 
@@ -25,8 +25,9 @@ _MOST_FEATURES = 256
 _CACHED_FEATURE_PAIRS = 2**18
 _PANEL = 128
 
-# scipy's BLAS holds the interpreter's lock, so that other threads wait. numpy's does not, and from
-# so many features on the sum of two arrays costs more than that.
+# scipy's BLAS holds the interpreter's lock, so that other threads wait. numpy's does not, and to
+# add two arrays costs more than that beyond so many sums, or features of one class.
+_MOST_SUMS = 2**16
 _MOST_SQUARES = 400
 
 
@@ -76,7 +77,13 @@ class GramSum:
         if self.by_pairs:
             products = self._products[:, : features.shape[1]]
             _feature_products(features, products)
-            self._sums += curvature @ products.T
+            if self._sums.size <= _MOST_SUMS:
+                self._sums += curvature @ products.T
+                return
+            # Fortran order: these are the transposes that BLAS reads without a copy.
+            self._sums = dgemm(
+                1.0, products.T, curvature.T, beta=1.0, c=self._sums.T, trans_a=1, overwrite_c=1
+            ).T
             return
         if self.n_classes == 1:
             scaled = (

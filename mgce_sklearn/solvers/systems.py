@@ -7,6 +7,7 @@ square 1, save for what goes in and comes out.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -301,7 +302,8 @@ class Conjugate:
         unit = self.parts.like.scale
         self.unit = np.ones(n_features) if unit is None else unit
         active = n_classes > 1 and loss_parameter(objective) > LARGEST_Q_OF_CLASS_BLOCKS
-        self.preconditioner = ActiveBlock(self) if active else ClassBlocks(self)
+        source = weakref.proxy(self)  # else the rows would stay until cycles are collected
+        self.preconditioner = ActiveBlock(source) if active else ClassBlocks(source)
         self.n_products = 0
 
     def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
