@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mgce_sklearn.parallel import one_blas_thread
+
 Array = np.ndarray[Any, Any]
 
 # Features, labels and weights.
@@ -120,9 +122,11 @@ class ParquetRows:
         arrow, parquet = import_pyarrow()
         columns = [*self.feature_names, *self._special()]
         size = min(self.rows_per_block, max(1024, NUMBERS_AT_A_TIME // len(columns)))
+        with one_blas_thread() as n_threads:  # what joblib and threadpoolctl limit
+            threads = min(n_threads, arrow.cpu_count()) > 1
         for name in self.files:
             with parquet.ParquetFile(name, pre_buffer=False, buffer_size=BUFFER_SIZE) as file:
-                yield from file.iter_batches(size, None, columns, arrow.cpu_count() > 1)
+                yield from file.iter_batches(size, None, columns, threads)
 
     def _special(self) -> list[str]:
         return [name for name in (self.target, self.sample_weight) if name is not None]

@@ -167,7 +167,8 @@ class RowBlocks:
         Notes
         -----
         X is float32 if that holds the numbers of all columns, as float32 and 16-bit integers, and
-        else float64. pyarrow decodes columns in threads, as many as ``pyarrow.cpu_count()``.
+        else float64. pyarrow decodes columns in threads, as many as ``pyarrow.cpu_count()``, unless
+        BLAS is held to one, as joblib does in its workers.
 
         Numbers that seldom repeat are best written with ``use_dictionary=False``: they are read at
         680 MB/s in place of 460. Snappy costs no time, zstd as much as dictionaries, and the size

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import RowBlocks
 from mgce_sklearn.parquet import ParquetRows
@@ -894,3 +895,22 @@ def test_labels_of_two_kinds_in_files(tmp_path):
         parquet.write_table(pa.table({"x": [0.5, 1.5], "y": labels}), tmp_path / f"{name}.parquet")
     with pytest.raises(ValueError, match=r"labels must be of one kind .*b\.parquet is strings"):
         RowBlocks.from_parquet(tmp_path, "y")
+
+
+@pytest.mark.parametrize(("n_threads", "threaded"), [(1, False), (2, True)])
+def test_decoding_keeps_to_the_limit_of_threads(tmp_path, monkeypatch, n_threads, threaded):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"x": [0.5, 1.5], "y": [0, 1]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(pa, "cpu_count", lambda: 4)
+    asked = []
+
+    class File(parquet.ParquetFile):
+        def iter_batches(self, *how):
+            asked.append(how[-1])
+            return super().iter_batches(*how)
+
+    monkeypatch.setattr(parquet, "ParquetFile", File)
+    with threadpool_limits(n_threads, user_api="blas"):
+        list(RowBlocks.from_parquet(tmp_path, "y"))
+    assert asked == [threaded]
