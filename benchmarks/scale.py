@@ -360,7 +360,10 @@ def grown(where: str, train: str, *size: int) -> Measured:
     if where == "files":
         _, remark = certified(RowBlocks.from_parquet(train, "y", rows_per_block=rows_per_block))
     else:
-        X, y = draw(n, 1, d=d, n_classes=n_classes)
+        X, y = np.empty((n, d), np.float32), np.empty(n, np.int8)
+        for start in range(0, n, ROWS_PER_BLOCK):
+            rows = slice(start, min(start + ROWS_PER_BLOCK, n))
+            X[rows], y[rows] = draw(rows.stop - start, 1, start, d=d, n_classes=n_classes)
         begin = time.perf_counter()
         _, remark = certified(X, y)
     return Measured(time.perf_counter() - begin, np.nan, np.nan, remark)
@@ -407,7 +410,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="of boosting")
     parser.add_argument("--quick", action="store_true", help="1e5 rows, 10 rounds")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
-    parser.add_argument("--grow", action="store_true", help="fits of many sizes instead")
+    parser.add_argument("--grow", nargs="*", choices=GROWTH, help="fits of many sizes instead")
     parser.add_argument("--fit", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fit and options.fit[0].startswith("grow-"):
@@ -421,8 +424,10 @@ def main() -> None:
     n = ROWS_QUICK if options.quick else options.rows
     n_rounds = options.rounds or (ROUNDS_QUICK if options.quick else ROUNDS)
     with tempfile.TemporaryDirectory() as temporary:
-        if options.grow:
-            grow(options.folder or Path(temporary), GROWTH_QUICK if options.quick else GROWTH)
+        if options.grow is not None:
+            growth = GROWTH_QUICK if options.quick else GROWTH
+            chosen = {name: growth[name] for name in options.grow or growth}
+            grow(options.folder or Path(temporary), chosen)
             return
         begin = time.perf_counter()
         task = Task(*files_in(options.folder or Path(temporary), n), n_rounds)
