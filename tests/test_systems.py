@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -319,7 +320,8 @@ def test_class_blocks_are_the_inverse_of_their_matrix(n_classes, single, monkeyp
     v, curvature = class_curvatures(200, n_classes)
     this = equations(200, 6, max(n_classes, 2), curvature=curvature)
     barrier = random_barrier(this.objective.shape)
-    made = class_blocks(this, barrier).preconditioner
+    form = class_blocks(this, barrier)
+    made = form.preconditioner
     assert made.inverse_roots.dtype == (np.float32 if single else np.float64)
     inverse = matrix_of(made.apply, barrier.shape)
     expected = np.linalg.inv(dense_preconditioner(this, v, barrier))
@@ -397,12 +399,22 @@ def test_a_kept_sum_is_scaled_to_the_new_diagonal(n_classes, monkeypatch):
 def test_a_sum_that_takes_too_many_products_is_too_old(steps):
     this = equations()
     barrier = np.ones(this.objective.shape)
-    made = class_blocks(this, barrier).preconditioner
+    form = class_blocks(this, barrier)
+    made = form.preconditioner
     for n_products, renewed in steps:
         sums = made._sums
         made.count(n_products)
         made.renew(barrier)
         assert (made._sums is not sums) == renewed
+
+
+def test_equations_are_gone_when_nobody_wants_them():
+    """Without a collection of cycles: the rows in single precision are theirs."""
+    this = equations()
+    form = class_blocks(this, np.ones(this.objective.shape))
+    gone = weakref.ref(form)
+    del form
+    assert gone() is None
 
 
 def many_rows(q, monkeypatch):
@@ -429,7 +441,8 @@ def test_a_sample_needs_few_products(q, monkeypatch):
 
 def test_a_sample_is_as_large_as_all_and_has_their_diagonal(monkeypatch):
     this, barrier = many_rows(0.5, monkeypatch)
-    made = class_blocks(this, barrier).preconditioner
+    form = class_blocks(this, barrier)
+    made = form.preconditioner
     v = 1.5 * np.einsum("ikk->ki", this.curvature)  # of equal shares of three classes
     expected = this.per_class(v)
     assert np.linalg.norm(made._sums - expected) < 0.2 * np.linalg.norm(expected)
@@ -448,7 +461,8 @@ def test_a_sampled_active_block_has_the_diagonal_of_all(monkeypatch):
         "_factored",
         lambda block: factored_blocks.append(block.copy()) or factored(block),
     )
-    made = class_blocks(this, barrier).preconditioner
+    form = class_blocks(this, barrier)
+    made = form.preconditioner
     own = np.diag(this.hessian).reshape(barrier.shape)
     assert made.free.sum() > 1
     np.testing.assert_allclose(np.diag(*factored_blocks), (own + barrier)[made.free], rtol=1e-5)
@@ -464,7 +478,8 @@ def test_the_active_block_is_summed_over_all_its_rows(sampled, tolerance, monkey
     """Of a sample, weighted so that it stands for all."""
     this, barrier = many_rows(1.0, monkeypatch)
     monkeypatch.setattr(preconditioner, "SAMPLED_ROWS", sampled)
-    made = class_blocks(this, barrier).preconditioner
+    form = class_blocks(this, barrier)
+    made = form.preconditioner
     free = made.free.ravel()
     expected = this.hessian[np.ix_(free, free)]
     assert np.linalg.norm(made._block - expected) < tolerance * np.linalg.norm(expected)
