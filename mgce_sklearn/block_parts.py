@@ -208,11 +208,6 @@ class RowsInBlocks(Parts):
         return cls(survey, labels, weights, fit_intercept, arrays=arrays)
 
     @property
-    def labelled(self) -> bool:
-        """Whether rows have labels."""
-        return self.labels is not None
-
-    @property
     def n_rows(self) -> int:
         """Number of rows."""
         return len(self.weights)

@@ -52,7 +52,7 @@ from mgce_sklearn.path import (
 )
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.problem import Problem, inverse_noise, weighted_by_class
-from mgce_sklearn.row_blocks import RowBlock, RowBlocks
+from mgce_sklearn.row_blocks import RowBlock, RowBlocks, refuse_blocks
 from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import (
     Interrupted,
@@ -582,7 +582,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return dict(vars(copy(self)._adopt(problem, point)))
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> MGCEClassifier:
         """Learn from one more portion of rows, in one pass and without keeping them.
 
@@ -627,6 +627,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return self._partial_fit(X, y, classes, sample_weight)
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCEClassifier:
+        refuse_blocks(X)
         validation.check_all(vars(self), PARAMETER_RULES)
         validation.check_weight_of_portions(self.class_weight)
         # A copy: what is learnt counts only if nothing fails on the way.

@@ -221,7 +221,8 @@ class Parts(ABC):
         n of the mathematics: the sum of the weights.
     column_scale : ndarray of shape (d,)
         Root mean square of each feature, 1 for a feature that is always zero.
-    labelled : bool
+    certain : bool
+        Whether the labels, if there are any, are a class each.
     reading_costs : bool
         Whether to come by the features takes longer than most of what is done with them.
     has_single : bool
@@ -246,11 +247,6 @@ class Parts(ABC):
     @abstractmethod
     def total_weight(self) -> float:
         """Sum of the weights."""
-
-    @property
-    @abstractmethod
-    def labelled(self) -> bool:
-        """Whether rows have labels."""
 
     @property
     @abstractmethod
@@ -412,11 +408,6 @@ class RowsInMemory(Parts):
     def total_weight(self) -> float:
         """Sum of the weights."""
         return self.like.total_weight
-
-    @property
-    def labelled(self) -> bool:
-        """Whether rows have labels."""
-        return self.whole.labels is not None
 
     @property
     def certain(self) -> bool:

@@ -22,6 +22,7 @@ from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.feasibility import EmptySetError, Sample
 from mgce_sklearn.objective import DualPoint, Objective
 from mgce_sklearn.problem import Problem
+from mgce_sklearn.row_blocks import refuse_blocks
 from mgce_sklearn.solvers import (
     SOLVERS,
     UNWATCHED,
@@ -504,6 +505,7 @@ def lam_max(
 
 def _labelled_rows(X: Any, y: Any) -> tuple[Any, Array | Distributions]:
     """Return features and labels, checked."""
+    refuse_blocks(X)
     y = read_labels(y)
     how: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
     if isinstance(y, Distributions):

@@ -276,10 +276,7 @@ class RowBlocks:
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: rows may be more than memory holds."""
-        raise TypeError(
-            "X must be an array here; got RowBlocks, which this method does not read. Give it one "
-            "block's arrays at a time, or rows that fit in memory."
-        )
+        refuse_blocks(self)
 
     def __repr__(self) -> str:
         if not self._first_pass:
@@ -287,6 +284,15 @@ class RowBlocks:
         return (
             f"RowBlocks({self.n_blocks} blocks, {self.n_rows} rows x {self.n_features} features, "
             f"{self.dtype})"
+        )
+
+
+def refuse_blocks(X: Any) -> None:
+    """Raise TypeError if X is `RowBlocks`, for what reads rows in memory alone."""
+    if isinstance(X, RowBlocks):
+        raise TypeError(
+            "X must be an array here; got RowBlocks, which this method does not read. Give it one "
+            "block's arrays at a time, or rows that fit in memory."
         )
 
 

@@ -40,6 +40,7 @@ from mgce_sklearn.path import (
     widest_first,
 )
 from mgce_sklearn.problem import Problem, inverse_noise
+from mgce_sklearn.row_blocks import refuse_blocks
 from mgce_sklearn.solvers import Status, Watch, deadline_in
 from mgce_sklearn.targets import Distributions, encoded, read_labels
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -305,7 +306,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         base_margin: Any = None,
         **params: Any,
@@ -411,6 +412,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
         """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
+        refuse_blocks(X)
         labels = read_labels(y)
         how = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
         if isinstance(labels, Distributions):
@@ -563,7 +565,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return self.best_estimator_
 
-    def score(self, X: Any, y: Any, base_margin: Any = None, **params: Any) -> float:
+    def score(self, X: Any, y: Any = None, base_margin: Any = None, **params: Any) -> float:
         """Score the chosen classifier by ``scoring``.
 
         Parameters
@@ -579,6 +581,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         float
         """
+        refuse_blocks(X)
         _, score_params = self._route("score", params, without_routing=[])
         return self._scorer()(_given(self._best(), base_margin), X, y, **score_params)
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
 
-from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max, mgce_path
 from mgce_sklearn.block_parts import Survey
 from mgce_sklearn.design import Design, SelectedDesign
 from mgce_sklearn.problem import Problem
@@ -463,8 +463,11 @@ def test_the_first_pass_names_the_block():
         (lambda b: MGCEClassifier(feature_map="relu").fit(b), "feature_map must be None"),
         (lambda b: MGCEClassifier().fit(b, None, None, np.ones((N, 3))), "base_margin must be"),
         (lambda b: MGCEClassifier(solver="sgd").fit(b), "asks for rows in memory"),
-        (lambda b: MGCEClassifier().partial_fit(b, Y, Y), "got RowBlocks, which this method"),
-        (lambda b: MGCEClassifierCV().fit(b, Y), "got RowBlocks, which this method does not read"),
+        (lambda b: MGCEClassifier().partial_fit(b), "got RowBlocks, which this method"),
+        (lambda b: MGCEClassifierCV().fit(b), "got RowBlocks, which this method does not read"),
+        (lambda b: MGCEClassifierCV(cv=2).fit(X, Y).score(b), "got RowBlocks, which this method"),
+        (lambda b: mgce_path(b, None, [0.5], [0.1]), "got RowBlocks, which this method"),
+        (lambda b: np.asarray(b), "got RowBlocks, which this method does not read"),
         (lambda b: lam_max(b, Y), "got RowBlocks, which this method does not read"),
         (lambda b: fitted().certify(b), "got RowBlocks, which this method does not read"),
         (lambda b: fitted().predict(b, np.ones((N, 3))), "base_margin must be None"),
