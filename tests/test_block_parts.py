@@ -6,6 +6,7 @@ import itertools
 import time
 import tracemalloc
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from threadpoolctl import threadpool_limits
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max, mgce_path
 from mgce_sklearn.block_parts import Survey
 from mgce_sklearn.design import Design, SelectedDesign
+from mgce_sklearn.objective import normalized_columns
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import LBFGS, InteriorPoint, interior_point
+from mgce_sklearn.solvers.newton import RowSums
+from mgce_sklearn.solvers.systems import Factored
 
 N, D = 600, 4
 
@@ -179,6 +183,24 @@ def test_rows_that_were_lost_enter_again(q, step, monkeypatch):
     assert found.relative_gap <= 1e-6
     assert abs(found.value - best.value) <= 1e-6 * best.value
     assert found.n_iter <= best.n_iter + 3
+
+
+def test_what_a_pass_brings_is_about_distributions():
+    """Between two steps multipliers sum to 1 but nearly, and dual points are of normalized ones."""
+    problem, _ = both("ragged")
+    objective = problem.objective(0.5, 0.4)
+    sums = RowSums(objective, Factored(objective))
+    coef = np.zeros(objective.shape)
+    sums.enter(coef, None, True, 0.01)
+    sums.arrive(coef)
+    for arrays in objective.parts.arrays:
+        arrays.objects[sums.rows.key].proba[:, ::2] *= 1.5
+    sums._arrived = sums._pending = None
+    expected = objective.excess(partial(normalized_columns, sums.proba))
+    np.testing.assert_allclose(sums.arrive(coef).excess, expected, rtol=1e-12)
+    raw = objective.excess(sums.proba)
+    np.testing.assert_allclose(sums.assemble()[1], raw, rtol=1e-12)
+    assert abs(raw - expected).max() > 0.01
 
 
 def test_a_survey_takes_as_long_as_there_are_rows():
