@@ -304,13 +304,6 @@ class RowsInBlocks(Parts):
         with one_blas_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
             yield self._same(pool=pool, n_threads=n_threads)
 
-    def _same(self, **changes: Any) -> RowsInBlocks:
-        """Return the same rows otherwise, with what is known of them."""
-        other = replace(self, **changes)
-        for name in {"column_scale", "total_weight", "sample"} & vars(self).keys():
-            vars(other)[name] = vars(self)[name]
-        return other
-
     @property
     def owners(self) -> tuple[RowArrays, ...]:
         """Where arrays of one column a row are kept, in the order of the rows."""

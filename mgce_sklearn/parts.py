@@ -344,6 +344,13 @@ class Parts(ABC):
         self.over(partial(_keep, columns, kept, width), features=features)
         return kept
 
+    def _same(self, **changes: Any) -> Any:
+        """Return the same rows with other fields, and with what is known of them."""
+        other: Any = replace(self, **changes)  # type: ignore[type-var]
+        known = {"column_scale", "total_weight", "sample"} & vars(self).keys()
+        vars(other).update((name, vars(self)[name]) for name in known)
+        return other
+
     @cached_property
     def column_scale(self) -> Array:
         """Root mean square of each feature (d,), 1 for a feature that is always zero."""
@@ -442,13 +449,6 @@ class RowsInMemory(Parts):
             if len(team.shares) > 1:
                 shares = tuple(self.whole.of_its_own(*share) for share in team.shares)
             yield self._same(shares=shares, team=team)
-
-    def _same(self, **changes: Any) -> RowsInMemory:
-        """Return the same rows otherwise, with what is known of them."""
-        other = replace(self, **changes)
-        if "column_scale" in vars(self):
-            vars(other)["column_scale"] = self.column_scale
-        return other
 
     @property
     def owners(self) -> list[RowArrays]:
