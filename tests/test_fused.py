@@ -8,6 +8,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 fused = pytest.importorskip("mgce_sklearn.tensors.fused", reason="needs Triton")
 
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
 from mgce_sklearn import kernels  # noqa: E402
 from mgce_sklearn.tensors import link  # noqa: E402
 from mgce_sklearn.torch import MGCELoss, mgce_threshold, mgce_worst_case  # noqa: E402
@@ -94,11 +96,13 @@ def test_many_classes(n_rows, n_classes, dtype, tol_of_loss, tol, q):
 
 @pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("options", [{}, {"reduction": "sum"}, {"weight": [0.5, 1.0, 2.0, 0.0]}])
-def test_a_loss_is_that_of_the_kernels(q, options, monkeypatch):
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_loss_is_that_of_the_kernels(q, options, weighted, monkeypatch):
     if "weight" in options:
         options = {"weight": torch.tensor(options["weight"], device=DEVICE)}
     margins, labels = sample(12, 4)
     row_weight = torch.linspace(0.0, 1.0, 12, dtype=torch.float64, device=DEVICE)
+    row_weight = row_weight if weighted else None
     found = []
     for with_programs in (True, False):
         monkeypatch.setattr(link, "_has_programs", lambda margins, here=with_programs: here)
@@ -109,20 +113,132 @@ def test_a_loss_is_that_of_the_kernels(q, options, monkeypatch):
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_a_mean_is_a_sum_over_a_count():
-    """Small batches wait for launches: what is differentiated is the program, a sum, a division."""
+class Watched(TorchDispatchMode):
+    """Sees programs and PyTorch's operations in turn, but for what the interpreter does itself."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.seen, self.launching = [], False
+        for name in ("_short_rows", "_long_rows", "_total", "_worst_case"):
+            monkeypatch.setattr(fused, name, Launches(self, getattr(fused, name)))
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if not self.launching:
+            self.seen.append(operation.overloadpacket.__name__)
+        return operation(*args, **(kwargs or {}))
+
+
+class Launches:
+    """A program that is watched."""
+
+    def __init__(self, watched, program):
+        self.watched, self.program = watched, program
+
+    def __getitem__(self, grid):
+        def launch(*arguments, **settings):
+            self.watched.seen.append(self.program.__name__)
+            self.watched.launching = True
+            self.program[grid](*arguments, **settings)
+            self.watched.launching = False
+
+        return launch
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(("longest", "first"), [(2048, "_short_rows"), (2, "_long_rows")])
+def test_three_programs_and_room_for_what_they_write(reduction, longest, first, monkeypatch):
+    """Small batches wait for the host: for every launch, operation, and node of the graph."""
+    monkeypatch.setattr(fused, "LONGEST", longest)
     margins, labels = sample(12, 4)
-    loss = MGCELoss(0.7)(margins.requires_grad_(), labels)  # without it a node would not last
-    node, names = loss.grad_fn, []
+    with Watched(monkeypatch) as watched:
+        loss = MGCELoss(0.7, reduction=reduction)(margins.requires_grad_(), labels)
+        forward, watched.seen = watched.seen, []
+        torch.autograd.grad(loss, margins)
+    scratch = ["new_empty"] if longest == 2 else []
+    assert forward == ["new_empty", "new_empty", *scratch, first, "new_empty", "_total"]
+    assert [each for each in watched.seen if each != "detach"] == [
+        "ones_like",
+        "empty_like",
+        "_worst_case",
+    ]
+    names, node = [], loss.grad_fn
     while node is not None:
         names.append(node.name())
         node = node.next_functions[0][0] if node.next_functions else None
-    assert names == [
-        "DivBackward0",
-        "SumBackward0",
-        "_LossByProgramsBackward",
-        "torch::autograd::AccumulateGrad",
-    ]
+    assert names == ["_LossByProgramsBackward", "torch::autograd::AccumulateGrad"]
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(("n_rows", "longest"), [(12, 2048), (90, 2048), (90, 2)])
+@pytest.mark.parametrize(
+    ("dtype", "tol"), [(torch.float64, 1e-11), (torch.float32, 4e-6), (torch.bfloat16, 4e-3)]
+)
+def test_reductions_are_those_on_a_cpu(q, reduction, n_rows, longest, dtype, tol, monkeypatch):
+    """Of one part, of more parts than are added at a time, and of some rows a part."""
+    monkeypatch.setattr(fused, "LONGEST", longest)
+    monkeypatch.setattr(fused, "TILE", 16)
+    margins, labels = sample(n_rows, 4, dtype)
+    labels[-1] = IGNORED
+    found = []
+    for with_programs, leaf in ((True, margins), (False, margins.double().cpu())):
+        monkeypatch.setattr(link, "_has_programs", lambda margins, here=with_programs: here)
+        leaf = leaf.clone().requires_grad_()
+        value = MGCELoss(q, reduction=reduction)(leaf, labels.to(leaf.device))
+        found.append((value, *torch.autograd.grad(-3.0 * value, leaf)))
+    (value, gradient), (expected, expected_gradient) = found
+    assert value.dtype == torch.promote_types(dtype, torch.float32)
+    assert gradient.dtype == dtype
+    assert value.item() == pytest.approx(expected.item(), rel=min(tol, 4e-6))
+    scale = 3.0 if reduction == "sum" else 3.0 / n_rows
+    torch.testing.assert_close(
+        gradient.double().cpu() / scale, expected_gradient / scale, rtol=0.0, atol=50 * tol
+    )
+
+
+@pytest.mark.parametrize("longest", [2048, 2])
+def test_rows_of_any_shape_and_layout(longest, monkeypatch):
+    monkeypatch.setattr(fused, "LONGEST", longest)
+    margins, labels = sample(30, 4)
+    expected = MGCELoss(0.3)(margins.requires_grad_(), labels)
+    (slope,) = torch.autograd.grad(expected, margins)
+    apart = margins.detach().view(5, 6, 4).transpose(0, 1).contiguous().transpose(0, 1)
+    codes = labels.view(5, 6).t().contiguous().t()
+    assert not (apart.is_contiguous() or codes.is_contiguous())
+    loss = MGCELoss(0.3)(apart.requires_grad_(), codes)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, apart)[0].reshape(30, 4), slope)
+    rows = MGCELoss(0.3, reduction="none")(apart, codes)
+    factor = torch.linspace(0.5, 1.0, 30, dtype=torch.float64, device=DEVICE).view(6, 5).t()
+    (gradient,) = torch.autograd.grad(rows, apart, factor)
+    torch.testing.assert_close(rows.sum() / 29.0, expected)
+    torch.testing.assert_close(gradient / 29.0, factor.unsqueeze(-1) * slope.view(5, 6, 4))
+    one = MGCELoss(0.3)(margins[0], labels[0])
+    assert one.item() == pytest.approx(rows[0, 0].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("longest", [2048, 2])
+def test_ignored_rows_may_be_no_numbers_and_all_there_are(reduction, longest, monkeypatch):
+    monkeypatch.setattr(fused, "LONGEST", longest)
+    margins, labels = sample(12, 4)
+    loss = MGCELoss(0.7, reduction=reduction)
+    expected = loss(margins, labels)
+    margins[1] = torch.nan
+    assert loss(margins, labels).equal(expected)
+    value = loss(margins.requires_grad_(), torch.full_like(labels, IGNORED))
+    assert value.item() == 0.0
+    assert not torch.autograd.grad(value, margins)[0].any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, for its many programs")
+@pytest.mark.parametrize(("n_rows", "n_classes"), [(200_000, 10), (5_000, 3_000)])
+def test_sums_are_the_same_every_time_and_close(n_rows, n_classes):
+    margins, labels = sample(n_rows, n_classes, torch.float32)
+    losses = [MGCELoss(0.5)(margins, labels) for _ in range(5)]
+    assert all(loss.equal(losses[0]) for loss in losses)
+    rows = MGCELoss(0.5, reduction="none")(margins, labels).double()
+    assert losses[0].item() == pytest.approx(rows.sum().item() / (n_rows - 1), rel=1e-6)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
@@ -141,10 +257,14 @@ def test_known_noise(q):
     np.testing.assert_allclose(gradient.cpu(), known[:, np.newaxis] * slope / 11, atol=1e-10)
 
 
-def test_derivatives_of_derivatives():
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_derivatives_of_derivatives(reduction):
     margins, labels = sample(4, 5)
-    loss = MGCELoss(0.3)
+    loss = MGCELoss(0.3, reduction=reduction)
     assert torch.autograd.gradcheck(lambda m: loss(m, labels), margins.requires_grad_())
+    (gradient,) = torch.autograd.grad(loss(margins, labels).sum(), margins)
+    (again,) = torch.autograd.grad(loss(margins, labels).sum(), margins, create_graph=True)
+    torch.testing.assert_close(again, gradient)
     assert torch.autograd.gradgradcheck(lambda m: loss(m, labels), margins)
 
 
@@ -169,13 +289,25 @@ def test_what_is_no_number_makes_the_loss_nan():
     labels = torch.tensor([0, 1, 0, 2, 1], device=DEVICE)
     loss = MGCELoss(0.5, reduction="none")(margins, labels)
     assert loss.isnan().tolist() == [True, True, True, True, False]
+    for reduction in ("mean", "sum"):
+        whole = MGCELoss(0.5, reduction=reduction)
+        assert [
+            whole(*row).isnan().item()
+            for row in zip(margins.split(1), labels.split(1), strict=True)
+        ] == loss.isnan().tolist()
+        assert whole(margins, labels).isnan()
     for function in (mgce_threshold, mgce_worst_case):
         with pytest.raises(ValueError, match="NaN"):
             function(margins, 0.5)
 
 
-def test_no_rows():
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("longest", [2048, 2])
+def test_no_rows(reduction, longest, monkeypatch):
+    monkeypatch.setattr(fused, "LONGEST", longest)
     margins = torch.zeros(0, 3, device=DEVICE, requires_grad=True)
-    loss = MGCELoss(0.5)(margins, torch.zeros(0, dtype=torch.long, device=DEVICE))
+    loss = MGCELoss(0.5, reduction=reduction)(
+        margins, torch.zeros(0, dtype=torch.long, device=DEVICE)
+    )
     assert loss.item() == 0.0
     assert torch.autograd.grad(loss, margins)[0].shape == (0, 3)

@@ -4,10 +4,15 @@ A row (or, beyond `LONGEST` classes, what of it may be on the support) stays whe
 Newton's steps have found its root, as many as that row needs. The gradient is a second program,
 elementwise: what is kept of a row are its largest margin, the threshold above that, and the sum
 :math:`\sum_k h_k^{1-q}`. So half precision is read and written as it is, and computed in float32.
+
+Small batches wait for the host, not for the GPU. So a mean or a sum of losses is no operation of
+PyTorch's: every program adds up its own rows, one more adds up these parts in one order, and the
+gradient's program reads the share of a row where that one left it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -70,10 +75,19 @@ def _direction(total, slope, Q: tl.constexpr):
 
 
 @triton.jit
+def _store_part(sums, part, count):
+    """Write the sum of a program's losses, and of how many, for `_total`."""
+    place = 1 + tl.program_id(0)
+    tl.store(sums + place, part)
+    tl.store(sums + tl.num_programs(0) + place, count)
+
+
+@triton.jit
 def _short_rows(
     margins, labels, kept, loss, n_rows, n_classes, ignored,
     Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr,
+    SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Find the roots of ROWS rows of at most BLOCK classes."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -111,18 +125,25 @@ def _short_rows(
         known = (label >= 0) & (label < n_classes)
         own = tl.load(margins + rows * n_classes + label, mask=here & known, other=0.0).to(DTYPE)
         value = tl.where(known, t - (own - top), float("nan"))
-        tl.store(loss + rows, tl.where(label == ignored, 0.0, value), mask=here)
+        taken = here & (label != ignored)
+        value = tl.where(taken, value, 0.0)
+        if SUMMED:
+            _store_part(loss, tl.sum(value, axis=0), tl.sum(taken.to(DTYPE), axis=0))
+        else:
+            tl.store(loss + rows, value, mask=here)
 
 
 @triton.jit
 def _long_rows(
     margins, labels, kept, loss, scratch, n_rows, n_classes, ignored,
     Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
-    BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr,
+    BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Find the roots of some rows, one after the other, reading BLOCK classes at a time."""
     lanes = tl.arange(0, BLOCK)
     candidates = scratch + tl.program_id(0).to(tl.int64) * n_classes
+    part = tl.full([], 0.0, DTYPE)
+    count = tl.full([], 0.0, DTYPE)
     for row in range(tl.program_id(0), n_rows, tl.num_programs(0)):
         own_row = margins + (tl.full([], 0, tl.int64) + row) * n_classes
         best = tl.full([BLOCK], float("-inf"), DTYPE)
@@ -195,14 +216,36 @@ def _long_rows(
             known = (label >= 0) & (label < n_classes)
             own = tl.load(own_row + label, mask=known, other=0.0).to(DTYPE)
             value = tl.where(known, t - (own - top), float("nan"))
-            tl.store(loss + row, tl.where(label == ignored, 0.0, value))
+            value = tl.where(label != ignored, value, 0.0)
+            if SUMMED:
+                part += value
+                count += (label != ignored).to(DTYPE)
+            else:
+                tl.store(loss + row, value)
+    if SUMMED:
+        _store_part(loss, part, count)
+
+
+@triton.jit
+def _total(sums, value, n_parts, MEAN: tl.constexpr, BLOCK: tl.constexpr):
+    """Write the sum of the parts or the mean, and the share in it of a row, before the parts."""
+    lanes = tl.arange(0, BLOCK)
+    total = tl.full([BLOCK], 0.0, value.dtype.element_ty)
+    count = tl.full([BLOCK], 0.0, value.dtype.element_ty)
+    for start in range(0, n_parts, BLOCK):
+        there = start + lanes < n_parts
+        total += tl.load(sums + 1 + start + lanes, mask=there, other=0.0)
+        count += tl.load(sums + 1 + n_parts + start + lanes, mask=there, other=0.0)
+    n = tl.maximum(tl.sum(count, axis=0), 1.0) if MEAN else 1.0
+    tl.store(value, tl.sum(total, axis=0) / n)
+    tl.store(sums, 1.0 / n)
 
 
 @triton.jit
 def _worst_case(
-    margins, labels, kept, factor, out, n_rows, n_classes, ignored, stride,
+    margins, labels, kept, factor, sums, out, n_rows, n_classes, ignored, stride,
     Q: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
-    LABELLED: tl.constexpr,
+    LABELLED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Write p*, or the factor of the row times p* - onehot(label)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -226,76 +269,108 @@ def _worst_case(
     if LABELLED:
         label = tl.load(labels + rows, mask=here, other=0)
         scale = tl.load(factor + rows * stride, mask=here, other=0.0).to(DTYPE)
+        if SUMMED:
+            scale *= tl.load(sums)
         p = (p - (columns[None, :] == label[:, None]).to(DTYPE)) * scale[:, None]
         p = tl.where((label == ignored)[:, None], 0.0, p)
     tl.store(out + place, p.to(out.dtype.element_ty), mask=there)
 
 
 def threshold(
-    margins: Tensor, q: float, labels: Tensor | None = None, ignored: int = -1
+    margins: Tensor,
+    q: float,
+    labels: Tensor | None = None,
+    ignored: int = -1,
+    summed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return what is kept of every row, and the loss psi(m) - m_y if there are labels.
 
     Parameters
     ----------
-    margins : Tensor of shape (n, K)
+    margins : Tensor of shape (..., K)
         Contiguous, on a GPU, in any floating-point precision.
     q : float in [0, 1]
-    labels : Tensor of shape (n,), default=None
-        64-bit integers. A label that is no class makes the loss NaN.
+    labels : Tensor of shape (...), default=None
+        Contiguous 64-bit integers. A label that is no class makes the loss NaN.
     ignored : int, default=-1
         Label whose loss is 0.
+    summed : bool, default=False
+        Add up the losses of each program.
 
     Returns
     -------
     kept : Tensor of shape (3, n)
         Largest margin, threshold psi less that, and the sum of h^(1-q): NaN in psi where margins
         are no numbers.
-    loss : Tensor of shape (n,)
-        Nothing in particular without labels.
+    loss : Tensor of shape (...), or (1 + 2 n_programs,) if summed
+        Nothing in particular without labels. Summed: room for the share of a row, the sums, and how
+        many rows these are of.
     """
-    n_rows, n_classes = margins.shape
-    precise = torch.float64 if margins.dtype == torch.float64 else torch.float32
+    n_classes = margins.shape[-1]
+    n_rows = margins.numel() // n_classes
+    settings = _settings(q, n_classes, margins.dtype)
+    block = _power_of_2(n_classes)
+    rows, warps = _tile(block)
+    if block <= LONGEST:
+        n_programs = -(-n_rows // rows)
+    else:
+        n_programs = min(n_rows, PROGRAMS * _n_processors(margins.device))
+    precise = _precise(margins.dtype)
     kept = margins.new_empty((3, n_rows), dtype=precise)
-    loss = margins.new_empty(n_rows if labels is not None else 0, dtype=precise)
-    settings: dict[str, Any] = {
-        "Q": q,
-        "HIGH": math.log(n_classes) if q == 0.0 else -math.expm1(-q * math.log(n_classes)) / q,
-        "SMALL": LAST_PLACES * torch.finfo(precise).eps,
-        "MOST": MOST_STEPS,
-        "DTYPE": PRECISIONS[margins.dtype],
-        "LABELLED": labels is not None,
-    }
-    targets = (margins, labels if labels is not None else margins, kept, loss)
-    block = triton.next_power_of_2(n_classes)
+    shape = (1 + 2 * n_programs,) if summed else margins.shape[:-1]
+    loss = kept if labels is None else margins.new_empty(shape, dtype=precise)
+    targets = (margins, margins if labels is None else labels, kept, loss)
+    flags = {"LABELLED": labels is not None, "SUMMED": summed}
     if not n_rows:
         pass
     elif block <= LONGEST:
-        rows, warps = _tile(block)
-        _short_rows[(triton.cdiv(n_rows, rows),)](
+        _short_rows[(n_programs,)](
             *targets, n_rows, n_classes, ignored, ROWS=rows, BLOCK=block, num_warps=warps,
-            **settings,
+            **flags, **settings,
         )  # fmt: skip
     else:
-        n_programs = min(n_rows, PROGRAMS * _n_processors(margins.device))
         scratch = kept.new_empty((n_programs, n_classes) if q > 0.0 else 0)
         _long_rows[(n_programs,)](
-            *targets, scratch, n_rows, n_classes, ignored, BLOCK=CHUNK, num_warps=WARPS, **settings
-        )
+            *targets, scratch, n_rows, n_classes, ignored, BLOCK=CHUNK, num_warps=WARPS,
+            **flags, **settings,
+        )  # fmt: skip
     return kept, loss
 
 
+def reduced(
+    margins: Tensor, q: float, labels: Tensor, ignored: int, mean: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `threshold` does of sums, and the mean (), or the sum, of the losses of labels.
+
+    It is the same every time: nothing is added in the order in which it is ready.
+    """
+    kept, sums = threshold(margins, q, labels, ignored, summed=True)
+    value = sums.new_empty(())
+    _total[(1,)](sums, value, len(sums) // 2, MEAN=mean, BLOCK=TILE)
+    return kept, sums, value
+
+
 def worst_case(margins: Tensor, q: float, kept: Tensor) -> Tensor:
-    """Return p* (n, K) of margins whose rows are known, in float32 or float64."""
+    """Return p* (..., K) of margins whose rows are known, in float32 or float64."""
     out = torch.empty_like(margins, dtype=kept.dtype)
     return _written(margins, q, kept, out)
 
 
 def gradient(
-    margins: Tensor, q: float, kept: Tensor, labels: Tensor, ignored: int, factor: Tensor
+    margins: Tensor,
+    q: float,
+    kept: Tensor,
+    labels: Tensor,
+    ignored: int,
+    factor: Tensor,
+    sums: Tensor | None = None,
 ) -> Tensor:
-    """Return ``factor`` (n,) times p* - onehot(y), (n, K) in the precision of the margins."""
-    return _written(margins, q, kept, torch.empty_like(margins), labels, ignored, factor)
+    """Return ``factor`` times p* - onehot(y), (..., K) in the precision of the margins.
+
+    The factor is one for every row (n,), or () times the share of a row that `reduced` has left
+    in ``sums``.
+    """
+    return _written(margins, q, kept, torch.empty_like(margins), labels, ignored, factor, sums)
 
 
 def _written(
@@ -306,31 +381,55 @@ def _written(
     labels: Tensor | None = None,
     ignored: int = -1,
     factor: Tensor | None = None,
+    sums: Tensor | None = None,
 ) -> Tensor:
-    n_rows, n_classes = margins.shape
+    n_rows, n_classes = kept.shape[1], margins.shape[-1]
     if not n_rows:
         return out
-    block = min(triton.next_power_of_2(n_classes), WRITTEN)
+    block = min(_power_of_2(n_classes), WRITTEN)
     rows, warps = _tile(block)
-    grid = triton.cdiv(n_rows, rows), triton.cdiv(n_classes, block)
-    _worst_case[grid](
+    _worst_case[(-(-n_rows // rows), -(-n_classes // block))](
         margins,
-        labels if labels is not None else margins,
+        margins if labels is None else labels,
         kept,
-        factor if factor is not None else kept,
+        kept if factor is None else factor,
+        kept if sums is None else sums,
         out,
         n_rows,
         n_classes,
         ignored,
-        0 if factor is None else factor.stride(0),  # a mean's gradient is one number, expanded
+        0 if factor is None or sums is not None else factor.stride(0),
         Q=q,
         ROWS=rows,
         BLOCK=block,
         DTYPE=PRECISIONS[margins.dtype],
         LABELLED=labels is not None,
+        SUMMED=sums is not None,
         num_warps=warps,
     )
     return out
+
+
+@functools.lru_cache(maxsize=64)
+def _settings(q: float, n_classes: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what the programs that find roots are compiled for: on small batches this shows."""
+    return {
+        "Q": q,
+        "HIGH": math.log(n_classes) if q == 0.0 else -math.expm1(-q * math.log(n_classes)) / q,
+        "SMALL": LAST_PLACES * torch.finfo(_precise(dtype)).eps,
+        "MOST": MOST_STEPS,
+        "DTYPE": PRECISIONS[dtype],
+    }
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """Return the precision in which to compute."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _power_of_2(n: int) -> int:
+    """Return the least that is no smaller, without the wrappers that Triton puts around it."""
+    return 1 << (n - 1).bit_length()
 
 
 def _tile(block: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ and forward, of one row or of many (`torch.func`).
 
 from __future__ import annotations
 
+import functools
 import math
 from importlib.util import find_spec
 from types import ModuleType
@@ -263,44 +264,53 @@ def loss_of_labels(margins: Tensor, labels: Tensor, q: float) -> Tensor:
 
 
 class _LossByPrograms(torch.autograd.Function):
-    """The same on a GPU, in half precision too, and 0 where labels are ignored.
+    """The same on a GPU, in half precision too, and 0 where labels are ignored; or its mean or sum.
 
-    Nothing is kept but the margins, and three numbers a row.
+    Nothing is kept but the margins, three numbers a row, and the sums.
     """
 
     @staticmethod
-    def forward(ctx: Any, margins: Tensor, labels: Tensor, q: float, ignored: int) -> Tensor:
-        rows = margins.contiguous().view(-1, margins.shape[-1])
-        codes = labels.contiguous().view(-1)
-        kept, loss = _programs().threshold(rows, q, codes, ignored)
+    def forward(
+        ctx: Any, margins: Tensor, labels: Tensor, q: float, ignored: int, reduction: str
+    ) -> Tensor:
+        rows, codes, sums = margins.contiguous(), labels.contiguous(), None
+        if reduction == "none":
+            kept, loss = _programs().threshold(rows, q, codes, ignored)
+        else:
+            kept, sums, loss = _programs().reduced(rows, q, codes, ignored, reduction == "mean")
         ctx.q, ctx.ignored = q, ignored
-        ctx.save_for_backward(margins, labels, kept)
-        return loss.view(labels.shape)
+        ctx.save_for_backward(margins, labels, kept, sums)
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        margins, labels, kept = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        margins, labels, kept, sums = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
             taken = labels != ctx.ignored
             worst_case = _threshold(in_single(margins), ctx.q)[1]
             slope = _less_onehot(worst_case, torch.where(taken, labels, 0))
-            slope = (grad * taken).unsqueeze(-1) * slope
-            return slope.to(margins.dtype), None, None, None
-        rows = margins.contiguous().view(-1, margins.shape[-1])
-        codes, factor = labels.contiguous().view(-1), grad.reshape(-1)
-        slope = _programs().gradient(rows, ctx.q, kept, codes, ctx.ignored, factor)
-        return slope.view(margins.shape), None, None, None
+            share = grad if sums is None else grad * sums[0]
+            slope = (share * taken).unsqueeze(-1) * slope
+            return slope.to(margins.dtype), None, None, None, None
+        rows, codes = margins.contiguous(), labels.contiguous()
+        factor = grad.reshape(-1) if sums is None else grad
+        slope = _programs().gradient(rows, ctx.q, kept, codes, ctx.ignored, factor, sums)
+        return slope, None, None, None, None
 
 
-def loss_by_programs(margins: Tensor, labels: Tensor, q: float, ignored: int) -> Tensor | None:
+def loss_by_programs(
+    margins: Tensor, labels: Tensor, q: float, ignored: int, reduction: str = "none"
+) -> Tensor | None:
     """Return psi(m) - m_y (...), 0 where labels are ignored, None if there are no programs for it.
+
+    Its mean over the other labels, or its sum, is found by the programs themselves.
 
     The host does not wait: the loss is NaN where margins are no numbers, and where labels are no
     classes.
     """
-    if torch.compiler.is_compiling() or not _has_programs(margins) or _is_transformed(margins):
+    if not _has_programs(margins) or torch.compiler.is_compiling() or _is_transformed(margins):
         return None
-    return _LossByPrograms.apply(margins, labels, q, ignored)
+    return _LossByPrograms.apply(margins, labels, q, ignored, reduction)
 
 
 def _is_transformed(margins: Tensor) -> bool:
@@ -329,12 +339,12 @@ def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 def _by_programs(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Find psi and p* on a GPU."""
-    rows = margins.detach().contiguous().view(-1, margins.shape[-1])
+    rows = margins.detach().contiguous()
     kept, _ = _programs().threshold(rows, q)
-    proba = _programs().worst_case(rows, q, kept)
-    return (kept[0] + kept[1]).view(margins.shape[:-1]), proba.view(margins.shape)
+    return (kept[0] + kept[1]).view(margins.shape[:-1]), _programs().worst_case(rows, q, kept)
 
 
+@functools.cache
 def _programs() -> ModuleType:
     """Return the module of programs for a GPU, imported where there is one."""
     from mgce_sklearn.tensors import fused

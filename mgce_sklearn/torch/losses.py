@@ -145,7 +145,11 @@ class MarginLoss(nn.Module):
             If margins are not floating point or not numbers, targets are out of range or of
             another shape, or tensors are on different devices.
         """
-        return self._reduced(*self.weighted_rows(margins, target, sample_weight))
+        target = self._checked(margins, target, sample_weight)
+        reduced = self._reduced_at_once(margins, target) if sample_weight is None else None
+        if reduced is not None:
+            return reduced
+        return self._reduced(*self._weighted_rows(margins, target, sample_weight))
 
     def weighted_rows(
         self, margins: Tensor, target: Tensor, sample_weight: Tensor | None = None
@@ -164,20 +168,39 @@ class MarginLoss(nn.Module):
         weight : Tensor of shape (...) or None
             True for 1 and False for 0, if there are no others. None: all are 1.
         """
+        target = self._checked(margins, target, sample_weight)
+        return self._weighted_rows(margins, target, sample_weight)
+
+    def _checked(self, margins: Any, target: Any, sample_weight: Any) -> Tensor:
+        """Return the target, labels in 64 bits; raise TypeError or ValueError for what is amiss."""
         check_margins(margins)
         labelled = _check_target(target, margins)
-        if labelled:
-            target = target.long()  # in fewer bits K and the ignored label may be other numbers
         self._check_factors(margins, sample_weight)
         if self.correction is not None and not labelled:
             raise ValueError(
                 "target must be labels if noise_matrix is given, integers; got distributions, of "
                 "which it says nothing. Drop one of the two."
             )
-        if labelled and self.label_smoothing == 0.0 and self.correction is None:
+        # In fewer bits K and the ignored label may be other numbers.
+        return target.long() if labelled else target
+
+    def _is_of_labels(self, target: Tensor) -> bool:
+        """Tell whether the loss of a row is that of one label."""
+        labelled = not target.is_floating_point()
+        return labelled and self.label_smoothing == 0.0 and self.correction is None
+
+    def _reduced_at_once(self, margins: Tensor, target: Tensor) -> Tensor | None:
+        """Return the loss, None where that takes what `weighted_rows` has."""
+        return None
+
+    def _weighted_rows(
+        self, margins: Tensor, target: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return `weighted_rows` of what is checked."""
+        if self._is_of_labels(target):
             loss, weight = self._of_labels(margins, target)
         else:
-            loss, weight = self._of_distributions(margins, target, labelled)
+            loss, weight = self._of_distributions(margins, target)
         if sample_weight is None:
             return loss, weight
         _check_weight(sample_weight, loss)
@@ -227,13 +250,11 @@ class MarginLoss(nn.Module):
             _check_labels(values, n_classes, self.ignore_index)
         return labels != self.ignore_index
 
-    def _of_distributions(
-        self, margins: Tensor, target: Tensor, labelled: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _of_distributions(self, margins: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same of targets with a factor on the loss of every class."""
         margins = in_single(margins)
         n_classes, kept = margins.shape[-1], None
-        if labelled:
+        if not target.is_floating_point():
             kept = self._kept(target, n_classes)
             target = self._factors_of(target, kept, n_classes)
         target = target.to(margins.dtype)
@@ -355,6 +376,11 @@ class MGCELoss(_LossOfQ):
 
     def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
         return margins - mgce_threshold(margins, self.q).unsqueeze(-1)
+
+    def _reduced_at_once(self, margins: Tensor, target: Tensor) -> Tensor | None:
+        if self.reduction == "none" or self.weight is not None or not self._is_of_labels(target):
+            return None
+        return loss_by_programs(margins, target, self.q, self.ignore_index, self.reduction)
 
     def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         loss = loss_by_programs(margins, labels, self.q, self.ignore_index)
