@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,7 +26,7 @@ from mgce_sklearn.arrays import Array
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.parts import Part, Parts, RowArrays, RowsInMemory, Term, add
+from mgce_sklearn.parts import Name, Part, Parts, RowArrays, RowsInMemory, Term, add, forget
 from mgce_sklearn.row_blocks import RowBlocks
 from mgce_sklearn.sketch import RowSketch
 
@@ -304,10 +304,9 @@ class RowsInBlocks(Parts):
         with one_blas_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
             yield self._same(pool=pool, n_threads=n_threads)
 
-    @property
-    def owners(self) -> tuple[RowArrays, ...]:
-        """Where arrays of one column a row are kept, in the order of the rows."""
-        return self.arrays
+    def named(self, kind: type[Name]) -> Name:
+        """Return a new name for what stays with the blocks."""
+        return kind(partial(forget, self.arrays))
 
     def together(self) -> Part:
         """Refuse: rows are never in memory all at once."""

@@ -650,7 +650,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X, y = self._read(X, y, reset=stream is None, known=classes)
         X = on_host(X)
         _, labels = encoded(y, classes)
-        inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, labels)
+        inverse = inverse_noise(
+            self.noise_matrix, self.class_weight, classes, labels.certain
+        )
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         ends = validation.check_feature_range(self.feature_range, X, sample_weight)
         width = self._width(ends)
@@ -729,13 +731,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
         self._check_based(base_margin)
-        has_intercept = self._has_intercept()
-        if isinstance(X, RowBlocks):
-            self._check_columns(X.scan().n_features, X.feature_names)
-            problem = self._problem_in_blocks(X, y, sample_weight, has_intercept, base_margin)
-        else:
-            X, y = self._read(X, y, reset=False, known=self.classes_)
-            problem = self._problem(X, y, sample_weight, has_intercept, base_margin)
+        problem = self._problem_of_others(X, y, sample_weight, base_margin)
         if not np.array_equal(problem.classes, self.classes_):
             raise ValueError(
                 f"y must have the classes of the fit, {self.classes_.tolist()}; got "
@@ -745,6 +741,15 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         objective = objective_of(problem, self._fitted_q, self._lam_for(problem))
         value, dual_value = certificate(objective, coef)
         return Certificate(value, max(0.0, value - dual_value))
+
+    def _problem_of_others(self, X: Any, y: Any, sample_weight: Any, base_margin: Any) -> Problem:
+        """Return the problem of other rows than those of the fit."""
+        has_intercept = self._has_intercept()
+        if isinstance(X, RowBlocks):
+            self._check_columns(X.scan().n_features, X.feature_names)
+            return self._problem_in_blocks(X, y, sample_weight, has_intercept, base_margin)
+        X, y = self._read(X, y, reset=False, known=self.classes_)
+        return self._problem(X, y, sample_weight, has_intercept, base_margin)
 
     def _read(
         self, X: Any, y: Any, reset: bool, known: Array | None = None
@@ -1210,10 +1215,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.VERBOSITY.check("verbose", verbose)
         check_is_fitted(self)
         validation.check_all(vars(self), PARAMETER_RULES)
-        if isinstance(X, RowBlocks):
-            judged = self._judged_blocks(X, rule, sample_weight, cost, base_margin)
-        else:
-            judged = self._judged(X, rule, sample_weight, cost, base_margin)
+        judged = self._judged(X, rule, sample_weight, cost, base_margin)
         costs = judged.costs
         try:
             lower, upper, gap, status = bounds.error_bounds(
@@ -1234,6 +1236,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _judged(self, X: Any, rule: str, sample_weight: Any, cost: Any, base_margin: Any) -> Judged:
         """Return rows and how the rule decides them."""
+        if isinstance(X, RowBlocks):
+            return self._judged_blocks(X, rule, sample_weight, cost, base_margin)
         X = on_host(self._checked(X))
         margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
         limit = self._limit(base_margin, len(margins))
@@ -1268,15 +1272,18 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         survey = Survey.of(X)
         weights = validation.check_sample_weight(survey.weights, len(survey.weights))
         parts = RowsInBlocks.of(survey, None, weights, self._has_intercept())
+        return self._judged_parts(parts, rule, cost)
+
+    def _judged_parts(self, parts: Any, rule: str, cost: Any) -> Judged:
+        """Return parts of unlabelled rows, and how the rule decides them."""
         check_magnitudes(*parts.over(column_range, wider_range))
         center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
-        parts = parts.centered_at(center)
-        coef, n_classes = self._coefficients(center), len(self.classes_)
-        names = bounds.judge(
-            parts, coef, partial(self._costs, rule=rule, cost=cost), self._fitted_q
-        )
-        worst, proba, scaled = names
-        costs = self._costs(np.zeros((1, n_classes)), rule, cost)
+        parts, coef, q = parts.centered_at(center), self._coefficients(center), self._fitted_q
+        if cost is not None:
+            cost = validation.check_cost(cost, len(self.classes_))
+        costs_of = partial(Costs.of, q=q, rule=rule, cost=cost)
+        worst, proba, scaled = bounds.judge(parts, coef, costs_of, q)
+        costs = costs_of(np.zeros((1, len(self.classes_))))
         return Judged(parts, costs, scaled, Start(coef, worst), proba, None)
 
     def certify(

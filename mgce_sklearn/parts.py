@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -29,10 +29,23 @@ from mgce_sklearn.parallel import RowTeam, one_blas_thread
 # What a term returns of a part: a number, an array, a tuple of such, or None.
 Term = Callable[["Part"], Any]
 
+Name = TypeVar("Name", bound="Kept")
+
 # One column a row: a term that returns an array (K, rows), as `Kept` does.
 Columns = Term
 
 _numbers = itertools.count()
+
+
+class LostRows(Exception):
+    """What was kept with some rows went with the machine that held it."""
+
+
+class Objects(dict):
+    """What is no array of columns, by its key."""
+
+    def __missing__(self, key: int) -> Any:
+        raise LostRows(f"rows have nothing under the name {key}")
 
 
 class RowArrays(dict):
@@ -46,14 +59,24 @@ class RowArrays(dict):
 
     Attributes
     ----------
-    objects : dict
-        What is no array of columns, by its key.
+    objects : Objects
+    changed : int
+        Number of the last change, see `Parts.change`.
     """
 
     def __init__(self, n_rows: int, first_row: int = 0) -> None:
         super().__init__()
         self.n_rows, self.first_row = n_rows, first_row
-        self.objects: dict[int, Any] = {}
+        self.objects, self.changed = Objects(), -1
+
+    def __missing__(self, key: int) -> Any:
+        raise LostRows(f"rows have nothing under the name {key}")
+
+    def keep_only(self, keys: Any) -> None:
+        """Forget what has none of these keys."""
+        for own in (self, self.objects):
+            for key in own.keys() - keys:
+                del own[key]
 
 
 class Part:
@@ -142,16 +165,22 @@ class Kept:
 
     Parameters
     ----------
-    owners : sequence of RowArrays
-        Where the array is, or will be, kept.
+    forget : callable
+        Is given the key when the name ends.
     """
 
-    def __init__(self, owners: Any) -> None:
+    def __init__(self, forget: Callable[[int], None]) -> None:
         self.key = next(_numbers)
-        weakref.finalize(self, _forget, tuple(owners), self.key)
+        weakref.finalize(self, forget, self.key)
 
     def __call__(self, part: Part) -> Array:
-        """Return the columns (..., rows) of a part."""
+        """Return the columns (..., rows) of a part.
+
+        Raises
+        ------
+        LostRows
+            If the part has none of this name.
+        """
         return part.arrays[self.key][..., part.start : part.stop]
 
     def __reduce__(self) -> Any:
@@ -173,7 +202,8 @@ def _borrowed(kind: type[Kept], key: int) -> Kept:
     return name
 
 
-def _forget(owners: tuple[RowArrays, ...], key: int) -> None:
+def forget(owners: Sequence[RowArrays], key: int) -> None:
+    """Forget what has a key, wherever it may be kept."""
     for arrays in owners:
         arrays.pop(key, None)
         arrays.objects.pop(key, None)
@@ -193,6 +223,21 @@ def of_blocks(term: Term, width: int) -> Term:
 
 def _sum_over_blocks(term: Term, width: int, part: Part) -> Any:
     return reduce(add, map(term, part.blocks(width)))
+
+
+def _columns_of(array: Array, part: Part) -> Array:
+    return array[..., part.first_row : part.first_row + part.n_rows]
+
+
+def once(term: Term) -> Term:
+    """Return the term of a whole part that changes what it holds, and not twice if told twice."""
+    return partial(_once, next(_numbers), term)
+
+
+def _once(number: int, term: Term, part: Part) -> None:
+    if part.arrays.changed < number:
+        term(part)
+        part.arrays.changed = number
 
 
 def _in_turn(terms: Sequence[Term], part: Part) -> list[Any]:
@@ -225,12 +270,15 @@ class Parts(ABC):
         Whether the labels, if there are any, are a class each.
     reading_costs : bool
         Whether to come by the features takes longer than most of what is done with them.
+    latency : float
+        Seconds that a pass takes whatever it computes.
     has_single : bool
         Whether `compact` would save time.
     """
 
     like: Any
     reading_costs: ClassVar[bool] = False
+    latency: ClassVar[float] = 0.0
     has_single = False
 
     @property
@@ -271,10 +319,9 @@ class Parts(ABC):
     def opened(self, width: int) -> Any:
         """Give the same rows, in a context, ready for many sums of so many numbers a row."""
 
-    @property
     @abstractmethod
-    def owners(self) -> Sequence[RowArrays]:
-        """Where arrays of one column a row are kept, in the order of the rows."""
+    def named(self, kind: type[Name]) -> Name:
+        """Return a new name for what stays with the parts."""
 
     @abstractmethod
     def compact(self) -> Parts:
@@ -303,19 +350,15 @@ class Parts(ABC):
 
     def kept(self) -> Kept:
         """Return a new name for an array of one column a row."""
-        return Kept(self.owners)
+        return self.named(Kept)
 
     def held(self) -> Held:
         """Return a new name for an object of each part."""
-        return Held(self.owners)
+        return self.named(Held)
 
     def kept_array(self, array: Array) -> Kept:
         """Keep an array (..., n) of one column a row."""
-        kept, begin = self.kept(), 0
-        for arrays in self.owners:
-            arrays[kept.key] = array[..., begin : begin + arrays.n_rows]
-            begin += arrays.n_rows
-        return kept
+        return self.keep(partial(_columns_of, array), features=False)
 
     @property
     def n_features(self) -> int:
@@ -343,6 +386,14 @@ class Parts(ABC):
         kept = self.kept()
         self.over(partial(_keep, columns, kept, width), features=features)
         return kept
+
+    def change(self, term: Term, width: int = 1, features: bool = True) -> None:
+        """Have a term of blocks change what is kept with the rows.
+
+        Passes may be repeated where parts are lost on the way. What depends on what it replaces
+        is computed once all the same.
+        """
+        self.over(once(of_blocks(term, width)), features=features)
 
     def _same(self, **changes: Any) -> Any:
         """Return the same rows with other fields, and with what is known of them."""
@@ -450,10 +501,17 @@ class RowsInMemory(Parts):
                 shares = tuple(self.whole.of_its_own(*share) for share in team.shares)
             yield self._same(shares=shares, team=team)
 
-    @property
-    def owners(self) -> list[RowArrays]:
-        """Where arrays of one column a row are kept, in the order of the rows."""
-        return [part.arrays for part in self._parts]
+    def named(self, kind: type[Name]) -> Name:
+        """Return a new name for what stays with the parts."""
+        return kind(partial(forget, [part.arrays for part in self._parts]))
+
+    def kept_array(self, array: Array) -> Kept:
+        """Keep an array (..., n) of one column a row."""
+        kept, begin = self.kept(), 0
+        for part in self._parts:
+            part.arrays[kept.key] = array[..., begin : begin + part.n_rows]
+            begin += part.n_rows
+        return kept
 
     def together(self) -> Part:
         """Return all rows as one part."""

@@ -104,7 +104,7 @@ class Problem:
         if base_margin is not None:
             _check_alone(width, noise_matrix)
             base_margin = validation.check_base_margin(base_margin, len(used), len(classes))[used].T
-        inverse = inverse_noise(noise_matrix, class_weight, classes, labels)
+        inverse = inverse_noise(noise_matrix, class_weight, classes, labels.certain)
         if class_weight is not None:
             labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
         n_coefficients = n_coefficient_rows(len(classes)) * (X.shape[1] + fit_intercept)
@@ -141,16 +141,39 @@ class Problem:
         if class_weight is not None:
             labels, weights = weighted_by_class(class_weight, classes, labels, weights)
         parts = RowsInBlocks.of(survey, labels, weights, fit_intercept)
-        moments = Moments.of(parts, len(classes))
+        problem = cls.from_parts(parts, classes, width, center)
+        vars(problem)["sketch"] = survey.sketch
+        return problem
+
+    @classmethod
+    def from_parts(
+        cls,
+        parts: Any,
+        classes: Array,
+        width: Width = STANDARD_ERROR,
+        center: Any = "auto",
+        inverse: Array | None = None,
+    ) -> Problem:
+        """Estimate the moments of labelled rows, and center them.
+
+        Parameters
+        ----------
+        parts : Parts
+            That can be `centered_at` a point.
+        classes : ndarray of shape (K,)
+        width : Width, default=standard errors
+        center : "auto" or bool, default="auto"
+        inverse : ndarray of shape (K, K), default=None
+            Of the matrix by which labels became wrong; see `Moments`.
+        """
+        moments = Moments.of(parts, len(classes)).unmixed(inverse)
         moments = width.centered(moments, width.columns_to_center(parts.like, moments, center))
         width.range_of(moments)  # refuses rows outside of one that was given
         parts = parts.centered_at(moments.center)
         # What `column_scale` would read all rows for.
         scale = moments.column_scale()
         vars(parts)["column_scale"] = np.where(scale > 0.0, scale, 1.0)
-        problem = cls(parts, classes, moments, width)
-        vars(problem)["sketch"] = survey.sketch
-        return problem
+        return cls(parts, classes, moments, width)
 
     @cached_property
     def sketch(self) -> RowSketch:
@@ -280,7 +303,7 @@ def _check_alone(width: Width, noise_matrix: Any) -> None:
 
 
 def inverse_noise(
-    noise_matrix: Any, class_weight: Any, classes: Array, labels: Labels
+    noise_matrix: Any, class_weight: Any, classes: Array, certain: bool
 ) -> Array | None:
     """Return the inverse of the matrix by which labels became wrong; None if there is no matrix.
 
@@ -297,7 +320,7 @@ def inverse_noise(
             f"class_weight must be None beside a noise_matrix; got {class_weight!r}. Weights of "
             "observed classes would move the means of true ones: take sample_weight, or neither."
         )
-    if not labels.certain:
+    if not certain:
         raise ValueError(
             "y must be labels beside a noise_matrix; got distributions, which say themselves how "
             "sure they are. Give the observed labels, or leave the matrix out."
@@ -315,15 +338,21 @@ def weighted_by_class(
     else:
         totals = np.bincount(labels.codes, sample_weight, len(classes))
     factors = class_factors(class_weight, classes, totals)
+    labels, weights = times_factors(factors, labels, sample_weight)
     name = "sample_weight times class_weight"
-    with np.errstate(over="ignore"):
-        if isinstance(labels, SoftLabels):
-            weighted = factors[:, np.newaxis] * labels.proba
-            mean = weighted.sum(axis=0)
-            labels, weights = SoftLabels(weighted / mean), sample_weight * mean
-        else:
-            weights = sample_weight * factors[labels.codes]
     return labels, validation.check_sample_weight(weights, len(weights), name)
+
+
+def times_factors(
+    factors: Array, labels: Labels, sample_weight: Array
+) -> tuple[Labels, Array]:
+    """Return labels and weights (n,) of rows whose copies have a factor (K,) of their class."""
+    with np.errstate(over="ignore"):
+        if not isinstance(labels, SoftLabels):
+            return labels, sample_weight * factors[labels.codes]
+        weighted = factors[:, np.newaxis] * labels.proba
+        mean = weighted.sum(axis=0)
+        return SoftLabels(weighted / mean), sample_weight * mean
 
 
 def class_factors(class_weight: Any, classes: Array, totals: Array) -> Array:

@@ -336,7 +336,7 @@ def _named(number: int) -> Iterator[None]:
         raise ValueError(f"Block {number}: {error}") from None
 
 
-class _Likeness(NamedTuple):
+class Likeness(NamedTuple):
     """What all blocks have in common."""
 
     n_columns: int
@@ -347,7 +347,7 @@ class _Likeness(NamedTuple):
     weights: str
 
     @classmethod
-    def of(cls, block: RowBlock, names: tuple[str, ...] | None) -> _Likeness:
+    def of(cls, block: RowBlock, names: tuple[str, ...] | None) -> Likeness:
         """Return that of a block."""
         X, y, sample_weight = block
         text = y is not None and y.dtype.kind in "SU"
@@ -360,24 +360,24 @@ class _Likeness(NamedTuple):
             weights="none" if sample_weight is None else "given",
         )
 
-    def check(self, other: _Likeness) -> None:
+    def check(self, other: Likeness, blocks: str = "blocks") -> None:
         """Raise ValueError with the first thing in which another block differs."""
         for (what, remedy), expected, got in zip(LIKENESS, self, other, strict=True):
             if got != expected:
                 raise ValueError(
-                    f"{what} must be the same in all blocks, {reprlib.repr(expected)}; got "
-                    f"{reprlib.repr(got)}. {remedy}"
+                    f"{what} must be the same in all {blocks}, {reprlib.repr(expected)}; got "
+                    f"{reprlib.repr(got)}. {remedy.format(blocks)}"
                 )
 
 
 # Of each field what it is, and what to try if a block has another.
 LIKENESS = (
-    ("the number of columns of X", "Give every block the same columns."),
+    ("the number of columns of X", "Give all {} the same columns."),
     ("the names of columns", "Put columns into the same order, as in frame[names]."),
-    ("the dtype of X", "Try X.astype(np.float32), or np.float64, in every block."),
-    ("the storage of X", "Try X.toarray(), or scipy.sparse.csr_array(X), in every block."),
-    ("what labels are", "Give y with every block or with none, always numbers or always strings."),
-    ("what weights are", "Give sample_weight with every block or with none."),
+    ("the dtype of X", "Try X.astype(np.float32), or np.float64, in all {}."),
+    ("the storage of X", "Try X.toarray(), or scipy.sparse.csr_array(X), in all {}."),
+    ("what labels are", "Give y with all {} or with none, always numbers or always strings."),
+    ("what weights are", "Give sample_weight with all {} or with none."),
 )
 
 
@@ -385,7 +385,7 @@ class _Facts(NamedTuple):
     """What is kept of a block, to know it again."""
 
     n_rows: int
-    likeness: _Likeness
+    likeness: Likeness
     fingerprint: int
 
 
@@ -410,11 +410,11 @@ class _Pass:
         parts = _parts(given)
         if parts is None:
             return None
-        block = _as_arrays(*parts)
+        block = as_block(*parts)
         if copy:
             block = RowBlock(*(None if array is None else array.copy() for array in block))
-        likeness = _Likeness.of(block, _column_names(parts[0]) or self._names)
-        facts = _Facts(block.X.shape[0], likeness, _fingerprint(block))
+        likeness = Likeness.of(block, names_of(parts[0]) or self._names)
+        facts = _Facts(block.X.shape[0], likeness, fingerprint(block))
         expected = self._first[len(self.facts) : len(self.facts) + 1]
         if expected != (facts,):
             self._examine(block, facts, expected)
@@ -425,7 +425,7 @@ class _Pass:
         """Look at every number of a new block; refuse one that has changed."""
         like = (self._first or self.facts or [facts])[0].likeness
         like.check(facts.likeness)
-        _check_finite(block.X)
+        check_finite(block.X)
         present = None if block.y is None else validation.distinct_labels("y", block.y)
         if self._first:
             raise ValueError(_change(facts, expected))
@@ -476,15 +476,22 @@ def _parts(given: Any) -> tuple[Any, Any, Any] | None:
     return X, y, sample_weight
 
 
-def _as_arrays(X: Any, y: Any, sample_weight: Any) -> RowBlock:
-    X = _as_features(on_host(X))
-    y = None if y is None else _as_labels(on_host(y), X.shape[0])
+def as_block(X: Any, y: Any, sample_weight: Any) -> RowBlock:
+    """Return rows, labels and weights as checked arrays, save that numbers may not be finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they cannot be used, or have different lengths.
+    """
+    X = as_features(on_host(X))
+    y = None if y is None else as_labels(on_host(y), X.shape[0])
     if sample_weight is not None:
         sample_weight = validation.check_row_weights(sample_weight, X.shape[0])
     return RowBlock(X, y, sample_weight)
 
 
-def _as_features(X: Any) -> Any:
+def as_features(X: Any) -> Any:
     """Return X contiguous by rows or CSR, in float32 or float64, and no copy where it is."""
     try:
         array = check_array(
@@ -500,7 +507,7 @@ def _as_features(X: Any) -> Any:
     return array
 
 
-def _as_labels(y: Any, n_rows: int) -> Array:
+def as_labels(y: Any, n_rows: int) -> Array:
     """Return labels (n_rows,), strings as numpy's own: a fingerprint is of what they say."""
     labels = np.asarray(y)
     if labels.dtype.kind in "OT":
@@ -516,7 +523,7 @@ def _as_labels(y: Any, n_rows: int) -> Array:
     return labels
 
 
-def _column_names(X: Any) -> tuple[str, ...] | None:
+def names_of(X: Any) -> tuple[str, ...] | None:
     """Return the names of the columns of a frame, if all are strings."""
     names = getattr(X, "column_names", getattr(X, "columns", None))  # pyarrow's, and others'
     if names is None or not all(isinstance(name, str) for name in names):
@@ -524,7 +531,8 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _check_finite(X: Any) -> None:
+def check_finite(X: Any) -> None:
+    """Raise ValueError with the place of the first number that is not finite."""
     numbers = X.data if sp.issparse(X) else X
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(numbers.sum()):
@@ -548,7 +556,7 @@ def _arrays_of(X: Any) -> tuple[Array, ...]:
     return (X.data, X.indices, X.indptr) if sp.issparse(X) else (X,)
 
 
-def _fingerprint(block: RowBlock) -> int:
+def fingerprint(block: RowBlock) -> int:
     """Return a checksum of all that a block holds, in its order."""
     code = 0
     for array in (*_arrays_of(block.X), *block[1:]):

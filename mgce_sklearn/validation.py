@@ -308,16 +308,27 @@ def check_sample_weight(sample_weight: Any, n_rows: int, name: str = "sample_wei
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
     weights = check_row_weights(sample_weight, n_rows, name)
-    if not weights.any():
-        raise ValueError(f"{name} is zero for every row; some rows need weight.")
     with np.errstate(over="ignore"):
-        total = weights.sum()
+        check_total_weight(float(weights.sum()), name)
+    return weights
+
+
+def check_total_weight(total: float, name: str = "sample_weight") -> float:
+    """Return the sum of non-negative weights.
+
+    Raises
+    ------
+    ValueError
+        If all are zero, or the sum is beyond what numbers hold.
+    """
+    if total == 0.0:
+        raise ValueError(f"{name} is zero for every row; some rows need weight.")
     if not SMALLEST_SUM <= total <= LARGEST_SUM:
         raise ValueError(
             f"{name} must have a sum from 1e-300 to 1e308, the number of rows "
             f"that it stands for; got {total:g}. Divide or multiply all weights by one number."
         )
-    return weights
+    return total
 
 
 def check_row_weights(sample_weight: Any, n_rows: int, name: str = "sample_weight") -> Array:

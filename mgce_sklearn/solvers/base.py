@@ -257,7 +257,7 @@ POTENTIAL = tuple(map(offers, ("smooth", "value", "value_and_gradient", "entropy
 def host_arrays(objective: Objective) -> str | None:
     """Ask for rows in numpy's arrays."""
     if objective.parts.reading_costs:
-        return "rows in memory, which RowBlocks are not"
+        return "rows in memory, all of them here"
     numpy = objective.parts.like.is_numpy
     return None if numpy else "rows in numpy's arrays, as of X.numpy()"
 
@@ -298,7 +298,7 @@ class Progress:
         self._can_move = can_move(self.objective)
         self.forget()
         self._begin = time.perf_counter()
-        self._latest = self.coef
+        self.latest = self.coef
         self._stopped_by = ""
         self._finite = True
         if self.solver.verbose:
@@ -325,6 +325,10 @@ class Progress:
         known = self.objective.labelled or self.objective.anchor is not None
         self.dual_value = self.objective.least_value if known else -np.inf
 
+    def let_go(self) -> None:
+        """Let go of arrays that are kept with the rows: some were lost."""
+        self._movable = None
+
     @property
     def well_posed(self) -> bool:
         """Whether means, half-widths and the size of the features are finite.
@@ -337,7 +341,7 @@ class Progress:
 
     def reached(self, n_iter: int, coef: Array) -> None:
         """Note the coefficients after so many iterations: an interrupt after one certifies them."""
-        self.n_iter, self._latest = n_iter, coef
+        self.n_iter, self.latest = n_iter, coef
 
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
@@ -466,7 +470,7 @@ class Progress:
             if not self.watch.keeps or self.n_iter == 0:
                 raise
             with suppress(KeyboardInterrupt):
-                self._certify(self._latest)
+                self._certify(self.latest)
                 self._move_rows()
             self._movable = None
             if not np.isfinite(self.value):

@@ -27,7 +27,7 @@ from scipy.linalg import LinAlgError
 
 from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, namespace
 from mgce_sklearn.objective import Objective, label_columns
-from mgce_sklearn.parts import Columns
+from mgce_sklearn.parts import Columns, LostRows
 from mgce_sklearn.solvers.approximate import approximate
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
@@ -147,7 +147,7 @@ class InteriorPoint:
         if not like.is_numpy:
             return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(like.device, LARGEST_SYSTEM)
         if objective.parts.reading_costs:  # a step takes four passes, and few steps are enough
-            return n_coef <= LARGEST_SYSTEM
+            return n_coef <= LARGEST_SYSTEM or has_products(objective)
         many = objective.potential.smooth and n_coef >= MANY_COEFFICIENTS
         if many and _penalty(objective) >= STRONG_PENALTY:
             return False
@@ -180,19 +180,19 @@ class InteriorPoint:
             progress.working = replace(objective, parts=objective.parts.compact())
         sums = RowSums(progress.working, choose_form(progress.working, self.tol))
         point = _start(sums, half_width, start, progress.watch.out_of_time)
+        mended = partial(_mended, sums, progress)
         share = _share(sums)
         n_products = sums.kind.products + 2 * share * np.prod(objective.shape)
         status = Status.MAX_ITER
         lengths: tuple[float, ...] = ()
         for iteration in range(self.max_iter + 1):
             progress.reached(iteration, point.plus - point.minus)
-            _offer(progress, point, sums)
+            mended(partial(_offer, progress, point, sums))
             if progress.rounded and _rounding_matters(progress):
-                sums.objective = progress.working = objective
-                progress.forget()
-                _offer(progress, point, sums)
+                _read_in_double(sums, progress)
+                mended(partial(_offer, progress, point, sums))
             small = _small(point, half_width, objective)
-            ended = progress.record(lengths, n_nonzero=int((~small).sum()))
+            ended = mended(partial(progress.record, lengths, int((~small).sum())))
             if ended is not None:
                 status = ended
                 break
@@ -202,22 +202,42 @@ class InteriorPoint:
             if idle >= PATIENCE:
                 status = Status.STALLED
                 break
+            form = reconsidered(sums.form, progress.working)
             if idle >= PATIENCE_WITH_PRODUCTS and np.prod(objective.shape) <= LARGEST_SYSTEM:
-                sums.form = Factored(objective)
-            sums.form = reconsidered(sums.form, progress.working)
+                form = form if isinstance(form, Factored) else Factored(objective)
+            sums.read(progress.working, form)
             lowest = LOWEST_TARGET * self.tol * progress.value / n_products
             aim = Aim(share, n_products, lowest, progress.gap / max(progress.value, TINY))
             try:
-                point, lengths = advance(sums, point, half_width, aim)
+                point, lengths = mended(partial(advance, sums, point, half_width, aim))
             except LinAlgError:
                 status = Status.STALLED
                 break
         if progress.rounded:
-            sums.objective = progress.working = objective
-            progress.forget()
-            _offer(progress, point, sums)
+            _read_in_double(sums, progress)
+            mended(partial(_offer, progress, point, sums))
         _drop_small(point, half_width, progress)
         return progress.result(status, iteration)
+
+
+def _mended(sums: RowSums, progress: Progress, work: Callable[[], Any]) -> Any:
+    """Return what work does, anew once rows that were lost on the way have entered again.
+
+    Who loses rows limits how often.
+    """
+    while True:
+        try:
+            return work()
+        except LostRows:
+            progress.let_go()
+            sums.mend(choose_form(progress.working, progress.tol))
+
+
+def _read_in_double(sums: RowSums, progress: Progress) -> None:
+    """Read rows as they are, and begin with values of these."""
+    progress.working = progress.objective
+    sums.read(progress.working, sums.form)
+    progress.forget()
 
 
 def _may_be_rounded(objective: Objective) -> bool:

@@ -24,7 +24,7 @@ import numpy as np
 from mgce_sklearn.arrays import LARGEST_SYSTEM, Array, inner, namespace, norm
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective
-from mgce_sklearn.parts import Columns, Kept, Part
+from mgce_sklearn.parts import Columns, Kept, LostRows, Part
 from mgce_sklearn.solvers.base import (
     UNWATCHED,
     Need,
@@ -159,10 +159,25 @@ class LBFGS:
         nearer = 0 if start is None else 2
         iteration = 0
         for stage in _stages(objective, FIRST_SMOOTHING * SMOOTHING_FACTOR**nearer, self.tol):
-            coef, iteration, status = self._descend(stage, coef, iteration, progress)
+            coef, iteration, status = self._mended(stage, coef, iteration, progress)
             if status is not Status.STALLED:
                 break
         return progress.result(status, iteration)
+
+    def _mended(
+        self, stage: Objective, coef: Array, iteration: int, progress: Progress
+    ) -> tuple[Array, int, Status]:
+        """Iterate, from where it was if arrays of rows are lost on the way.
+
+        Who loses rows limits how often.
+        """
+        while True:
+            try:
+                return self._descend(stage, coef, iteration, progress)
+            except LostRows:
+                progress.let_go()
+                if progress.n_iter > iteration:
+                    coef, iteration = progress.latest, progress.n_iter
 
     def _descend(
         self, stage: Objective, coef: Array, iteration: int, progress: Progress
@@ -231,7 +246,8 @@ class _Average:
         return self._objective.parts.keep(columns, self._objective.n_classes, features=False)
 
     def add(self, proba: Kept) -> None:
-        self._objective.parts.sum(partial(_add_to, self._sum, proba), features=False)
+        parts, n_classes = self._objective.parts, self._objective.n_classes
+        parts.change(partial(_add_to, self._sum, proba), n_classes, features=False)
         self._count += 1
 
     def mean(self) -> Columns:

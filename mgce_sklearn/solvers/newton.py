@@ -17,7 +17,7 @@ from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import Block
 from mgce_sklearn.interior_rows import Rows
 from mgce_sklearn.objective import Objective, margins_of, normalized_columns, with_reference
-from mgce_sklearn.parts import Columns, Held, Kept, Part, Term, add
+from mgce_sklearn.parts import Columns, Held, Kept, Part, Term, add, once
 from mgce_sklearn.solvers.systems import Form, System
 
 # Fraction of the longest step that keeps every variable positive.
@@ -124,9 +124,10 @@ class RowSums:
         n_stages = 3 + self.kind.correctors
         self.coefs = objective.parts.like.zeros(n_stages, *objective.shape)
         self.nu = 0.0
+        self._level: float | None = None  # nu where the rows are
         self.reach = np.ones((1 + self.kind.correctors, 2))
         # Where reading costs: what the next pass does first, and what the last one brought.
-        self._pending: tuple[Term, Any] | None = None
+        self._pending: Term | None = None
         self._arrived: Arrival | None = None
 
     @property
@@ -140,7 +141,8 @@ class RowSums:
 
     def enter(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> None:
         """Put the rows inside their constraints; see `Rows.enter`."""
-        self._move(self.entering(coef, proba, near, nu), add)
+        self.coefs[0], self._level = coef, nu
+        self._move(self.entering(coef, proba, near, nu))
 
     def entering(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> Term:
         """Return the term by which the rows of a part enter.
@@ -150,15 +152,34 @@ class RowSums:
         """
         objective = self.objective
         new = partial(_new_rows, objective.potential, objective.n_classes)
-        return partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu)
+        return once(partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu))
 
-    def _move(self, term: Term, combine: Any) -> None:
+    def _move(self, term: Term) -> None:
         """Have the rows do something: at once, or where reading costs as part of the next pass."""
         self._arrived = None
         if self.objective.parts.reading_costs:
-            self._pending = term, combine
+            self._pending = term
         else:
-            self.objective.parts.over(term, combine)
+            self.objective.parts.over(term)
+
+    def read(self, objective: Objective, form: Form) -> None:
+        """Read the rows as another objective has them, and solve equations in another form."""
+        if objective is not self.objective or form is not self.form:
+            self.objective, self.form, self._arrived = objective, form, None
+
+    def mend(self, form: Form) -> None:
+        """Have rows enter anew that were lost, and begin with new equations.
+
+        They enter where the others are, or will be after the move that waits for the next pass.
+
+        Raises
+        ------
+        LostRows
+            If what the objective keeps with them is lost too.
+        """
+        self.form, self._arrived = form, None
+        entering = self.entering(1.0 * self.coefs[0], None, True, self._level)
+        self.objective.parts.over(partial(_if_lost, self.rows, entering))
 
     def arrive(self, coef: Array) -> Arrival:
         """Return what is known of a point once the rows are there.
@@ -171,13 +192,14 @@ class RowSums:
             return Arrival(coef, objective.value(coef))
         if self._arrived is None:
             self.coefs[0] = coef
-            before = [] if self._pending is None else [self._pending]
+            before = [] if self._pending is None else [(self._pending, add)]
             *_, psi, mean, assembled = objective.parts.in_one_pass(
                 *before,
                 (objective.psi_term(coef), add),
                 (objective.mean_term(partial(normalized_columns, self.proba)), add),
                 (self._assembly(), add),
             )
+            self._pending = None
             excess = mean - objective.uncertainty.tau
             value = psi + objective.linear_part(coef)
             self._arrived = Arrival(coef, value, excess, assembled)
@@ -212,7 +234,8 @@ class RowSums:
 
     def advance(self, lengths: Array) -> None:
         """Take the primal and the dual step."""
-        self._move(self._following(lengths), _ahead)
+        self._level = self.nu
+        self._move(once(self._following(lengths)))
 
     def _following(self, lengths: Array) -> Term:
         along = self._along(self.stages)
@@ -264,6 +287,11 @@ def _enter(
         known = None if proba is None else proba(block)
         place = slice(block.start, block.stop)
         own.enter(place, margins_of(block, coef, offsets), known, near, nu)
+
+
+def _if_lost(rows: Held, term: Term, part: Part) -> None:
+    if rows.key not in part.arrays.objects:
+        term(part)
 
 
 def _features(part: Part, size: int) -> Iterator[tuple[Part, Block]]:

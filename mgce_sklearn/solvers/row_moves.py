@@ -23,7 +23,7 @@ import numpy as np
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective, normalized
-from mgce_sklearn.parts import Columns, Held, Kept, Part
+from mgce_sklearn.parts import Columns, Held, Kept, Part, once
 
 # What they leave undone costs about a thousandth of the value.
 ROUNDS = 3
@@ -62,7 +62,7 @@ def row_shares(objective: Objective, way: Held) -> Kept:
         if not beyond.any():
             break
         beyond /= np.maximum(up, down).clip(min=TINY)
-        parts.over(partial(_lower, way, shares, beyond))
+        parts.over(once(partial(_lower, way, shares, beyond)))
     return shares
 
 

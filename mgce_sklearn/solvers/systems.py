@@ -178,7 +178,7 @@ def _seconds_of_product(objective: Objective) -> float:
     n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
     pairs = n_rows * n_classes * (n_classes + 1) / 2
     rows = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
-    return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT
+    return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT + objective.parts.latency
 
 
 class _Gram:

@@ -1,0 +1,15 @@
+"""MGCEClassifier for rows on many machines: `DaskMGCEClassifier`."""
+
+try:
+    import dask.array
+    import dask.dataframe
+    import distributed  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "mgce_sklearn.dask asks for dask and distributed: pip install 'mgce_sklearn[dask]'."
+    ) from error
+
+from mgce_sklearn.dask.classifier import DaskMGCEClassifier
+from mgce_sklearn.dask.rounds import ClusterError
+
+__all__ = ["ClusterError", "DaskMGCEClassifier"]

@@ -1,0 +1,157 @@
+"""Dask's collections as lists of partitions, and what is computed of each, lazily."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask.delayed import Delayed, delayed
+from distributed import Future
+
+
+# A partition that is computed when it is asked for.
+LAZY = (Delayed, Future)
+
+
+def is_collection(X: Any) -> bool:
+    """Tell whether rows are in partitions."""
+    return isinstance(X, (da.Array, dd.DataFrame, dd.Series)) or is_list(X)
+
+
+def is_list(X: Any) -> bool:
+    """Tell whether rows are a list of partitions."""
+    return isinstance(X, (list, tuple)) and len(X) > 0 and isinstance(X[0], LAZY)
+
+
+def partitions_of(X: Any, y: Any = None, sample_weight: Any = None) -> list[tuple[Any, Any, Any]]:
+    """Return the partitions of rows, labels and weights, None where there are none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no collections, or seen to have other rows than X.
+    """
+    others = [("y", y), ("sample_weight", sample_weight)]
+    rows = _cut(X, "X")
+    columns = [_cut(_along(X, one, name), name) for name, one in others]
+    for (name, one), own in zip(others, columns, strict=True):
+        if one is not None and len(own) != len(rows):
+            raise ValueError(
+                f"{name} must have the partitions of X, {len(rows)}; got {len(own)}. Take both "
+                "from one collection, or compute_chunk_sizes() of both arrays."
+            )
+    given = [own if own else [None] * len(rows) for own in columns]
+    return list(zip(rows, *given, strict=True))
+
+
+def _cut(collection: Any, name: str) -> list[Any]:
+    """Return the partitions of a collection; of an array of several columns with all of them."""
+    if collection is None:
+        return []
+    if is_list(collection):
+        wrong = [part for part in collection if not isinstance(part, LAZY)]
+        if wrong:
+            raise TypeError(
+                f"{name} must be a list of delayed partitions alone; got a {_kind(wrong[0])} too."
+            )
+        return list(collection)
+    if not is_collection(collection):
+        raise TypeError(
+            f"{name} must be a dask array, a dask dataframe, or a list of delayed partitions; got "
+            f"a {_kind(collection)}. Try dask.array.from_array, or MGCEClassifier for rows in "
+            "memory."
+        )
+    if isinstance(collection, da.Array):
+        if collection.ndim not in ((2,) if name == "X" else (1, 2)):
+            raise ValueError(
+                f"{name} must have {'two dimensions, rows and columns' if name == 'X' else 'rows'};"
+                f" got a dask array of {collection.ndim} dimensions."
+            )
+        if collection.ndim == 2 and collection.numblocks[1] > 1:
+            collection = collection.rechunk({1: -1})
+    return list(collection.to_delayed().ravel())
+
+
+def _along(X: Any, other: Any, name: str) -> Any:
+    """Return another array in the chunks of X, where the sizes of both are known."""
+    if not (isinstance(X, da.Array) and isinstance(other, da.Array) and other.ndim):
+        return other
+    known = not any(map(math.isnan, (*X.chunks[0], *other.chunks[0])))
+    if not known or X.chunks[0] == other.chunks[0]:
+        return other
+    if X.shape[0] != other.shape[0]:
+        raise ValueError(
+            f"{name} must have one entry per row of X, {X.shape[0]}; got {other.shape[0]}."
+        )
+    return other.rechunk({0: X.chunks[0]})
+
+
+def _kind(thing: Any) -> str:
+    return type(thing).__name__
+
+
+def shape_of(X: Any) -> tuple[int | None, Any]:
+    """Return the number of columns and their names, None where only the partitions know."""
+    if isinstance(X, da.Array) and X.ndim == 2:
+        return None if math.isnan(X.shape[1]) else X.shape[1], None
+    if isinstance(X, dd.DataFrame):
+        return len(X.columns), list(X.columns)
+    return None, None
+
+
+def each(
+    function: Callable[[Any], np.ndarray], X: Any, columns: Sequence[Any] | None, dtype: Any
+) -> Any:
+    """Return what a function of rows gives of every partition, lazily and of X's kind.
+
+    Parameters
+    ----------
+    function : callable
+        Returns an array (n,), or (n, K) of so many columns.
+    X : collection
+    columns : sequence of length K, or None
+        Names of the columns.
+    dtype : dtype
+    """
+    refuse_others(X)
+    name = f"mgce-{getattr(function, 'name', 'rows')}"
+    held: Any = delayed(function, pure=False)
+    if is_list(X):
+        return [held(part) for part in X]
+    if isinstance(X, da.Array):
+        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+        wide = {"chunks": (X.chunks[0], (len(columns),))} if columns is not None else {}
+        narrow = {} if columns is not None else {"drop_axis": 1}
+        return X.map_blocks(
+            _of_array, held, dtype=dtype, name=None, token=name,
+            meta=np.empty((0,) * (1 if columns is None else 2), dtype), **wide, **narrow,
+        )  # fmt: skip
+    empty: Any = pd.Series([], dtype=dtype)
+    if columns is not None:
+        empty = pd.DataFrame({name: empty for name in columns})
+    return X.map_partitions(_of_frame, held, columns, meta=empty)
+
+
+def _of_array(X: Any, function: Callable[[Any], np.ndarray]) -> np.ndarray:
+    return function(X)
+
+
+def _of_frame(X: Any, function: Callable[[Any], np.ndarray], columns: Any) -> Any:
+    out = function(X)
+    if columns is None:
+        return pd.Series(out, index=X.index)
+    return pd.DataFrame(out, index=X.index, columns=list(columns))
+
+
+def refuse_others(X: Any) -> None:
+    """Raise TypeError unless X is a collection of rows and columns."""
+    if isinstance(X, dd.Series):
+        raise TypeError("X must have columns; got a dask Series. Try X.to_frame().")
+    _cut(X, "X")
+
+

@@ -1,0 +1,231 @@
+"""Parts that lie on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import count
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from mgce_sklearn import validation
+from mgce_sklearn.arrays import Array
+from mgce_sklearn.dask.blocks import Facts, Recipe
+from mgce_sklearn.dask.rounds import Rounds
+from mgce_sklearn.design import WORKING_MEMORY, Design
+from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
+from mgce_sklearn.parts import Name, Part, Parts, RowsInMemory, Term, add
+from mgce_sklearn.problem import class_factors
+
+# Rows of the sample from whose solution a fit of all rows starts, and numbers of these.
+SAMPLED_ROWS, SAMPLED_NUMBERS = 2**15, 2**24
+
+_numbers = count()
+
+
+class Totals:
+    """What the blocks' facts add up to.
+
+    Parameters
+    ----------
+    facts : list of Facts
+
+    Attributes
+    ----------
+    classes : ndarray of shape (K,)
+        Labels, sorted.
+    totals : ndarray of shape (K,)
+        Sum of the weights of each.
+    weight : float
+        Sum of all weights.
+    certain : bool
+        Whether labels are a class each.
+    n_rows : int
+    n_columns : int
+    dtype : dtype
+    names : tuple of str, or None
+    """
+
+    def __init__(self, facts: list[Facts]) -> None:
+        used = [fact for fact in facts if fact.n_rows]
+        likeness: Any = next(fact.likeness for fact in facts if fact.likeness is not None)
+        self.n_rows = sum(fact.n_rows for fact in used)
+        self.n_bytes = sum(fact.n_bytes for fact in used)
+        self.n_columns, self.names = likeness.n_columns, likeness.names
+        self.dtype = np.dtype(likeness.dtype)
+        self.certain = not likeness.labels.startswith("distributions")
+        self.labelled = likeness.labels != "none"
+        self.classes = np.unique(np.concatenate([fact.classes for fact in used] or [[]]))
+        self.totals = np.zeros(len(self.classes))
+        for fact in used:
+            self.totals[np.searchsorted(self.classes, fact.classes)] += fact.totals
+        self.weight = sum(fact.weight for fact in used)
+
+
+@dataclass(frozen=True)
+class RowsOnWorkers(Parts):
+    """Rows in blocks on workers.
+
+    Parameters
+    ----------
+    rounds : Rounds
+    recipe : Recipe
+        How blocks become parts.
+    drawn : tuple
+        Features, labels and weights of some rows.
+    total : int
+        Number of rows.
+    soft : bool
+        Whether labels are distributions.
+    """
+
+    rounds: Rounds
+    recipe: Recipe
+    drawn: tuple[Any, Labels | None, Array]
+    total: int
+    soft: bool = False
+    reading_costs: ClassVar[bool] = True  # a round does, whatever it reads
+    latency: ClassVar[float] = 0.02
+
+    @classmethod
+    def of(
+        cls,
+        rounds: Rounds,
+        totals: Totals,
+        fit_intercept: bool,
+        class_weight: Any = None,
+        labelled: bool = True,
+    ) -> RowsOnWorkers:
+        """Return rows whose features are not centered.
+
+        Raises
+        ------
+        ValueError
+            If weights, labels or factors of classes cannot be used.
+        """
+        classes = factors = None
+        weight = validation.check_total_weight(totals.weight)
+        if labelled:
+            classes = totals.classes
+            validation.check_several(classes[totals.totals > 0.0])
+        if labelled and class_weight is not None:
+            factors = class_factors(class_weight, classes, totals.totals)
+            name = "sample_weight times class_weight"
+            weight = validation.check_total_weight(float(factors @ totals.totals), name)
+        recipe = Recipe(next(_numbers), classes, factors, weight, fit_intercept)
+        n_sampled = min(SAMPLED_ROWS, max(256, SAMPLED_NUMBERS // totals.n_columns))
+        term = partial(_draw, min(1.0, n_sampled / totals.n_rows))
+        drawn = rounds.sum(term, _stacked, recipe)
+        return cls(rounds, recipe, drawn, totals.n_rows, labelled and not totals.certain)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.total
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+        return self.recipe.total_weight
+
+    @property
+    def certain(self) -> bool:
+        """Whether the labels are a class each."""
+        return not self.soft
+
+    @property
+    def told(self) -> str:
+        """Say how many rounds there were, and what was sent."""
+        return f"  {self.rounds.n_rounds} rounds, {self.rounds.n_bytes / 1e6:.1f} MB sent"
+
+    @cached_property
+    def sample(self) -> RowsInMemory:
+        """Some of the rows, in memory here."""
+        X, labels, weights = self.drawn
+        return RowsInMemory.of(replace(self.recipe, keeps=True).design(X, weights), labels)
+
+    @property
+    def like(self) -> Design:
+        """The design of some of the rows."""
+        return self.sample.like
+
+    @property
+    def has_single(self) -> bool:  # type: ignore[override]
+        """Whether `compact` would save time."""
+        return self.recipe.unit is None
+
+    def over(
+        self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
+    ) -> Any:
+        """Combine what a term returns of every part; see `Parts.over`.
+
+        Raises
+        ------
+        LostRows
+            If the term asks for what was kept with rows that a worker lost.
+        ClusterError
+            If workers, or the scheduler, went away.
+        """
+        return self.rounds.sum(term, combine, self.recipe)
+
+    @contextmanager
+    def opened(self, width: int) -> Iterator[RowsOnWorkers]:
+        """Give the same rows: workers have their threads."""
+        yield self
+
+    def named(self, kind: type[Name]) -> Name:
+        """Return a new name for what stays with the blocks; workers forget it in the next round."""
+        name = kind(self.rounds.live.discard)
+        self.rounds.live.add(name.key)
+        return name
+
+    def together(self) -> Part:
+        """Refuse: rows are never in one memory all at once."""
+        raise TypeError("rows on workers are never together")
+
+    def _with(self, **changes: Any) -> RowsOnWorkers:
+        recipe = replace(self.recipe, number=next(_numbers), **changes)
+        return replace(self, recipe=recipe)
+
+    def compact(self) -> RowsOnWorkers:
+        """Return the same rows in single precision, for what needs no more.
+
+        Sparse rows stay as they are if there is no room for all zeros.
+        """
+        n_bytes = 4 * self.n_rows * self.n_features
+        fits = n_bytes <= WORKING_MEMORY * self.rounds.n_workers
+        if self.recipe.unit is not None or (self.like.sparse and not fits):
+            return self
+        other = self._with(unit=self.column_scale, keeps=fits)
+        vars(other)["column_scale"] = self.column_scale
+        return other
+
+    def columns(self, columns: Array) -> RowsOnWorkers:
+        """Return the same rows with some of their columns, and the intercept as it was."""
+        return self._with(chosen=columns)
+
+    def centered_at(self, center: Array) -> RowsOnWorkers:
+        """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
+        return self._with(center=center)
+
+
+def _draw(share: float, part: Part) -> tuple[Any, Labels | None, Array]:
+    """Return rows drawn by chance, as they are stored: a term."""
+    chance = np.random.default_rng((0, part.first_row)).random(part.n_rows)
+    rows = np.flatnonzero(chance < share)
+    labels = None if part.labels is None else part.labels.take(rows)
+    return part.design.X[rows], labels, part.design.sample_weight[rows]
+
+
+def _stacked(one: tuple[Any, Any, Array], other: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+    (X, labels, weights), (more, more_labels, more_weights) = one, other
+    X = sp.vstack([X, more], format="csr") if sp.issparse(X) else np.concatenate([X, more])
+    if isinstance(labels, HardLabels):
+        labels = HardLabels(np.append(labels.codes, more_labels.codes))
+    elif isinstance(labels, SoftLabels):
+        labels = SoftLabels(np.hstack([labels.proba, more_labels.proba]))
+    return X, labels, np.append(weights, more_weights)
