@@ -216,6 +216,17 @@ def test_a_partition_that_kills_workers_is_told(client):
         DaskMGCEClassifier(client=client).fit(*lazy(deadly))
 
 
+def absent(number):
+    if number == 2:
+        raise FileNotFoundError("part-2.parquet")
+    return rows_of(number)
+
+
+def test_what_a_reader_raises_is_told_as_it_is(client):
+    with pytest.raises(FileNotFoundError, match=r"part-2.parquet"):
+        DaskMGCEClassifier(client=client).fit(*lazy(absent))
+
+
 def deadly(number):
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)

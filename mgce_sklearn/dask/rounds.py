@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from dask.sizeof import sizeof
 from distributed import Client, Future, KilledWorker, get_worker, wait
+from distributed.comm import CommClosedError
 
 from mgce_sklearn.dask.blocks import Block, Facts, Order, Recipe
 from mgce_sklearn.parts import LostRows, Term
@@ -34,7 +35,7 @@ SENT_ALONE = 2**18
 # Results that one task adds up.
 FAN_IN = 8
 
-LOST = (CancelledError, OSError, TimeoutError)
+LOST = (CancelledError, CommClosedError, TimeoutError)
 
 
 class ClusterError(RuntimeError):
@@ -135,7 +136,7 @@ class Cluster:
         """Return the threads of every worker that takes tasks."""
         try:
             workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        except (*LOST, RuntimeError, ValueError) as error:
+        except (*LOST, OSError, RuntimeError, ValueError) as error:
             raise ClusterError(_gone(error)) from None
         return {
             address: one["nthreads"]
@@ -168,9 +169,26 @@ class Cluster:
                 self.check()
 
     def gathered(self, futures: Sequence[Future]) -> list[Any]:
-        """Return the results of futures, small ones."""
+        """Return the results of futures, small ones.
+
+        Raises
+        ------
+        ClusterError
+            If there is nobody to compute them, or they kill who does.
+        Exception
+            Whatever a task raised. One of `LOST` if futures were lost on the way.
+        """
         self.wait_for(futures)
-        return self.client.gather(futures)
+        failed = next((future for future in futures if future.status == "error"), None)
+        if failed is None:
+            return self.client.gather(futures)
+        error: Any = failed.exception()
+        if isinstance(error, KilledWorker):
+            raise ClusterError(
+                "Several workers died while they computed the same partition, which may be too "
+                f"large for their memory. Make partitions smaller, or workers larger. ({error})"
+            )
+        raise error
 
 
 class Rounds:
@@ -254,12 +272,6 @@ class Rounds:
         for _ in range(ATTEMPTS):
             try:
                 result = self._round(sent, combine)
-            except KilledWorker as error:
-                raise ClusterError(
-                    "Several workers died while they computed the same partition, which may be too "
-                    "large for their memory. Make partitions smaller, or workers larger. "
-                    f"({error})"
-                ) from None
             except LOST as error:
                 lost = error
                 self._lose()
@@ -302,8 +314,7 @@ class Rounds:
                 for i in some
             ]
             held.append(tasks)
-        self._cluster.wait_for(tasks)
-        result: _Counted = tasks[0].result()
+        result: _Counted = self._cluster.gathered(tasks)[0]
         self.n_rounds += 1
         self.n_bytes += len(sent) * len(groups) + result.n_bytes + sizeof(result.total)
         return result
