@@ -650,9 +650,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X, y = self._read(X, y, reset=stream is None, known=classes)
         X = on_host(X)
         _, labels = encoded(y, classes)
-        inverse = inverse_noise(
-            self.noise_matrix, self.class_weight, classes, labels.certain
-        )
+        inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, labels.certain)
         sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
         ends = validation.check_feature_range(self.feature_range, X, sample_weight)
         width = self._width(ends)

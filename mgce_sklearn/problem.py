@@ -343,9 +343,7 @@ def weighted_by_class(
     return labels, validation.check_sample_weight(weights, len(weights), name)
 
 
-def times_factors(
-    factors: Array, labels: Labels, sample_weight: Array
-) -> tuple[Labels, Array]:
+def times_factors(factors: Array, labels: Labels, sample_weight: Array) -> tuple[Labels, Array]:
     """Return labels and weights (n,) of rows whose copies have a factor (K,) of their class."""
     with np.errstate(over="ignore"):
         if not isinstance(labels, SoftLabels):

@@ -509,9 +509,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.noise_matrix is None or self.scoring is not None:
             return scorer
         classes, coded = encoded(labels)
-        inverse = inverse_noise(
-            self.noise_matrix, self.class_weight, classes, coded.certain
-        )
+        inverse = inverse_noise(self.noise_matrix, self.class_weight, classes, coded.certain)
         return scorer if inverse is None else _AccuracyOfTrueLabels(inverse, classes)
 
     def _route(self, caller: str, params: Params, without_routing: list[str]) -> tuple[Any, Any]:

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OPTIONAL = ("cleanlab", "cvxpy", "lightgbm", "matplotlib", "pandas", "pyarrow", "skorch", "torch")
+OPTIONAL = (
+    "cleanlab",
+    "cvxpy",
+    "dask",
+    "distributed",
+    "lightgbm",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "skorch",
+    "torch",
+)
 
 
 def test_arrows_point_down_only(capsys):

@@ -265,9 +265,7 @@ class Rounds:
             If workers, or the scheduler, went away for good, or go away over and over.
         """
         self._number += 1
-        order = Order(
-            self._number, self._completed, frozenset(self.live), recipe, term, combine
-        )
+        order = Order(self._number, self._completed, frozenset(self.live), recipe, term, combine)
         sent = pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL)
         for _ in range(ATTEMPTS):
             try:
@@ -357,6 +355,7 @@ class Rounds:
             least = min(workers, key=lambda one: len(held.get(one, ())))
             held.setdefault(least, []).append(number)
         return held
+
 
 def _changed(number: int) -> str:
     return (
