@@ -15,11 +15,12 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, RowBlocks, lam_max, mgce_path
-from mgce_sklearn.block_parts import Survey
+from mgce_sklearn.block_parts import RowsInBlocks, Survey
 from mgce_sklearn.design import Design, SelectedDesign
 from mgce_sklearn.objective import normalized_columns
+from mgce_sklearn.parts import LostRows
 from mgce_sklearn.problem import Problem
-from mgce_sklearn.solvers import LBFGS, InteriorPoint, interior_point
+from mgce_sklearn.solvers import LBFGS, InteriorPoint, newton
 from mgce_sklearn.solvers.newton import RowSums
 from mgce_sklearn.solvers.systems import Factored
 
@@ -153,36 +154,70 @@ def test_the_number_of_threads_changes_no_bit():
         assert other.minimax_risk_ == results[0].minimax_risk_
 
 
+def losing(monkeypatch, number):
+    """Have two blocks lose what is kept with their rows before a pass, as if read elsewhere."""
+    over, passes = RowsInBlocks.over, []
+
+    def lossy(self, *args, **options):
+        passes.append(None)
+        if len(passes) == number:
+            for arrays in self.arrays[1:3]:
+                arrays.clear()
+                arrays.objects.clear()
+                arrays.changed = -1
+        return over(self, *args, **options)
+
+    monkeypatch.setattr(RowsInBlocks, "over", lossy)
+    return passes
+
+
 @pytest.mark.parametrize("q", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("step", [1, 2])
-def test_rows_that_were_lost_enter_again(q, step, monkeypatch):
+# Before rows enter, before they arrive, along each of three directions, in the dual value; and in
+# a later step.
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 7, 8, 14, 17])
+def test_rows_that_were_lost_enter_again(q, number, monkeypatch):
     """On the central path of the present coefficients, at the present nu: within tol the same."""
     problem, _ = both("ragged")
     objective = problem.objective(q, 0.4)
     best = InteriorPoint(tol=1e-6).solve(objective)
-    advance, taken = interior_point.advance, []
-
-    def and_lose(sums, point, *others):
-        point, lengths = advance(sums, point, *others)
-        if sums.objective.parts.reading_costs:  # and not the sample
-            taken.append(lengths)
-        if len(taken) == step and sums.objective.parts.reading_costs:
-            sums.arrive(point.plus - point.minus)
-            enter = sums.entering(point.plus - point.minus, None, True, sums.nu)
-            lost = [part for part in sums.objective.parts._read() if part.n_rows >= 200]
-            for part in lost:
-                before = sums.rows(part).proba.copy()
-                part.arrays.objects.clear()
-                enter(part)
-                assert not np.array_equal(sums.rows(part).proba, before)
-            sums._arrived, sums._pending = None, None
-        return point, lengths
-
-    monkeypatch.setattr(interior_point, "advance", and_lose)
+    passes = losing(monkeypatch, number)
     found = InteriorPoint(tol=1e-6).solve(objective)
+    assert len(passes) > number
     assert found.relative_gap <= 1e-6
     assert abs(found.value - best.value) <= 1e-6 * best.value
-    assert found.n_iter <= best.n_iter + 3
+    assert found.n_iter <= best.n_iter + 4
+
+
+def test_only_rows_that_were_lost_enter_again(monkeypatch):
+    problem, _ = both("ragged")
+    objective = problem.objective(0.5, 0.4)
+    entered, real = [], newton._enter
+    monkeypatch.setattr(newton, "_enter", lambda *args: (entered.append(None), real(*args)))
+    passes = losing(monkeypatch, 8)
+    InteriorPoint(tol=1e-6).solve(objective)
+    n_sample = 1  # whose solution the fit starts from
+    assert len(passes) > 8
+    assert len(entered) == n_sample + len(SPLITS["ragged"]) + 2
+
+
+@pytest.mark.parametrize("number", [3, 12, 30])
+def test_lbfgs_begins_anew_where_it_was(number, monkeypatch):
+    problem, _ = both("ragged")
+    objective = problem.objective(0.3, 0.4)
+    best = LBFGS(tol=1e-5).solve(objective)
+    passes = losing(monkeypatch, number)
+    found = LBFGS(tol=1e-5).solve(objective)
+    assert len(passes) > number
+    assert found.relative_gap <= 1e-5
+    assert abs(found.value - best.value) <= 1e-5 * best.value
+
+
+def test_what_cannot_enter_again_is_told(monkeypatch):
+    """Costs of rows are kept beside them, and are not the solver's to make again."""
+    model = MGCEClassifier().fit(X, Y)
+    losing(monkeypatch, 6)
+    with pytest.raises(LostRows, match="nothing under the name"):
+        model.error_bounds(blocks_of(SPLITS["ragged"]))
 
 
 def test_what_a_pass_brings_is_about_distributions():

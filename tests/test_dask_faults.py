@@ -17,6 +17,7 @@ pytest.importorskip("distributed")
 import dask.array as da
 from dask.delayed import delayed
 from distributed import Client, LocalCluster
+from sklearn.exceptions import ConvergenceWarning
 
 from mgce_sklearn import MGCEClassifier
 from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier, rounds
@@ -24,6 +25,8 @@ from mgce_sklearn.dask.blocks import Order, Recipe, block_of
 from mgce_sklearn.dask.parts import RowsOnWorkers
 from mgce_sklearn.dask.rounds import Rounds
 from mgce_sklearn.parts import LostRows, add, once
+from mgce_sklearn.solvers import interior_point
+from mgce_sklearn.solvers.systems import Conjugate
 
 N, D, K, PARTS = 4_000, 6, 3, 8
 TOL = 1e-8
@@ -145,12 +148,56 @@ def test_killed_workers_change_nothing(client, in_round, params, number, which, 
     check_equal(model, **params)
 
 
-def test_a_worker_that_joins_changes_nothing(client, cluster, in_round):
-    done = in_round(12, lambda: cluster.scale(3))
-    model = DaskMGCEClassifier(client=client, **INTERIOR).fit(*lazy())
-    cluster.scale(2)
+@pytest.mark.parametrize("change", ["joins", "retires"])
+def test_a_worker_that_joins_or_retires_changes_nothing(in_round, change):
+    """Rows of one that retires move to another, and come without what was kept with them."""
+    with new_cluster() as cluster, Client(cluster) as client:
+        action = {
+            "joins": lambda: cluster.scale(3),
+            "retires": lambda: client.retire_workers(list(client.nthreads())[:1]),
+        }[change]
+        done = in_round(13, action)
+        model = DaskMGCEClassifier(client=client, **INTERIOR).fit(*lazy())
     assert done
     check_equal(model, **INTERIOR)
+
+
+@pytest.mark.parametrize("number", [None, 25])
+def test_products_in_place_of_a_matrix(client, in_round, monkeypatch, number):
+    """Conjugate gradients, with rows in single precision, and a worker that dies on the way."""
+    formed = []
+
+    def products(objective, tol):
+        formed.append(Conjugate(objective))
+        return formed[-1]
+
+    monkeypatch.setattr(interior_point, "choose_form", products)
+    monkeypatch.setattr(interior_point, "reconsidered", lambda form, objective: form)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8_000, 10)).astype(np.float32)
+    y = (X[:, :3] + rng.gumbel(size=(8_000, 3))).argmax(axis=1)
+    if number is not None:
+        in_round(number, partial(kill, client, slice(1)))
+    model = DaskMGCEClassifier(client=client, tol=1e-5)
+    model.fit(da.from_array(X, chunks=(1_000, 10)), da.from_array(y, chunks=1_000))
+    assert len(formed) >= (2 if number is None else 3)  # that of the sample, and anew after a loss
+    assert all(form.n_products for form in formed[1:])
+    expected = MGCEClassifier(tol=1e-6).fit(X, y)
+    np.testing.assert_allclose(model.minimax_risk_, expected.minimax_risk_, rtol=2e-5)
+    assert model.dual_gap_ <= 1e-5 * model.minimax_risk_
+
+
+def test_an_interrupt_keeps_the_best(client, in_round):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    in_round(24, interrupt)
+    model = DaskMGCEClassifier(client=client, **INTERIOR)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(ConvergenceWarning, match="stopped"):
+        model.fit(*lazy())
+    best = reference(**INTERIOR).minimax_risk_
+    assert best * (1 - TOL) <= model.minimax_risk_ <= 1.2 * best
+    assert model.minimax_risk_ - model.dual_gap_ <= best * (1 + TOL)
 
 
 def test_killed_workers_change_no_bounds(client, in_round):
@@ -206,7 +253,7 @@ def test_scattered_rows_that_are_lost_are_told(client, in_round):
     X, y = client.scatter(list(X)), client.scatter(list(y))
     in_round(12, partial(kill, client, slice(2)))
     begin = time.monotonic()
-    with pytest.raises(ClusterError, match="scattered|lost"):
+    with pytest.raises(ClusterError, match=r"scattered|lost"):
         DaskMGCEClassifier(client=client).fit(X, y)
     assert time.monotonic() - begin < 60
 

@@ -22,7 +22,7 @@ import mgce_sklearn
 from mgce_sklearn import kernels
 from mgce_sklearn.bounds import Costs, Judged, error_bounds
 from mgce_sklearn.feasibility import Sample
-from mgce_sklearn.parts import Held, Kept, Part, RowsInMemory, add
+from mgce_sklearn.parts import Held, Kept, LostRows, Part, RowsInMemory, add
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import (
     LBFGS,
@@ -607,6 +607,46 @@ def test_names_die_with_those_who_hold_them():
     del columns, state
     assert kept_by(parts) == set()
     assert parts.whole.arrays == {}
+
+
+def grow(name, part):
+    columns = name(part)
+    columns += 1.0
+
+
+@pytest.mark.parametrize("width", [1, 5_000])  # as whole parts, and as many blocks
+def test_what_is_changed_is_changed_once(width):
+    """A pass may be repeated where parts are lost on the way."""
+    objective = split(problem_of().objective(0.5, 1.0), SPLITS["ragged"])
+    parts = objective.parts
+    name = parts.kept_array(np.zeros((K, N)))
+    real, told = type(parts).over, []
+
+    def twice(self, term, *args, **options):
+        told.append(term)
+        real(self, term, *args, **options)
+        return real(self, term, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(parts), "over", twice)
+        parts.change(partial(grow, name), width)
+    assert_array_equal(gathered(objective, name), np.ones((K, N)))
+    parts.over(pickle.loads(pickle.dumps(told[0])))
+    assert_array_equal(gathered(objective, name), np.ones((K, N)))
+    parts.change(partial(grow, name), width)
+    assert_array_equal(gathered(objective, name), 2.0 * np.ones((K, N)))
+
+
+def test_rows_without_what_is_asked_for_say_so():
+    objective = split(problem_of().objective(0.5, 1.0), SPLITS["ragged"])
+    parts = objective.parts
+    name, state = parts.kept_array(np.zeros((K, N))), parts.held()
+    first, _ = parts.shares[:2]
+    del first.arrays[name.key]
+    with pytest.raises(LostRows):
+        parts.over(name, np.hstack)
+    with pytest.raises(LostRows):
+        parts.over(state, np.hstack)
 
 
 # Who may know how rows are stored.
