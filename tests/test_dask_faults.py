@@ -3,10 +3,12 @@
 import logging
 import os
 import pickle
+import re
 import signal
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -444,3 +446,22 @@ def test_what_nobody_needs_is_forgotten():
     block.run(order(1, -1, partial(keep, 5), [5]), 0)
     block.run(order(2, 1, partial(keep, 6), [6]), 0)
     assert set(block._state.arrays) == {6}
+
+
+# The page
+
+
+def test_the_page_about_many_machines_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "many_machines.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": "__main__"}
+    try:
+        for code in blocks:
+            exec(compile(code, "docs/many_machines.md", "exec"), scope)
+        assert scope["local"].score(scope["table"][list("abcde")], scope["table"]["label"]) > 0.7
+        assert scope["bounds"].lower <= scope["bounds"].upper < 0.5
+    finally:
+        scope["client"].close()
+        scope["cluster"].close()
