@@ -378,6 +378,30 @@ def test_tasks_take_one_thread(client):
     assert sum(after.values()) <= sum(before.values()) + 2  # Dask's own threads for spilling
 
 
+def test_a_round_that_an_idle_worker_took_is_repeated_by_who_was_meant(client, monkeypatch):
+    """Its copies of the blocks have nothing that was kept; who was meant still has it."""
+    parts = parts_of(client)
+    kept = parts.keep(weigh)
+    homes = dict(parts.rounds._homes)
+    plan = parts.rounds._groups
+    other = dict(zip(sorted(homes.values()), reversed(sorted(homes.values())), strict=True))
+    submit, pinned = Client.submit, []
+
+    def steal(self, function, *args, workers=None, allow_other_workers=False, **options):
+        if allow_other_workers:  # as the scheduler may read it
+            workers = [other[workers[0]]]
+        elif workers is not None:
+            pinned.append(workers[0])
+        return submit(self, function, *args, workers=workers, **options)
+
+    monkeypatch.setattr(Client, "submit", steal)
+    assert parts.over(partial(largest, kept), max) == 1.0 / N
+    parts.over(once(partial(grow, kept)))
+    assert parts.over(partial(largest, kept), max) == 1.0 + 1.0 / N
+    assert pinned == 3 * [worker for worker, _ in plan]
+    assert parts.rounds._losses == 0
+
+
 def test_large_orders_and_results_are_counted(client):
     parts = parts_of(client, n_parts=2)
     before = parts.rounds.n_bytes

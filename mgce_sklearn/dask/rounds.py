@@ -4,6 +4,9 @@ A task of a round takes the blocks that its worker holds, and runs elsewhere if 
 Dask computes lost blocks again, from the graph that they came from. What was kept with their rows
 is lost, which solvers are told by `LostRows`. A round can be repeated: each block counts once in
 its sum, and changes what it keeps once.
+
+Where workers are many or busy Dask may also move a task to an idle one, with copies of the blocks.
+The round is then repeated by the workers that were meant, and by no others.
 """
 
 from __future__ import annotations
@@ -49,8 +52,8 @@ class _Counted(NamedTuple):
     ----------
     numbers : tuple of int
         Of the blocks, in their order.
-    workers : frozenset of str
-        Who computed it.
+    moved : bool
+        Whether another worker took them than was meant.
     n_bytes : int
         Of what came from elsewhere to be added up.
     total : object
@@ -61,7 +64,7 @@ class _Counted(NamedTuple):
     """
 
     numbers: tuple[int, ...]
-    workers: frozenset[str]
+    moved: bool
     n_bytes: int = 0
     total: Any = None
     changed: frozenset[int] = frozenset()
@@ -81,11 +84,11 @@ class _Asked(NamedTuple):
         return isinstance(facts, str) or facts.fingerprint != self.fingerprint
 
 
-def _of_blocks(sent: bytes, asked: list[_Asked], blocks: list[Block]) -> _Counted:
+def _of_blocks(sent: bytes, meant: str, asked: list[_Asked], blocks: list[Block]) -> _Counted:
     """Return what the order's term gives of blocks: a task."""
     order: Order = pickle.loads(sent)
     pairs = list(zip(asked, blocks, strict=True))
-    here = _Counted(tuple(one.number for one in asked), frozenset([get_worker().address]))
+    here = _Counted(tuple(one.number for one in asked), get_worker().address != meant)
     changed = frozenset(one.number for one, block in pairs if one.is_changed(block))
     if changed:
         return here._replace(changed=changed)
@@ -102,7 +105,7 @@ def _joined(combine: Callable[[Any, Any], Any], results: list[_Counted]) -> _Cou
     results = sorted(results, key=lambda result: result.numbers)
     all_of = _Counted(
         tuple(sorted(itertools.chain.from_iterable(result.numbers for result in results))),
-        frozenset().union(*(result.workers for result in results)),
+        any(result.moved for result in results),
         sum(result.n_bytes for result in results),
         changed=frozenset().union(*(result.changed for result in results)),
         lost=any(result.lost for result in results),
@@ -159,17 +162,25 @@ class Cluster:
                 "paused because their memory is full. Start some, or larger ones, and fit again."
             )
 
-    def wait_for(self, futures: Sequence[Future]) -> None:
-        """Wait until all are done, one way or the other, as long as there are workers."""
+    def wait_for(self, futures: Sequence[Future], workers: Any = frozenset()) -> None:
+        """Wait until all are done, one way or the other, as long as there are workers.
+
+        Raises
+        ------
+        CancelledError
+            If one of some given workers has gone.
+        """
         while True:
             try:
                 wait(futures, timeout=LOOK)
                 return
             except TimeoutError:
                 self.check()
+                if not workers <= self.running().keys():
+                    raise CancelledError("a worker has gone") from None
 
-    def gathered(self, futures: Sequence[Future]) -> list[Any]:
-        """Return the results of futures, small ones.
+    def gathered(self, futures: Sequence[Future], workers: Any = frozenset()) -> list[Any]:
+        """Return the results of futures, small ones, see `wait_for`.
 
         Raises
         ------
@@ -178,7 +189,7 @@ class Cluster:
         Exception
             Whatever a task raised. One of `LOST` if futures were lost on the way.
         """
-        self.wait_for(futures)
+        self.wait_for(futures, workers)
         failed = next((future for future in futures if future.status == "error"), None)
         if failed is None:
             return self.client.gather(futures)
@@ -267,27 +278,36 @@ class Rounds:
         self._number += 1
         order = Order(self._number, self._completed, frozenset(self.live), recipe, term, combine)
         sent = pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL)
+        strictly = False
         for _ in range(ATTEMPTS):
             try:
-                result = self._round(sent, combine)
+                result = self._round(sent, combine, strictly)
             except LOST as error:
-                lost = error
+                lost, strictly = error, False
                 self._lose()
                 continue
             if result.changed:
                 raise ValueError(_changed(min(result.changed)))
+            moved = result.moved and not strictly
+            if moved and not self._are_there():
+                self._groups = None
+            elif moved and self.live:
+                strictly = True
+                continue
             if result.lost:
                 self._lose()
                 raise LostRows("a worker that kept something with its rows has gone")
-            if not result.workers <= {worker for worker, _ in self._groups or ()}:
-                self._groups = None  # blocks have moved
             if list(result.numbers) == self._used:
                 self._completed = self._number
                 return result.total
             lost = RuntimeError("blocks were not counted once each")
         raise ClusterError(f"A round was lost {ATTEMPTS} times; the last time by {lost!r}.")
 
-    def _round(self, sent: bytes, combine: Callable[[Any, Any], Any]) -> _Counted:
+    def _are_there(self) -> bool:
+        """Tell whether the workers that were meant are all there."""
+        return {worker for worker, _ in self._groups or ()} <= self._cluster.running().keys()
+
+    def _round(self, sent: bytes, combine: Callable[[Any, Any], Any], strictly: bool) -> _Counted:
         groups = self._groups or self._placed()
         carried: Any = sent
         if len(sent) > SENT_ALONE:
@@ -296,10 +316,12 @@ class Rounds:
             self.client.submit(
                 _of_blocks,
                 carried,
+                worker,
                 [self._asked[number] for number in numbers],
                 [self._futures[number] for number in numbers],
                 workers=[worker],
-                allow_other_workers=True,  # else a task waits for a lost worker for ever
+                # If not, a task of a worker that is lost waits for ever, if nobody looks.
+                allow_other_workers=not strictly,
                 pure=False,
             )
             for worker, numbers in groups
@@ -312,7 +334,8 @@ class Rounds:
                 for i in some
             ]
             held.append(tasks)
-        result: _Counted = self._cluster.gathered(tasks)[0]
+        meant = {worker for worker, _ in groups} if strictly else set()
+        result: _Counted = self._cluster.gathered(tasks, meant)[0]
         self.n_rounds += 1
         self.n_bytes += len(sent) * len(groups) + result.n_bytes + sizeof(result.total)
         return result
@@ -330,16 +353,19 @@ class Rounds:
 
     def _placed(self) -> list[tuple[str, tuple[int, ...]]]:
         """Return who shall compute which blocks: as many tasks a worker as it has threads."""
+        if self._losses:
+            self._ask_facts()  # once more where they are lost
         where = self.client.who_has(self._futures)
         n_threads = self._cluster.running()
         held: dict[str, list[int]] = {}
         for number in self._used:
             holders = where.get(self._futures[number].key, ())
+            if not holders:
+                raise CancelledError("a worker has gone")
             home = self._homes.get(number)
             if home not in holders:
-                home = min(holders, default="", key=lambda one: len(held.get(one, ())))
+                home = min(holders, key=lambda one: len(held.get(one, ())))
             held.setdefault(home, []).append(number)
-        held = self._given_a_home(held, list(n_threads))
         self._homes = {number: home for home, own in held.items() for number in own}
         self._groups = [
             (worker, share)
@@ -347,14 +373,6 @@ class Rounds:
             for share in _shares(own, n_threads.get(worker, 1))
         ]
         return self._groups
-
-    @staticmethod
-    def _given_a_home(held: dict[str, list[int]], workers: list[str]) -> dict[str, list[int]]:
-        """Send blocks that nobody holds at this moment to some worker."""
-        for number in held.pop("", []):
-            least = min(workers, key=lambda one: len(held.get(one, ())))
-            held.setdefault(least, []).append(number)
-        return held
 
 
 def _changed(number: int) -> str:
