@@ -20,7 +20,7 @@ from mgce_sklearn.design import Design, SelectedDesign
 from mgce_sklearn.objective import normalized_columns
 from mgce_sklearn.parts import LostRows
 from mgce_sklearn.problem import Problem
-from mgce_sklearn.solvers import LBFGS, InteriorPoint, newton
+from mgce_sklearn.solvers import LBFGS, InteriorPoint, interior_point, newton
 from mgce_sklearn.solvers.newton import RowSums
 from mgce_sklearn.solvers.systems import Factored
 
@@ -188,26 +188,50 @@ def test_rows_that_were_lost_enter_again(q, number, monkeypatch):
     assert found.n_iter <= best.n_iter + 4
 
 
-def test_only_rows_that_were_lost_enter_again(monkeypatch):
+def test_a_step_that_loses_rows_begins_again(monkeypatch):
+    """Lost rows alone enter, at the present nu, and the equations are summed anew."""
     problem, _ = both("ragged")
     objective = problem.objective(0.5, 0.4)
-    entered, real = [], newton._enter
-    monkeypatch.setattr(newton, "_enter", lambda *args: (entered.append(None), real(*args)))
-    passes = losing(monkeypatch, 8)
+    entered, told, real, over = [], [], newton._enter, RowsInBlocks.over
+
+    def enter(*args):
+        entered.append(args[6])
+        return real(*args)
+
+    def tell(self, term, *args, **options):
+        told.append(term.func.__name__)
+        return over(self, term, *args, **options)
+
+    monkeypatch.setattr(newton, "_enter", enter)
+    monkeypatch.setattr(RowsInBlocks, "over", tell)
+    passes = losing(monkeypatch, 14)
+    levels, advance = [], interior_point.advance
+    monkeypatch.setattr(
+        interior_point,
+        "advance",
+        lambda sums, *args: (advance(sums, *args), levels.append(sums.nu))[0],
+    )
     InteriorPoint(tol=1e-6).solve(objective)
-    n_sample = 1  # whose solution the fit starts from
-    assert len(passes) > 8
-    assert len(entered) == n_sample + len(SPLITS["ragged"]) + 2
+    assert len(passes) > 14
+    lost = told.index("_if_lost")
+    assert told[lost - 1 : lost + 2] == ["_follow", "_if_lost", "_assemble"]
+    n_first = 1 + len(SPLITS["ragged"])  # with the sample, whose solution the fit starts from
+    assert len(entered) == n_first + 2
+    assert entered[-1] in levels
 
 
-@pytest.mark.parametrize("number", [3, 12, 30])
-def test_lbfgs_begins_anew_where_it_was(number, monkeypatch):
-    problem, _ = both("ragged")
+@pytest.mark.parametrize("storage", ["float64", "sparse"])
+@pytest.mark.parametrize("number", [3, 12, 30, 110])
+def test_lbfgs_begins_anew_where_it_was(number, storage, monkeypatch):
+    problem, _ = both("ragged", STORAGES[storage])
     objective = problem.objective(0.3, 0.4)
+    passes = losing(monkeypatch, -1)
     best = LBFGS(tol=1e-5).solve(objective)
+    usual = len(passes)
     passes = losing(monkeypatch, number)
     found = LBFGS(tol=1e-5).solve(objective)
-    assert len(passes) > number
+    assert usual > number
+    assert len(passes) <= 1.5 * usual
     assert found.relative_gap <= 1e-5
     assert abs(found.value - best.value) <= 1e-5 * best.value
 

@@ -637,6 +637,42 @@ def test_what_is_changed_is_changed_once(width):
     assert_array_equal(gathered(objective, name), 2.0 * np.ones((K, N)))
 
 
+@pytest.mark.parametrize("stored", ["double", "sparse"])
+@pytest.mark.parametrize(
+    "solver", [InteriorPoint(1e-4), LBFGS(1e-3, max_iter=60)], ids=["interior_point", "lbfgs"]
+)
+def test_a_pass_that_is_repeated_changes_nothing(solver, stored, monkeypatch):
+    """Whoever loses parts on the way repeats passes over others, which have been there before."""
+    objective = problem_of(stored).objective(0.5, 0.3)
+    expected = solver.solve(objective)
+    real = RowsInMemory.over
+
+    def twice(self, *args, **options):
+        real(self, *args, **options)
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(RowsInMemory, "over", twice)
+    found = solver.solve(objective)
+    assert_array_equal(found.coef, expected.coef)
+    assert found.value == expected.value
+    assert found.dual_value == expected.dual_value
+    assert found.n_iter == expected.n_iter
+
+
+def test_rows_moved_twice_are_moved_once(monkeypatch):
+    objective = problem_of("sparse").objective(0.5, 0.05)
+    uniform = objective.parts.kept_array(np.full((K, N), 1.0 / K))
+    expected = gathered(objective, moved_by_rows(objective, uniform))
+    real = RowsInMemory.over
+
+    def twice(self, *args, **options):
+        real(self, *args, **options)
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(RowsInMemory, "over", twice)
+    assert_array_equal(gathered(objective, moved_by_rows(objective, uniform)), expected)
+
+
 def test_rows_without_what_is_asked_for_say_so():
     objective = split(problem_of().objective(0.5, 1.0), SPLITS["ragged"])
     parts = objective.parts
