@@ -660,9 +660,11 @@ def test_a_pass_that_is_repeated_changes_nothing(solver, stored, monkeypatch):
 
 
 def test_rows_moved_twice_are_moved_once(monkeypatch):
-    objective = problem_of("sparse").objective(0.5, 0.05)
+    rare = sp.random_array((N, 20), density=0.1, random_state=0, format="csr")
+    objective = Problem.from_labels(rare, CODES).objective(0.5, 0.3)
     uniform = objective.parts.kept_array(np.full((K, N), 1.0 / K))
     expected = gathered(objective, moved_by_rows(objective, uniform))
+    assert 0.01 < np.mean(expected != 1.0 / K) < 1.0
     real = RowsInMemory.over
 
     def twice(self, *args, **options):

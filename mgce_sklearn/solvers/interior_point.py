@@ -229,7 +229,6 @@ def _mended(sums: RowSums, progress: Progress, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except LostRows:
-            progress.let_go()
             sums.mend(choose_form(progress.working, progress.tol))
 
 
