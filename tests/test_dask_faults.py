@@ -22,6 +22,7 @@ from distributed import Client, LocalCluster
 from sklearn.exceptions import ConvergenceWarning
 
 from mgce_sklearn import MGCEClassifier
+from mgce_sklearn import parts as parts_module
 from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier, rounds
 from mgce_sklearn.dask.blocks import Order, Recipe, block_of
 from mgce_sklearn.dask.parts import RowsOnWorkers
@@ -400,6 +401,41 @@ def test_a_round_that_an_idle_worker_took_is_repeated_by_who_was_meant(client, m
     assert parts.over(partial(largest, kept), max) == 1.0 + 1.0 / N
     assert pinned == 3 * [worker for worker, _ in plan]
     assert parts.rounds._losses == 0
+
+
+def test_copies_that_missed_a_round_are_not_trusted(client):
+    """Both workers hold every block, and what was kept with it; one of them did not see it grow."""
+    parts = parts_of(client)
+    rounds = parts.rounds
+    client.replicate(rounds._futures)
+    keep, kept = parts.keep, []
+
+    def by(homes):
+        rounds._homes, rounds._groups = dict(homes), None
+
+    first, second = (dict.fromkeys(range(PARTS), worker) for worker in client.nthreads())
+    for homes in (first, second):
+        by(homes)
+        kept = kept or [keep(weigh)]
+        parts.over(partial(parts_module._keep, weigh, kept[0], 1))
+    parts.over(once(partial(grow, kept[0])))
+    assert parts.over(partial(largest, kept[0]), max) == 1.0 + 1.0 / N
+    by(first)
+    with pytest.raises(LostRows):
+        parts.over(partial(largest, kept[0]), max)
+
+
+def test_a_sum_without_some_block_is_asked_for_again(client, monkeypatch):
+    parts, real, results = parts_of(client), Rounds._round, []
+
+    def short(self, *args):
+        result = real(self, *args)
+        results.append(result)
+        return result._replace(numbers=result.numbers[1:]) if len(results) == 1 else result
+
+    monkeypatch.setattr(Rounds, "_round", short)
+    assert parts.over(partial(slow_count, 0.0)) == N
+    assert len(results) == 2
 
 
 def test_large_orders_and_results_are_counted(client):
