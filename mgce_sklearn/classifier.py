@@ -393,6 +393,9 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     _base_ceiling: float | None  # of the base's expected loss; None without a base
 
+    # Calls between a user's and that of a method here: what a warning must skip.
+    _calls = 0
+
     def __init__(
         self,
         q: float = 0.5,
@@ -525,7 +528,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"at lam={self._lam:g} no feature tells the classes apart by more than its "
                 "half-width. Try a smaller lam, other features, or more rows.",
                 UserWarning,
-                stacklevel=3 + WRAPPERS,
+                stacklevel=3 + WRAPPERS + self._calls,
             )
 
     def _problem_of(self, X: Any, y: Any, sample_weight: Any, base_margin: Any) -> Problem:
@@ -568,7 +571,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             f"{result.relative_gap:.1e} (tol={self.tol:g}). {result.reason} "
             "minimax_risk_ is a valid bound all the same.",
             ConvergenceWarning,
-            stacklevel=stacklevel + WRAPPERS,
+            stacklevel=stacklevel + WRAPPERS + self._calls,
         )
 
     def _lam_for(self, problem: Problem) -> float:
@@ -1227,7 +1230,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter "
                 "ones, allow more time, or accept a larger tol.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=2 + self._calls,
             )
         ended = status.name.lower()
         return ErrorBounds(lower, upper, rule, gap, ended, costs.chance, costs.quantity)

@@ -63,6 +63,9 @@ class Facts(NamedTuple):
     weight: float
 
 
+NO_ROWS = Facts(None, 0, 0, 0, np.empty(0), np.empty(0), 0.0)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a block becomes a part.
@@ -219,46 +222,79 @@ class Block:
         return state.parts[recipe.number]
 
 
-def block_of(number: int, feature_map: Any, X: Any, y: Any, sample_weight: Any) -> Block:
+def block_of(
+    number: int, feature_map: Any, known: Array | None, X: Any, y: Any, sample_weight: Any
+) -> Block:
     """Return the block of a partition, where the partition is: a task."""
     try:
-        return _block_of(feature_map, X, y, sample_weight)
+        rows = rows_of(feature_map, known, X, y, sample_weight)
     except (TypeError, ValueError) as error:
         return Block(None, f"Partition {number}: {error}")
+    return Block(rows, NO_ROWS if rows is None else _facts(rows, names_of(X)))
 
 
-def _block_of(feature_map: Any, X: Any, y: Any, sample_weight: Any) -> Block:
+def rows_of(
+    feature_map: Any, known: Array | None, X: Any, y: Any, sample_weight: Any
+) -> RowBlock | None:
+    """Return the rows of a partition that have positive weight; None if it has no rows.
+
+    Parameters
+    ----------
+    feature_map : callable or None
+    known : ndarray of shape (K,), or None
+        Classes of which distributions are, if there has been a fit.
+    X, y, sample_weight : object
+        As users have them; labels may be `Distributions`, and are then in the block.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they cannot be used.
+    """
+    X = X.to_scipy_sparse() if hasattr(X, "to_scipy_sparse") else X
+    n_rows = _n_rows_of(X, feature_map is not None)
     for name, other in (("y", y), ("sample_weight", sample_weight)):
-        _check_index(X, name, other)
-    names = names_of(X)
+        if other is not None:
+            _check_beside(X, n_rows, name, other)
+    if n_rows == 0:
+        return None
     if feature_map is not None:
         X = apply_feature_map(feature_map, X)
-    if hasattr(X, "to_scipy_sparse"):
-        X = X.to_scipy_sparse()
-    if X.shape[0] == 0:
-        return Block(None, Facts(None, 0, 0, 0, np.empty(0), np.empty(0), 0.0))
     soft = y is not None and validation.has_columns(y)
     rows = as_block(X, None if soft else y, sample_weight)
     if soft:
-        distributions = read_labels(y)
-        distributions.check_rows(rows.X.shape[0])
-        rows = rows._replace(y=distributions)
+        rows = rows._replace(y=read_labels(y, known))
     elif y is not None:
         validation.distinct_labels("y", rows.y)
     check_finite(rows.X)
-    weight = rows.sample_weight
-    if weight is not None and not (weight > 0.0).all():
-        used = np.flatnonzero(weight > 0.0)
-        rows = RowBlock(*(None if part is None else part[used] for part in rows))
-    return Block(rows, _facts(rows, names))
+    if rows.sample_weight is None or rows.sample_weight.all():
+        return rows
+    used = np.flatnonzero(rows.sample_weight)
+    return RowBlock(*(None if part is None else part[used] for part in rows))
 
 
-def _check_index(X: Any, name: str, other: Any) -> None:
-    """Raise ValueError unless two frames have the same index."""
+def _n_rows_of(X: Any, mapped: bool) -> int:
+    """Return the number of rows of a partition, which may have any columns before a map."""
+    shape = np.shape(X)
+    if len(shape) != 2 and not (mapped and shape):
+        raise ValueError(
+            f"X must have two dimensions, rows and columns; got a {type(X).__name__} of shape "
+            f"{shape}. Try reshape, or to_frame of a Series."
+        )
+    return shape[0]
+
+
+def _check_beside(X: Any, n_rows: int, name: str, other: Any) -> None:
+    """Raise ValueError unless something has an entry for each row of X, and a frame its index."""
+    if np.shape(other)[:1] != (n_rows,):
+        raise ValueError(
+            f"{name} must have one entry per row of X, {n_rows}; got shape {np.shape(other)}. Cut "
+            "both in the same way, as columns of one frame are."
+        )
     one, two = getattr(X, "index", None), getattr(other, "index", None)
     if callable(one) or callable(two) or one is None or two is None:  # of lists it is a method
         return
-    if len(one) == len(two) and not one.equals(two):
+    if not one.equals(two):
         raise ValueError(
             f"{name} must have the index of X, row by row; the two differ. Take both from one "
             "frame, or reset both indices."

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import distributed
 import numpy as np
 from dask.delayed import delayed
+from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from mgce_sklearn import validation
 from mgce_sklearn.bounds import ErrorBounds, Judged
 from mgce_sklearn.classifier import Certificate, MGCEClassifier
-from mgce_sklearn.dask.blocks import block_of
-from mgce_sklearn.dask.partitions import each, is_collection, partitions_of, shape_of
+from mgce_sklearn.dask.blocks import block_of, rows_of
+from mgce_sklearn.dask.partitions import (
+    check_collection,
+    each,
+    is_collection,
+    partitions_of,
+    shape_of,
+)
 from mgce_sklearn.dask.parts import RowsOnWorkers, Totals
 from mgce_sklearn.dask.rounds import Cluster, ClusterError, Rounds
-from mgce_sklearn.feature_maps import is_named, learns
+from mgce_sklearn.feature_maps import is_named, learns, len_of
 from mgce_sklearn.parts import LostRows
 from mgce_sklearn.problem import Problem, inverse_noise
-from mgce_sklearn.targets import read_labels
+from mgce_sklearn.row_blocks import names_of
+from mgce_sklearn.targets import Distributions
 
 # What is begun anew from its first round, if what workers kept for it was lost.
 ATTEMPTS = 3
@@ -33,9 +42,8 @@ class _Rows:
         self.model, self.name, self.dtype, self.wide = model, name, dtype, wide
 
     def __call__(self, X: Any) -> np.ndarray:
-        if hasattr(X, "to_scipy_sparse"):
-            X = X.to_scipy_sparse()
-        if len(X) if not hasattr(X, "shape") else X.shape[0]:
+        X = X.to_scipy_sparse() if hasattr(X, "to_scipy_sparse") else X
+        if len_of(X):
             return np.asarray(getattr(self.model, self.name)(X)).astype(self.dtype, copy=False)
         shape = (0, len(self.model.classes_)) if self.wide else (0,)
         return np.empty(shape, self.dtype)
@@ -150,6 +158,8 @@ n_features_in_, feature_names_in_
         )
         self.client = client
 
+    _calls = 2  # of this class, and of `_again`
+
     @classmethod
     def _get_param_names(cls) -> list[str]:
         return MGCEClassifier._get_param_names()
@@ -204,11 +214,7 @@ n_features_in_, feature_names_in_
             If the gap exceeds ``tol``, with the reason. ``minimax_risk_`` is a valid bound all the
             same.
         """
-        super().fit(X, y, sample_weight)
-        return self
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Any) -> None:
-        _again(lambda: super(DaskMGCEClassifier, self)._fit(X, y, sample_weight, base_margin, task))
+        return _again(partial(super().fit, X, y, sample_weight))
 
     @property
     def partial_fit(self) -> Any:
@@ -225,22 +231,23 @@ n_features_in_, feature_names_in_
                 f"feature_map must be None or a function of rows for rows on many machines; got "
                 f"{got}. Fit a transformer to a sample, and give its method transform."
             )
-        rounds, totals = self._brought(X, y, sample_weight)
-        _check_labelled(totals)
-        self.__dict__.pop("feature_names_in_", None)
-        names = shape_of(X)[1] if totals.names is None else totals.names
-        if names is not None and all(isinstance(name, str) for name in names):
-            self.feature_names_in_ = np.asarray(names, dtype=object)
+        cells = _labelled_partitions(X, y, sample_weight)
+        rounds, totals = self._brought(cells, None)
+        for name in ("feature_names_in_", "n_features_in_"):
+            self.__dict__.pop(name, None)
+        if totals.names is not None:
+            self.feature_names_in_ = np.asarray(totals.names, dtype=object)
         if self.feature_map is not None:
-            self.feature_map_, self.n_features_in_ = self.feature_map, shape_of(X)[0]
+            self.feature_map_ = self.feature_map
+            if shape_of(X)[0] is not None:
+                self.n_features_in_ = shape_of(X)[0]
         return self._problem_on_workers(rounds, totals, self.fit_intercept)
 
-    def _brought(self, X: Any, y: Any, sample_weight: Any) -> tuple[Rounds, Totals]:
-        """Have the blocks of all partitions on workers."""
-        cells = partitions_of(X, y, sample_weight)
+    def _brought(self, cells: list[Any], known: Any) -> tuple[Rounds, Totals]:
+        """Have the blocks of partitions on workers, of ``known`` classes if there are."""
         client = self._connected()
-        task = delayed(block_of, pure=False)
-        tasks = [task(i, self.feature_map, *cell) for i, cell in enumerate(cells)]
+        task, feature_map = (delayed(one, pure=False) for one in (block_of, self.feature_map))
+        tasks = [task(i, feature_map, known, *cell) for i, cell in enumerate(cells)]
         rounds = Rounds(client, client.compute(tasks))
         return rounds, Totals(rounds.facts)
 
@@ -261,7 +268,7 @@ n_features_in_, feature_names_in_
         TypeError, ClusterError
             If it is asynchronous, or there is none that runs.
         """
-        client = self.client
+        client: Any = self.client
         if client is None:
             try:
                 client = distributed.get_client()
@@ -270,6 +277,10 @@ n_features_in_, feature_names_in_
                     "client must be a distributed.Client, or one must have been made; there is "
                     "none. Try client = distributed.Client() before, which uses this machine."
                 ) from None
+        if not isinstance(client, distributed.Client):
+            raise TypeError(
+                f"client must be a distributed.Client; got {client!r}. Try Client(address)."
+            )
         if client.asynchronous:
             raise TypeError(
                 "client must be synchronous; got an asynchronous one. Make it by Client(address), "
@@ -296,14 +307,13 @@ n_features_in_, feature_names_in_
         TypeError, ValueError, ClusterError
             As in `fit`; or if the classes are not those of the fit.
         """
-        return _again(lambda: super(DaskMGCEClassifier, self).certificate(X, y, sample_weight))
+        return _again(partial(super().certificate, X, y, sample_weight))
 
     def _problem_of_others(self, X: Any, y: Any, sample_weight: Any, base_margin: Any) -> Problem:
         if not is_collection(X):
             return super()._problem_of_others(X, y, sample_weight, base_margin)
-        self._check_collection(X, None)
-        rounds, totals = self._brought(X, y, sample_weight)
-        _check_labelled(totals)
+        self._check_collection(X)
+        rounds, totals = self._brought(_labelled_partitions(X, y, sample_weight), self.classes_)
         self._check_mapped(totals)
         return self._problem_on_workers(rounds, totals, self._has_intercept())
 
@@ -340,14 +350,13 @@ n_features_in_, feature_names_in_
             For an argument that cannot be used, or workers that went away.
         """
         options = {"cost": cost, "max_time": max_time, "verbose": verbose}
-        bounded: Callable[..., ErrorBounds] = super().error_bounds
-        return _again(lambda: bounded(X, rule, sample_weight, tol, **options))
+        return _again(partial(super().error_bounds, X, rule, sample_weight, tol, **options))
 
     def _judged(self, X: Any, rule: str, sample_weight: Any, cost: Any, base_margin: Any) -> Judged:
         if not is_collection(X):
             return super()._judged(X, rule, sample_weight, cost, base_margin)
-        self._check_collection(X, base_margin)
-        rounds, totals = self._brought(X, None, sample_weight)
+        self._check_collection(X)
+        rounds, totals = self._brought(partitions_of(X, None, sample_weight), None)
         self._check_mapped(totals)
         parts = RowsOnWorkers.of(rounds, totals, self._has_intercept(), labelled=False)
         return self._judged_parts(parts, rule, cost)
@@ -366,29 +375,38 @@ n_features_in_, feature_names_in_
         """
         if not is_collection(X):
             return self.to_local().score(X, y, sample_weight)
-        self._check_collection(X, None)
+        self._check_collection(X)
+        cells = _labelled_partitions(X, y, sample_weight)
         client = self._connected()
-        task, model = delayed(_hits, pure=False), delayed(self.to_local(), pure=False)
-        cells = partitions_of(X, y, sample_weight)
+        task, model = (delayed(one, pure=False) for one in (_hits, self._sent()))
         tasks = [task(model, i, *cell) for i, cell in enumerate(cells)]
         found = Cluster(client).gathered(client.compute(tasks))
-        wrong = [one for one in found if isinstance(one, str)]
-        if wrong:
-            raise ValueError(wrong[0])
+        for one in found:
+            if isinstance(one, str):
+                raise ValueError(one)
         right, total = np.sum(found, axis=0)
-        validation.check_total_weight(float(total))
-        return float(right / total)
+        return float(right / validation.check_total_weight(float(total)))
 
-    def _check_collection(self, X: Any, base_margin: Any) -> None:
+    def _sent(self) -> MGCEClassifier:
+        """Return what workers predict by. Callbacks of scikit-learn, from 1.9 on, stay here."""
+        local = self.to_local()
+        if hasattr(local, "set_callbacks"):
+            local.set_callbacks()
+        return local
+
+    def _checked(self, X: Any) -> Any:
+        if is_collection(X):
+            raise TypeError(
+                f"X must be rows in memory here; got a dask {type(X).__name__}. Try X.compute()."
+            )
+        return super()._checked(X)
+
+    def _check_collection(self, X: Any) -> None:
         """Raise an error unless the model is fitted, and a collection has the fit's columns."""
         check_is_fitted(self)
-        if base_margin is not None:
-            raise ValueError(
-                "base_margin must be None where rows are on many machines; got a "
-                f"{type(base_margin).__name__}."
-            )
+        check_collection(X, "X")
         n_columns, names = shape_of(X)
-        if self.feature_map is None and n_columns is not None:
+        if n_columns is not None and hasattr(self, "n_features_in_"):
             self._check_columns(n_columns, names)
 
     def _check_mapped(self, totals: Totals) -> None:
@@ -400,8 +418,8 @@ n_features_in_, feature_names_in_
         """Return what a method gives of rows: at once, or lazily of a collection."""
         if not is_collection(X):
             return getattr(self.to_local(), name)(X)
-        self._check_collection(X, None)
-        return each(_Rows(self.to_local(), name, dtype, columns is not None), X, columns, dtype)
+        self._check_collection(X)
+        return each(_Rows(self._sent(), name, dtype, columns is not None), X, columns, dtype)
 
     def decision_function(self, X: Any) -> Any:
         """Compute margins, lazily of collections.
@@ -491,19 +509,32 @@ def _again(work: Callable[[], Any]) -> Any:
     ) from lost
 
 
-def _check_labelled(totals: Totals) -> None:
-    """Raise ValueError unless there are labels."""
-    if not totals.labelled:
-        raise ValueError("y must be given to learn from rows: labels in the partitions of X.")
+def _labelled_partitions(X: Any, y: Any, sample_weight: Any) -> list[Any]:
+    """Return partitions of rows that have labels."""
+    cells = partitions_of(X, y, sample_weight)
+    if y is None:
+        raise ValueError("y must be given with X: labels in the partitions of X. Got None.")
+    return cells
 
 
 def _hits(model: MGCEClassifier, number: int, X: Any, y: Any, sample_weight: Any) -> Any:
-    """Return the weight of rows that are predicted as they are labelled, and of all: a task."""
+    """Return the weight of rows that are predicted as they are labelled, and of all: a task.
+
+    Or, in a sentence, why they cannot be used.
+    """
     try:
-        if not len(y):
+        rows = rows_of(model.feature_map, model.classes_, X, y, sample_weight)
+        if rows is None or not rows.X.shape[0]:
             return 0.0, 0.0
-        labels = read_labels(y, model.classes_)
-        weights = validation.check_sample_weight(sample_weight, len(labels))
-        return model.score(X, labels, weights) * weights.sum(), weights.sum()
+        if model.feature_map is None:
+            model._check_columns(rows.X.shape[1], names_of(X))
+        predicted = model.classes_[model._margins_of(rows.X).argmax(axis=1)]
+        weights = np.ones(len(predicted)) if rows.sample_weight is None else rows.sample_weight
+        labels: Any = rows.y
+        if isinstance(labels, Distributions):
+            accuracy = labels.expected_accuracy(predicted, weights)
+        else:
+            accuracy = accuracy_score(labels, predicted, sample_weight=weights)
+        return accuracy * weights.sum(), weights.sum()
     except (TypeError, ValueError) as error:
         return f"Partition {number}: {error}"

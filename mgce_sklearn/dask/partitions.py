@@ -13,7 +13,6 @@ import pandas as pd
 from dask.delayed import Delayed, delayed
 from distributed import Future
 
-
 # A partition that is computed when it is asked for.
 LAZY = (Delayed, Future)
 
@@ -53,28 +52,44 @@ def _cut(collection: Any, name: str) -> list[Any]:
     """Return the partitions of a collection; of an array of several columns with all of them."""
     if collection is None:
         return []
+    check_collection(collection, name)
+    if isinstance(collection, da.Array):
+        return list(_with_all_columns(collection).to_delayed().ravel())
+    return list(collection if is_list(collection) else collection.to_delayed())
+
+
+def check_collection(collection: Any, name: str) -> None:
+    """Raise an error unless a collection has the form that X, or what goes with it, has.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, or has other dimensions.
+    """
     if is_list(collection):
         wrong = [part for part in collection if not isinstance(part, LAZY)]
         if wrong:
             raise TypeError(
-                f"{name} must be a list of delayed partitions alone; got a {_kind(wrong[0])} too."
+                f"{name} must be a list of delayed partitions alone; got a {_kind(wrong[0])} too. "
+                "Try delayed() of each."
             )
-        return list(collection)
-    if not is_collection(collection):
+    elif not is_collection(collection):
         raise TypeError(
             f"{name} must be a dask array, a dask dataframe, or a list of delayed partitions; got "
             f"a {_kind(collection)}. Try dask.array.from_array, or MGCEClassifier for rows in "
             "memory."
         )
-    if isinstance(collection, da.Array):
-        if collection.ndim not in ((2,) if name == "X" else (1, 2)):
-            raise ValueError(
-                f"{name} must have {'two dimensions, rows and columns' if name == 'X' else 'rows'};"
-                f" got a dask array of {collection.ndim} dimensions."
-            )
-        if collection.ndim == 2 and collection.numblocks[1] > 1:
-            collection = collection.rechunk({1: -1})
-    return list(collection.to_delayed().ravel())
+    elif collection.ndim not in ((2,) if name == "X" else (1, 2)):
+        raise ValueError(
+            f"{name} must have {'two dimensions, rows and columns' if name == 'X' else 'rows'}; "
+            f"got a dask {_kind(collection)} of {collection.ndim}. Try reshape, or to_frame of a "
+            "Series."
+        )
+
+
+def _with_all_columns(X: Any) -> Any:
+    """Return an array in chunks of rows."""
+    return X.rechunk({1: -1}) if X.ndim == 2 and X.numblocks[1] > 1 else X
 
 
 def _along(X: Any, other: Any, name: str) -> Any:
@@ -118,17 +133,17 @@ def each(
         Names of the columns.
     dtype : dtype
     """
-    refuse_others(X)
-    name = f"mgce-{getattr(function, 'name', 'rows')}"
-    held: Any = delayed(function, pure=False)
+    check_collection(X, "X")
+    held = delayed(function, pure=False)
     if is_list(X):
-        return [held(part) for part in X]
+        task = delayed(_of_array, pure=False)
+        return [task(part, held) for part in X]
     if isinstance(X, da.Array):
-        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+        X = _with_all_columns(X)
         wide = {"chunks": (X.chunks[0], (len(columns),))} if columns is not None else {}
         narrow = {} if columns is not None else {"drop_axis": 1}
         return X.map_blocks(
-            _of_array, held, dtype=dtype, name=None, token=name,
+            _of_array, held, dtype=dtype, token=f"mgce-{function.name}",
             meta=np.empty((0,) * (1 if columns is None else 2), dtype), **wide, **narrow,
         )  # fmt: skip
     empty: Any = pd.Series([], dtype=dtype)
@@ -146,12 +161,3 @@ def _of_frame(X: Any, function: Callable[[Any], np.ndarray], columns: Any) -> An
     if columns is None:
         return pd.Series(out, index=X.index)
     return pd.DataFrame(out, index=X.index, columns=list(columns))
-
-
-def refuse_others(X: Any) -> None:
-    """Raise TypeError unless X is a collection of rows and columns."""
-    if isinstance(X, dd.Series):
-        raise TypeError("X must have columns; got a dask Series. Try X.to_frame().")
-    _cut(X, "X")
-
-

@@ -1,0 +1,796 @@
+"""Rows on a cluster: the same model as of rows in memory, lazy predictions, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from problems import load
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.preprocessing import StandardScaler
+
+from mgce_sklearn import MGCEClassifier, RowBlocks
+
+dask = pytest.importorskip("dask", reason="asks for the extra dask")
+distributed = pytest.importorskip("distributed", reason="asks for the extra dask")
+pd = pytest.importorskip("pandas")
+
+import dask.array as da  # noqa: E402
+import dask.dataframe as dd  # noqa: E402
+from dask import delayed  # noqa: E402
+
+from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier  # noqa: E402
+
+EXACT = {"tol": 1e-9}
+NAMES = np.array(["setosa", "versicolor", "virginica"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def client():
+    """Two workers in threads of this process, who speak by TCP: all that they get is pickled."""
+    settings = {
+        "distributed.scheduler.work-stealing": False,  # blocks stay where their rows are
+        "distributed.worker.memory.pause": False,
+        "dataframe.convert-string": True,
+    }
+    with (
+        dask.config.set(settings),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        with (
+            distributed.LocalCluster(
+                processes=False, n_workers=2, threads_per_worker=1, protocol="tcp://",
+                host="127.0.0.1", dashboard_address=None,
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):  # fmt: skip
+            yield client
+
+
+@cache
+def iris():
+    return load("iris")
+
+
+@cache
+def draws(n=300, d=3):
+    """Return rows of two classes that overlap."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, d))
+    return X, (X[:, 0] + rng.normal(size=n) > 0.3).astype(int)
+
+
+def cut(chunks, *arrays):
+    """Return dask arrays in the same chunks of rows."""
+    return [
+        None if one is None else da.from_array(one, chunks=(chunks,) + one.shape[1:])
+        for one in arrays
+    ]
+
+
+def listed(sizes, *arrays):
+    """Return lists of delayed partitions of so many rows."""
+    ends = np.cumsum(sizes)[:-1]
+    return [[delayed(part) for part in np.split(one, ends)] for one in arrays]
+
+
+def framed(X, npartitions=3, **columns):
+    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])]).assign(**columns)
+    frame = dd.from_pandas(frame, npartitions=npartitions, sort=False)
+    return frame[[f"x{j}" for j in range(X.shape[1])]], frame
+
+
+def computed(collection):
+    """Return what a collection holds, an array or a frame."""
+    if isinstance(collection, list):
+        return np.concatenate(dask.compute(*collection))
+    return collection.compute()
+
+
+def check_same(local, far, X, rows, atol=1e-5):
+    """Compare models of the same rows, in memory and on workers, both at ``EXACT``."""
+    assert far.minimax_risk_ == pytest.approx(local.minimax_risk_, rel=1e-8)
+    assert 0.0 <= far.dual_gap_ <= 1.01e-9 * far.minimax_risk_
+    assert far.solver_ == local.solver_
+    assert far.classes_.tolist() == local.classes_.tolist()
+    assert far.n_features_in_ == local.n_features_in_
+    for name in ("tau", "half_width", "center"):
+        one, other = (getattr(model.uncertainty_set_, name) for model in (local, far))
+        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12)
+    proba = np.asarray(computed(far.predict_proba(X)))
+    np.testing.assert_allclose(proba, local.predict_proba(rows), atol=atol)
+
+
+def same_fit(X, y, chunks, weights=None, **how):
+    """Fit rows in memory and in chunks, and compare; return both models and the chunks."""
+    how = {**EXACT, **how}
+    local = MGCEClassifier(**how).fit(X, y, weights)
+    parts = cut(chunks, np.asarray(X), np.asarray(y), weights)
+    far = DaskMGCEClassifier(**how).fit(*parts)
+    check_same(local, far, parts[0], X)
+    return local, far, parts
+
+
+# Any partitions give the model of rows in memory
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("data", [iris, draws])
+def test_interior_point(data, q):
+    _, far, _ = same_fit(*data(), 40, q=q, solver="interior_point")
+    assert far.solver_ == "interior_point"
+
+
+@pytest.mark.parametrize(("data", "q"), [(iris, 0.0), (draws, 0.0), (iris, 0.5)])
+def test_lbfgs(data, q):
+    same_fit(*data(), 40, q=q, solver="lbfgs", lam=1.0)
+
+
+def by_boolean_filter(X, y):
+    rows, labels = cut(40, X, y)
+    return rows[rows[:, 0] > -9], labels[rows[:, 0] > -9]
+
+
+def frame_with_text(X, y):
+    columns, frame = framed(X, 4, y=NAMES[y])
+    assert frame.y.dtype == "string" or frame.y.dtype == "str"
+    return columns, frame.y
+
+
+def frame_with_categories(X, y):
+    columns, frame = framed(X, 4, y=NAMES[y])
+    return columns, frame.y.astype("category")
+
+
+def frames_as_arrays(X, y):
+    columns, frame = framed(X, 3, y=y)
+    rows = columns.to_dask_array()
+    assert np.isnan(rows.shape[0])
+    return rows, frame.y.to_dask_array()
+
+
+def sparse_frame(X, y):
+    pieces = np.split(np.arange(len(X)), [50, 60])
+    rows = [delayed(pd.DataFrame.sparse.from_spmatrix)(sp.csr_matrix(X[i])) for i in pieces]
+    return rows, [delayed(y[i]) for i in pieces]
+
+
+def sparse_blocks(X, y):
+    rows, labels = cut(40, X, y)
+    return rows.map_blocks(sp.csr_matrix), labels
+
+
+def futures(X, y):
+    client = distributed.get_client()
+    parts = listed((70, 80), X, y)
+    return [client.compute(one) for one in parts]
+
+
+def permuted(X, y):
+    order = np.random.default_rng(0).permutation(len(X))
+    return cut(40, X[order], y[order])
+
+
+WAYS = {
+    "one partition": lambda X, y: cut(150, X, y),
+    "a row each": lambda X, y: listed([1] * 40 + [110], X, y),
+    "ragged": lambda X, y: cut((1, 70, 2, 77), X, y),
+    "a class each": lambda X, y: cut(50, X, y),
+    "empty ones": lambda X, y: listed((0, 60, 0, 90, 0), X, y),
+    "columns too": lambda X, y: [da.from_array(X, chunks=(50, 3)), cut(50, y)[0]],
+    "columns of unknown chunks": lambda X, y: [
+        one[cut(50, X[:, 0])[0] > -9] for one in (da.from_array(X, chunks=(50, 3)), *cut(50, y))
+    ],
+    "others for labels": lambda X, y: [*cut(50, X), *cut(70, y)],
+    "permuted": permuted,
+    "unknown": by_boolean_filter,
+    "text in a frame": frame_with_text,
+    "categories in a frame": frame_with_categories,
+    "frames as arrays": frames_as_arrays,
+    "sparse blocks": sparse_blocks,
+    "sparse frames": sparse_frame,
+    "futures": futures,
+    "a column of labels": lambda X, y: cut(50, X, y[:, np.newaxis]),
+}
+
+
+@cache
+def of_iris(q, lam=0.3, text=False):
+    X, y = iris()
+    return MGCEClassifier(q, lam, **EXACT).fit(X, NAMES[y] if text else y)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_any_partitions(way):
+    q = (0.0, 0.5, 0.9, 1.0)[list(WAYS).index(way) % 4]
+    X, y = iris()
+    rows, labels = WAYS[way](X, y)
+    far = DaskMGCEClassifier(q, **EXACT).fit(rows, labels)
+    local = of_iris(q, text=way.endswith("in a frame"))
+    if way == "permuted":
+        X = rows.compute()
+    if way == "sparse frames":
+        rows = listed((70, 80), X)[0]
+    check_same(local, far, rows, X)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_single_precision(form):
+    X, y = iris()
+    X = X.astype(np.float32)
+    rows, labels = cut(40, X, y)
+    far = DaskMGCEClassifier(0.9, **EXACT).fit(rows.map_blocks(form), labels)
+    local = MGCEClassifier(0.9, **EXACT).fit(form(X), y)
+    check_same(local, far, rows, X)
+    assert far.coef_.dtype == local.coef_.dtype == np.float32
+
+
+@pytest.mark.parametrize("labels", [NAMES, np.array([7, 3, 5]), NAMES.astype(object)], ids=str)
+def test_labels_of_any_kind(labels):
+    X, y = iris()
+    local, far, parts = same_fit(X, labels[y], (50, 1, 99))
+    assert far.classes_.tolist() == sorted(labels)
+    assert far.predict(parts[0]).compute().tolist() == local.predict(X).tolist()
+
+
+def test_truth_values():
+    X, y = draws()
+    local, far, parts = same_fit(X, y > 0, 100, q=0.9)
+    assert far.classes_.dtype == far.predict(parts[0]).compute().dtype == bool
+    assert far.score(*parts) == local.score(X, y > 0)
+
+
+def weights_of(n, seed=1):
+    weights = np.random.default_rng(seed).integers(3, size=n) * 0.7
+    weights[40:80] = 0.0  # a partition, where these are of 40
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("how", "weighted"),
+    [
+        ({"q": 0.9}, True),
+        ({"class_weight": "balanced"}, True),
+        ({"class_weight": {0: 1.0, 1: 3.0, 2: 0.5}, "q": 1.0}, False),
+        ({"center": True, "q": 0.0}, True),
+        ({"center": False}, False),
+        ({"width": "std", "lam": 0.01}, True),
+        ({"width": "hoeffding", "feature_range": (-4.0, 4.0)}, False),
+        ({"width": "bernstein", "feature_range": ([-3, -3, -3, -4], 4.0), "q": 0.9}, False),
+        ({"width": "betting"}, False),
+        ({"width": np.full((3, 5), 0.03)}, True),
+        ({"noise_matrix": 0.1, "lam": 2.0}, False),
+        ({"noise_matrix": [[0.9, 0.1, 0], [0, 0.8, 0.2], [0.1, 0, 0.9]], "lam": "feasible"}, True),
+        ({"lam": "feasible", "q": 0.9}, False),
+        ({"fit_intercept": False, "q": 0.9}, True),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "weights" * value,
+)
+def test_parameters(how, weighted):
+    X, y = iris()
+    local, far, parts = same_fit(X, y, 40, weights_of(150) if weighted else None, **how)
+    assert far.n_features_in_ == 4
+    assert far.score(*parts) == pytest.approx(local.score(X, y, *[weights_of(150)] * weighted))
+
+
+def far_from_zero(how):
+    X, y = draws()
+    return same_fit(1000.0 + X, y, 100, q=0.9, **how)
+
+
+def test_columns_far_from_zero_are_centered():
+    _, far, _ = far_from_zero({})
+    assert (np.abs(far.uncertainty_set_.center[:3] - 1000.0) < 1.0).all()
+
+
+def distributions():
+    X, y = iris()
+    proba = np.random.default_rng(0).dirichlet(np.ones(3), size=150)
+    return X, 0.2 * proba + 0.8 * np.eye(3)[y]
+
+
+@pytest.mark.parametrize("class_weight", [None, {0: 1.0, 1: 2.0, 2: 0.5}, "balanced"])
+def test_distributions(class_weight):
+    X, Y = distributions()
+    weights = weights_of(150)
+    local, far, parts = same_fit(X, Y, 40, weights, class_weight=class_weight)
+    assert far.score(*parts) == pytest.approx(local.score(X, Y, weights))
+
+
+def test_distributions_in_a_frame():
+    X, Y = distributions()
+    named = pd.DataFrame(Y, columns=["b", "c", "a"])
+    local = MGCEClassifier(**EXACT).fit(X, named)
+    rows, frame = framed(X, 4, **named)
+    labels = frame[["b", "c", "a"]]
+    far = DaskMGCEClassifier(**EXACT).fit(rows, labels)
+    check_same(local, far, rows, X)
+    assert far.classes_.tolist() == ["a", "b", "c"]
+    assert far.score(rows, labels) == pytest.approx(local.score(X, named))
+    mine, theirs = far.certificate(rows, labels), local.certificate(X, named)
+    assert mine.minimax_risk == pytest.approx(theirs.minimax_risk, rel=1e-9)
+    # An array's columns are the classes of the fit.
+    assert far.score(*cut(50, X, Y[:, [2, 0, 1]])) == pytest.approx(local.score(X, named))
+    assert far.certificate(*cut(50, X, Y[:, [2, 0, 1]])) == pytest.approx(mine)
+
+
+def test_what_was_seen_of_columns():
+    X, y = iris()
+    rows, frame = framed(X, y=y)
+    far = DaskMGCEClassifier().fit(rows, frame.y)
+    assert far.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+    assert not hasattr(far.fit(*cut(50, X, y)), "feature_names_in_")
+    assert far.n_features_in_ == 4
+
+
+def test_warm_start():
+    rows = cut(50, *iris())
+    far = DaskMGCEClassifier(0.9, tol=1e-6, warm_start=True).fit(*rows)
+    first, risk = far.n_iter_, far.minimax_risk_
+    far.fit(*rows)
+    assert far.n_iter_ < first
+    assert far.minimax_risk_ == pytest.approx(risk, rel=1e-6)
+
+
+def test_a_fit_that_ends_early():
+    rows = cut(50, *iris())
+    for limit in ({"max_iter": 1}, {"max_time": 1e-6}):
+        with pytest.warns(ConvergenceWarning, match="ended at a relative duality gap") as caught:
+            far = DaskMGCEClassifier(0.9, **EXACT, **limit).fit(*rows)
+        assert caught[0].filename == __file__
+        assert far.minimax_risk_ - far.dual_gap_ <= of_iris(0.9).minimax_risk_ <= far.minimax_risk_
+
+
+def test_features_that_say_nothing_are_told_of():
+    X, y = iris()
+    with pytest.warns(UserWarning, match="coefficients of all features are zero") as caught:
+        DaskMGCEClassifier(lam=1.0).fit(*cut(50, X, np.arange(150) % 3))
+    assert caught[0].filename == __file__
+
+
+def test_verbose(capsys):
+    DaskMGCEClassifier(verbose=1).fit(*cut(50, *iris()))
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "interior_point: 150 rows, 4 features, 3 classes, 15 coefficients, q = 0.5"
+    told = [re.search(r"gap \S+  \d+ non-zero  (\d+) rounds, (\d+\.\d) MB sent$", s) for s in lines]
+    assert all(told) and len(told) > 2
+    rounds = [int(found[1]) for found in told]
+    assert rounds == sorted(rounds) and rounds[-1] > rounds[0]
+    assert 0.0 < float(told[-1][2]) < 1.0
+
+
+# Classes that a worker does not have
+
+
+SEEN = defaultdict(set)
+
+
+def noting(X):
+    """Return rows as they are, and note what there was where."""
+    SEEN[distributed.get_worker().address] |= set(X[:, 0].tolist())
+    return X
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.9])
+def test_workers_that_have_one_class_only(client, q):
+    """LightGBM's module for Dask predicts nonsense here, and says nothing."""
+    X, y = draws()
+    workers = sorted(client.scheduler_info()["workers"])
+    parts = []
+    for label, worker in enumerate(workers):
+        rows = np.column_stack([np.full(sum(y == label), label), X[y == label]])
+        for some in np.array_split(np.arange(len(rows)), 2):
+            # In one column is the label, which the model does not see.
+            held = [client.scatter(one, workers=[worker]) for one in (rows[some], 0 * some + label)]
+            parts.append(held)
+    features, labels = zip(*parts, strict=True)
+    distributed.wait([*features, *labels])
+    where = client.who_has([*features, *labels])
+    for (rows, own), worker in zip(parts, np.repeat(workers, 2), strict=True):
+        assert list(where[rows.key]) == list(where[own.key]) == [worker]
+    SEEN.clear()
+    kept = DaskMGCEClassifier(q, feature_map=noting, **EXACT).fit(list(features), list(labels))
+    assert sorted(map(sorted, SEEN.values())) == [[0.0], [1.0]]
+    assert kept.score(list(features), list(labels)) > 0.99
+    hidden = [client.submit(lambda rows: rows[:, 1:], rows) for rows in features]
+    far = DaskMGCEClassifier(q, **EXACT).fit(hidden, list(labels))
+    local = MGCEClassifier(q, **EXACT).fit(X, y)
+    assert far.minimax_risk_ == pytest.approx(local.minimax_risk_, rel=1e-8)
+    np.testing.assert_allclose(far.coef_, local.coef_, rtol=1e-3, atol=1e-5)
+    assert far.score(*cut(100, X, y)) == local.score(X, y)
+
+
+# Maps
+
+
+def squares(X):
+    X = np.asarray(X)
+    return np.column_stack([X, X**2])
+
+
+def test_a_function_of_rows():
+    X, y = iris()
+    local = MGCEClassifier(0.9, feature_map=squares, **EXACT).fit(X, y)
+    rows, labels = listed((60, 0, 90), X, y)
+    far = DaskMGCEClassifier(0.9, feature_map=squares, **EXACT).fit(rows, labels)
+    assert far.coef_.shape == (3, 8)
+    check_same(local, far, rows, X)
+    np.testing.assert_array_equal(far.to_local().predict(X), local.predict(X))
+    assert far.score(rows, labels) == local.score(X, y)
+    mine, theirs = far.error_bounds(rows), local.error_bounds(X)
+    assert mine.upper == pytest.approx(theirs.upper, abs=2e-3)
+    mine = far.certificate(rows, labels).minimax_risk
+    assert mine == pytest.approx(local.minimax_risk_, rel=1e-8)
+
+
+def test_a_function_of_frames_with_text():
+    X, y = iris()
+    colors = np.where(X[:, 0] > 0, "red", "blue")
+    rows, frame = framed(X[:, 1:], 3, color=colors, y=y)
+    rows = frame[["x0", "x1", "x2", "color"]]
+
+    def with_color(frame):
+        return frame.assign(color=(frame.color == "red").astype(float)).to_numpy(dtype=float)
+
+    local = MGCEClassifier(0.9, feature_map=with_color, **EXACT).fit(rows.compute(), y)
+    far = DaskMGCEClassifier(0.9, feature_map=with_color, **EXACT).fit(rows, frame.y)
+    check_same(local, far, rows, rows.compute())
+    assert far.feature_names_in_.tolist() == local.feature_names_in_.tolist()
+
+
+def test_a_network():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Dropout(0.9))
+    X, y = iris()
+    network.train()
+    local = MGCEClassifier(0.5, feature_map=network, **EXACT).fit(X, y)
+    rows, labels = cut(40, X, y)
+    far = DaskMGCEClassifier(0.5, feature_map=network, **EXACT).fit(rows, labels)
+    check_same(local, far, rows, X, atol=1e-4)
+    assert network.training and network[2].training
+
+
+UNPICKLED = []
+
+
+class Counted:
+    """A function that notes when it is unpickled."""
+
+    def __call__(self, X):
+        return np.asarray(X)
+
+    def __setstate__(self, state):
+        UNPICKLED.append(threading.get_ident())
+
+    def __getstate__(self):
+        return {"something": 1}
+
+
+def test_a_model_goes_to_each_worker_once():
+    X, y = iris()
+    forms = cut(10, X, y), listed([10] * 15, X, y), (lambda c, f: (c, f.y))(*framed(X, 15, y=y))
+    for rows, labels in forms:
+        UNPICKLED.clear()
+        far = DaskMGCEClassifier(feature_map=Counted()).fit(rows, labels)
+        assert 1 <= len(UNPICKLED) <= 5, "a fit"
+        UNPICKLED.clear()
+        computed(far.predict(rows))
+        assert 1 <= len(UNPICKLED) <= 5, "predictions"
+        UNPICKLED.clear()
+        far.score(rows, labels)
+        assert 1 <= len(UNPICKLED) <= 5, "a score"
+
+
+# What is computed of collections at once
+
+
+@pytest.mark.parametrize("fit", ["iris", "draws"])
+def test_certificates_and_bounds_of_collections(fit):
+    X, y = {"iris": iris, "draws": draws}[fit]()
+    weights = weights_of(len(y), seed=2)
+    parts = cut(40, X, y, weights)
+    local = MGCEClassifier(0.9, lam=1.0).fit(X, y)
+    far = DaskMGCEClassifier(0.9, lam=1.0)
+    vars(far).update(vars(local))  # the same coefficients, to the last digit
+    for some in ((0, 1), (0, 1, 2)):
+        mine = far.certificate(*(parts[i] for i in some))
+        theirs = local.certificate(*((X, y, weights)[i] for i in some))
+        assert mine.minimax_risk == pytest.approx(theirs.minimax_risk, rel=1e-9)
+        assert mine.dual_gap == pytest.approx(theirs.dual_gap, rel=1e-6, abs=1e-12)
+        assert far.score(*(parts[i] for i in some)) == pytest.approx(
+            local.score(*((X, y, weights)[i] for i in some)), rel=1e-12
+        )
+    cost = np.arange(len(local.classes_) ** 2).reshape(len(local.classes_), -1) % 3
+    for how in ({}, {"rule": "randomized"}, {"cost": cost}):
+        mine = far.error_bounds(parts[0], tol=1e-7, **how)
+        theirs = local.error_bounds(X, tol=1e-7, **how)
+        assert (mine.rule, mine.chance, mine.quantity) == (
+            theirs.rule, theirs.chance, theirs.quantity
+        )  # fmt: skip
+        assert mine.status == "converged"
+        assert mine.lower == pytest.approx(theirs.lower, abs=3e-7)
+        assert mine.upper == pytest.approx(theirs.upper, abs=3e-7)
+    mine = far.error_bounds(parts[0], sample_weight=parts[2], tol=1e-7)
+    theirs = local.error_bounds(X, sample_weight=weights, tol=1e-7)
+    assert mine.upper == pytest.approx(theirs.upper, abs=3e-7)
+    assert far.certificate(X, y) == local.certificate(X, y)
+    assert far.error_bounds(X) == local.error_bounds(X)
+    assert far.score(X, y, weights) == local.score(X, y, weights)
+    new = np.random.default_rng(5).normal(size=(50, X.shape[1]))
+    assert far.certify(new) == local.certify(new)
+
+
+def test_a_score_of_one_class_and_of_labels_that_the_fit_had_not():
+    X, y = iris()
+    far = DaskMGCEClassifier().fit(*cut(50, X, y))
+    local = far.to_local()
+    assert far.score(*cut(20, X[:50], y[:50])) == local.score(X[:50], y[:50])
+    others = np.where(y == 2, 9, y)
+    assert far.score(*cut(50, X, others)) == local.score(X, others) < 0.7
+
+
+def test_a_score_of_partitions_without_rows():
+    X, y = iris()
+    far = DaskMGCEClassifier().fit(*cut(50, X, y))
+    assert far.score(*listed((0, 60, 90), X, y)) == far.to_local().score(X, y)
+    rows, frame = framed(X, 4, y=y)
+    kept = frame.y < 2  # the last partition has none
+    expected = far.to_local().score(X[y < 2], y[y < 2])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X has feature names")
+        assert far.score(rows[kept], frame.y[kept]) == expected
+
+
+# Lazy predictions
+
+METHODS = [
+    "predict", "predict_proba", "predict_log_proba", "predict_worst_case_proba",
+    "decision_function",
+]  # fmt: skip
+
+
+@cache
+def fitted(name):
+    X, y = {"iris": iris, "draws": draws, "text": iris}[name]()
+    return DaskMGCEClassifier(0.9).fit(*cut(100, X, NAMES[y] if name == "text" else y))
+
+
+CALLS = []
+
+
+def called(X):
+    CALLS.append(X.shape[0])
+    return X
+
+
+def close(found, expected):
+    """Compare predictions, whose last digits depend on how many rows are multiplied at once."""
+    if np.asarray(expected).dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def check_meta(lazy, found):
+    """Compare what a collection says of itself and what is computed of it."""
+    assert lazy.dtype == found.dtype
+    assert lazy.ndim == found.ndim
+    for said, got in zip(lazy.shape, found.shape, strict=True):
+        assert np.isnan(said) or said == got
+
+
+@pytest.mark.parametrize("name", ["iris", "draws", "text"])
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_of_arrays(name, method):
+    X, _ = draws() if name == "draws" else iris()
+    far = fitted(name)
+    expected = getattr(far.to_local(), method)(X)
+    known = da.from_array(X, chunks=(70, 2))
+    unknown = known[known[:, 0] > -9]
+    empty = da.concatenate([known[:0], known, known[:0]])
+    assert np.isnan(unknown.shape[0])
+    for rows in (known, unknown, empty, empty[empty[:, 0] > -9], known.map_blocks(sp.csr_matrix)):
+        CALLS.clear()
+        lazy = getattr(far, method)(rows.map_blocks(called, meta=rows._meta))
+        assert isinstance(lazy, da.Array) and not CALLS
+        found = lazy.compute()
+        assert CALLS
+        close(found, expected)
+        check_meta(lazy, found)
+    nothing = getattr(far, method)(known[known[:, 0] > 99])
+    assert nothing.compute().shape == (0, *expected.shape[1:])
+    assert nothing.compute().dtype == lazy.dtype
+
+
+@pytest.mark.parametrize("name", ["iris", "draws", "text"])
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_of_frames(name, method):
+    X, y = draws() if name == "draws" else iris()
+    index = np.random.default_rng(0).permutation(len(X)) + 1000
+    frame = pd.DataFrame(X, index=index, columns=[f"x{j}" for j in range(X.shape[1])])
+    rows = dd.from_pandas(frame, npartitions=3, sort=False)
+    far = fitted(name)
+    expected = getattr(far.to_local(), method)(X)
+    for some in (rows, rows[rows.x0 > frame.x0.iloc[:60].max()]):  # perhaps without the first
+        kept = frame if some is rows else frame[frame.x0 > frame.x0.iloc[:60].max()]
+        CALLS.clear()
+        lazy = getattr(far, method)(some.map_partitions(called, meta=some._meta))
+        assert not CALLS
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X has feature names")
+            found = lazy.compute()
+        assert CALLS
+        close(found, expected[frame.index.isin(kept.index)])
+        assert found.index.tolist() == kept.index.tolist()
+        if expected.ndim == 1:
+            assert isinstance(found, pd.Series) and isinstance(lazy, dd.Series)
+            assert lazy.dtype == found.dtype
+        else:
+            assert list(lazy.columns) == found.columns.tolist() == far.classes_.tolist()
+            assert lazy.dtypes.tolist() == found.dtypes.tolist()
+        for part in lazy.to_delayed():
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "X has feature names")
+                piece = part.compute()
+            assert type(piece) is type(lazy._meta)
+            if expected.ndim == 1:
+                assert piece.dtype == lazy.dtype
+            else:
+                assert piece.columns.tolist() == lazy.columns.tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_of_lists_and_of_rows_in_memory(method):
+    X, _ = iris()
+    far = fitted("iris")
+    expected = getattr(far.to_local(), method)(X)
+    CALLS.clear()
+    parts = [delayed(called)(part) for part in np.split(X, [0, 70])]
+    lazy = getattr(far, method)(parts)
+    assert isinstance(lazy, list) and not CALLS
+    found = dask.compute(*lazy)
+    assert [len(part) for part in found] == CALLS == [0, 70, 80] or sorted(CALLS) == [0, 70, 80]
+    close(np.concatenate(found), expected)
+    close(getattr(far, method)(X), expected)
+    close(np.concatenate(list(getattr(far, method)(RowBlocks([X[:50], X[50:]])))), expected)
+
+
+def test_predictions_need_no_client():
+    X, y = iris()
+    far = fitted("iris")
+    rows = da.from_array(X, chunks=50)
+    with dask.config.set(scheduler="synchronous"):
+        found = far.predict_proba(rows).compute()
+    close(found, far.to_local().predict_proba(X))
+
+
+def test_predictions_are_of_the_model_as_it_was():
+    X, y = iris()
+    rows, labels = cut(50, X, y)
+    far = DaskMGCEClassifier().fit(rows, labels)
+    lazy, expected = far.predict_proba(rows), far.to_local().predict_proba(X)
+    far.fit(rows, (labels + 1) % 3)
+    close(lazy.compute(), expected)
+
+
+# The model
+
+
+def test_an_ordinary_model():
+    X, y = iris()
+    far = DaskMGCEClassifier(0.9, lam=0.2, feature_map=squares).fit(*cut(50, X, y))
+    local = far.to_local()
+    assert type(local) is MGCEClassifier
+    assert local.get_params() == far.get_params()
+    assert "client" not in vars(local)
+    np.testing.assert_array_equal(local.predict_proba(X), far.predict_proba(X))
+    np.testing.assert_array_equal(clone(local).fit(X, y).predict(X), local.predict(X))
+    assert local.minimax_risk_ == far.minimax_risk_
+    with pytest.raises(NotFittedError):
+        DaskMGCEClassifier().to_local().predict(X)
+
+
+def test_parameters_and_copies(client):
+    far = DaskMGCEClassifier(0.7, client=client)
+    assert far.get_params() == MGCEClassifier(0.7).get_params()
+    assert repr(far) == "DaskMGCEClassifier(q=0.7)"
+    assert far.set_params(q=0.2).q == 0.2
+    with pytest.raises(ValueError, match="Invalid parameter 'client'"):
+        far.set_params(client=None)
+    for other in (clone(far), copy.deepcopy(far), pickle.loads(pickle.dumps(far))):
+        assert type(other) is DaskMGCEClassifier
+        assert other.client is None and other.q == 0.2
+    assert far.client is client
+
+
+def test_the_client_that_is_given(client):
+    X, y = iris()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with distributed.Client(
+            processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None,
+            set_as_default=False,
+        ) as other:  # fmt: skip
+            SEEN.clear()
+            far = DaskMGCEClassifier(client=other, feature_map=noting).fit(*cut(50, X, y))
+            assert SEEN.keys() == other.scheduler_info()["workers"].keys()
+            SEEN.clear()
+            far.score(*cut(50, X, y))
+            assert SEEN.keys() == other.scheduler_info()["workers"].keys()
+    np.testing.assert_array_equal(far.predict(X), far.to_local().predict(X))
+
+
+ELSEWHERE = """
+import pickle, sys
+with open(sys.argv[1], "rb") as file:
+    model, X = pickle.load(file)
+print(model.predict(X).tolist() == model.to_local().predict(X).tolist(), model.client)
+"""
+
+
+def test_a_pickled_model_predicts_without_a_cluster(tmp_path):
+    X, y = iris()
+    far = DaskMGCEClassifier().fit(*cut(50, X, y))
+    (tmp_path / "model").write_bytes(pickle.dumps((far, X)))
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, tmp_path / "model"], capture_output=True, text=True,
+        timeout=60, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.stdout == "True None\n", done.stderr
+
+
+def test_there_is_no_partial_fit():
+    far = DaskMGCEClassifier()
+    assert not hasattr(far, "partial_fit")
+    with pytest.raises(AttributeError, match="give partitions to that of MGCEClassifier"):
+        far.partial_fit
+
+
+def test_callbacks():
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+
+    class Stops:
+        steps = 0
+
+        def __init__(self):
+            self.lock = threading.Lock()  # cannot be pickled
+
+        def setup(self, estimator, context):
+            pass
+
+        teardown = setup
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **data):
+            if context.task_name == "step":
+                assert type(fitted_estimator) is DaskMGCEClassifier
+                assert fitted_estimator.minimax_risk_ > 0.0
+                self.steps += 1
+            return context.task_name == "step" and self.steps == 2
+
+    stops = Stops()
+    rows, labels = cut(50, *iris())
+    far = DaskMGCEClassifier(0.9, **EXACT).set_callbacks(stops)
+    with pytest.warns(ConvergenceWarning, match="stopped by a callback") as caught:
+        far.fit(rows, labels)
+    assert caught[0].filename == __file__
+    assert stops.steps >= 2 and far.dual_gap_ > 0.0
+    # A callback stays here, whatever it holds.
+    np.testing.assert_array_equal(far.predict(rows).compute(), far.predict(rows.compute()))
+    assert 0.5 < far.score(rows, labels) <= 1.0
