@@ -40,6 +40,8 @@ class Facts(NamedTuple):
     ----------
     likeness : Likeness or None
         What all blocks with rows must have in common.
+    n_given : int or None
+        Columns before a map, of what has columns.
     n_rows : int
         Of positive weight.
     n_bytes : int
@@ -55,6 +57,7 @@ class Facts(NamedTuple):
     """
 
     likeness: Likeness | None
+    n_given: int | None
     n_rows: int
     n_bytes: int
     fingerprint: int
@@ -63,7 +66,7 @@ class Facts(NamedTuple):
     weight: float
 
 
-NO_ROWS = Facts(None, 0, 0, 0, np.empty(0), np.empty(0), 0.0)
+NO_ROWS = Facts(None, None, 0, 0, 0, np.empty(0), np.empty(0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ def block_of(
         rows = rows_of(feature_map, known, X, y, sample_weight)
     except (TypeError, ValueError) as error:
         return Block(None, f"Partition {number}: {error}")
-    return Block(rows, NO_ROWS if rows is None else _facts(rows, names_of(X)))
+    return Block(rows, NO_ROWS if rows is None else _facts(rows, X))
 
 
 def rows_of(
@@ -301,7 +304,9 @@ def _check_beside(X: Any, n_rows: int, name: str, other: Any) -> None:
         )
 
 
-def _facts(rows: RowBlock, names: tuple[str, ...] | None) -> Facts:
+def _facts(rows: RowBlock, given: Any) -> Facts:
+    """Return the facts of rows, as blocks and as they were given."""
+    names, n_given = names_of(given), (*np.shape(given), None)[1]
     labels, weight = rows.y, rows.sample_weight
     weight = np.ones(rows.X.shape[0]) if weight is None else weight
     if isinstance(labels, Distributions):
@@ -318,4 +323,4 @@ def _facts(rows: RowBlock, names: tuple[str, ...] | None) -> Facts:
     X = rows.X
     n_bytes = X.data.nbytes + X.indices.nbytes if sp.issparse(X) else X.nbytes
     print_of = fingerprint(hashed)
-    return Facts(likeness, X.shape[0], n_bytes, print_of, classes, totals, float(weight.sum()))
+    return Facts(likeness, n_given, X.shape[0], n_bytes, print_of, classes, totals, float(weight.sum()))

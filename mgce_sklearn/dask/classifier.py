@@ -38,15 +38,16 @@ ATTEMPTS = 3
 class _Rows:
     """A method of a model as a function of the rows of a partition, of none too."""
 
-    def __init__(self, model: MGCEClassifier, name: str, dtype: Any, wide: bool) -> None:
-        self.model, self.name, self.dtype, self.wide = model, name, dtype, wide
+    def __init__(self, model: MGCEClassifier, name: str, empty: np.ndarray) -> None:
+        self.model, self.name, self._empty = model, name, empty
 
     def __call__(self, X: Any) -> np.ndarray:
         X = X.to_scipy_sparse() if hasattr(X, "to_scipy_sparse") else X
-        if len_of(X):
-            return np.asarray(getattr(self.model, self.name)(X)).astype(self.dtype, copy=False)
-        shape = (0, len(self.model.classes_)) if self.wide else (0,)
-        return np.empty(shape, self.dtype)
+        found = getattr(self.model, self.name)(X) if len_of(X) else self._empty
+        return np.asarray(found, self._empty.dtype)
+
+    def of_none(self) -> np.ndarray:
+        return self._empty
 
 
 class DaskMGCEClassifier(MGCEClassifier):
@@ -239,8 +240,9 @@ n_features_in_, feature_names_in_
             self.feature_names_in_ = np.asarray(totals.names, dtype=object)
         if self.feature_map is not None:
             self.feature_map_ = self.feature_map
-            if shape_of(X)[0] is not None:
-                self.n_features_in_ = shape_of(X)[0]
+            (*_, n_columns) = (fact.n_given for fact in rounds.facts if fact.likeness is not None)
+            if n_columns is not None:
+                self.n_features_in_ = n_columns
         return self._problem_on_workers(rounds, totals, self.fit_intercept)
 
     def _brought(self, cells: list[Any], known: Any) -> tuple[Rounds, Totals]:
@@ -419,7 +421,8 @@ n_features_in_, feature_names_in_
         if not is_collection(X):
             return getattr(self.to_local(), name)(X)
         self._check_collection(X)
-        return each(_Rows(self._sent(), name, dtype, columns is not None), X, columns, dtype)
+        empty = np.empty((0,) if columns is None else (0, len(columns)), dtype)
+        return each(_Rows(self._sent(), name, empty), X, columns)
 
     def decision_function(self, X: Any) -> Any:
         """Compute margins, lazily of collections.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import dask.array as da
 import dask.dataframe as dd
@@ -119,19 +119,27 @@ def shape_of(X: Any) -> tuple[int | None, Any]:
     return None, None
 
 
-def each(
-    function: Callable[[Any], np.ndarray], X: Any, columns: Sequence[Any] | None, dtype: Any
-) -> Any:
+class OfRows(Protocol):
+    """A function of the rows of a partition: an array (n,) or (n, K)."""
+
+    name: str
+
+    def __call__(self, X: Any) -> np.ndarray:
+        """Return that of some rows."""
+
+    def of_none(self) -> np.ndarray:
+        """Return that of no rows."""
+
+
+def each(function: OfRows, X: Any, columns: Sequence[Any] | None) -> Any:
     """Return what a function of rows gives of every partition, lazily and of X's kind.
 
     Parameters
     ----------
-    function : callable
-        Returns an array (n,), or (n, K) of so many columns.
+    function : OfRows
     X : collection
     columns : sequence of length K, or None
-        Names of the columns.
-    dtype : dtype
+        Names of the columns of what it returns, if that has columns.
     """
     check_collection(X, "X")
     held = delayed(function, pure=False)
@@ -140,16 +148,11 @@ def each(
         return [task(part, held) for part in X]
     if isinstance(X, da.Array):
         X = _with_all_columns(X)
-        wide = {"chunks": (X.chunks[0], (len(columns),))} if columns is not None else {}
-        narrow = {} if columns is not None else {"drop_axis": 1}
-        return X.map_blocks(
-            _of_array, held, dtype=dtype, token=f"mgce-{function.name}",
-            meta=np.empty((0,) * (1 if columns is None else 2), dtype), **wide, **narrow,
-        )  # fmt: skip
-    empty: Any = pd.Series([], dtype=dtype)
-    if columns is not None:
-        empty = pd.DataFrame({name: empty for name in columns})
-    return X.map_partitions(_of_frame, held, columns, meta=empty)
+        shape: Any = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (len(columns),))}
+        meta = function.of_none()
+        return X.map_blocks(_of_array, held, meta=meta, token=f"mgce-{function.name}", **shape)
+    meta = _of_frame(X._meta, lambda _: function.of_none(), columns)
+    return X.map_partitions(_of_frame, held, columns, meta=meta)
 
 
 def _of_array(X: Any, function: Callable[[Any], np.ndarray]) -> np.ndarray:
