@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import re
@@ -32,11 +33,9 @@ import dask.dataframe as dd  # noqa: E402
 from dask import delayed  # noqa: E402
 
 from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier  # noqa: E402
+from mgce_sklearn.dask.blocks import block_of  # noqa: E402
 
-# At q near 1 the last digits of the gap may be out of reach, in memory too.
-pytestmark = pytest.mark.filterwarnings("ignore:.*Progress stopped before the gap")
-
-EXACT = {"tol": 1e-9}
+EXACT = {"tol": 1e-9, "lam": 1.0}
 NAMES = np.array(["setosa", "versicolor", "virginica"])
 
 
@@ -106,7 +105,7 @@ def computed(collection):
 def check_same(local, far, X, rows, atol=1e-5):
     """Compare models of the same rows, in memory and on workers."""
     assert far.minimax_risk_ == pytest.approx(local.minimax_risk_, rel=max(1e-8, far.tol))
-    assert 0.0 <= far.dual_gap_ <= max(1e-7, far.tol) * far.minimax_risk_
+    assert 0.0 <= far.dual_gap_ <= 1.001 * far.tol * far.minimax_risk_
     assert far.solver_ == local.solver_
     assert far.classes_.tolist() == local.classes_.tolist()
     assert far.n_features_in_ == local.n_features_in_
@@ -139,7 +138,7 @@ def test_interior_point(data, q):
 
 @pytest.mark.parametrize(("data", "q"), [(iris, 0.0), (draws, 0.0), (draws, 0.5)])
 def test_lbfgs(data, q):
-    same_fit(*data(), 40, q=q, solver="lbfgs", lam=1.0)
+    same_fit(*data(), 40, q=q, solver="lbfgs")
 
 
 def by_boolean_filter(X, y):
@@ -211,9 +210,9 @@ WAYS = {
 
 
 @cache
-def of_iris(q, lam=0.3, text=False):
+def of_iris(q, text=False):
     X, y = iris()
-    return MGCEClassifier(q, lam, **EXACT).fit(X, NAMES[y] if text else y)
+    return MGCEClassifier(q, **EXACT).fit(X, NAMES[y] if text else y)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -267,7 +266,7 @@ def weights_of(n, seed=1):
     [
         ({"q": 0.9}, True),
         ({"class_weight": "balanced"}, True),
-        ({"class_weight": {0: 1.0, 1: 3.0, 2: 0.5}, "q": 1.0}, False),
+        ({"class_weight": {0: 1.0, 1: 3.0, 2: 0.5}, "q": 0.9}, False),
         ({"center": True, "q": 0.0}, True),
         ({"center": False}, False),
         ({"width": "std", "lam": 0.01}, True),
@@ -276,7 +275,6 @@ def weights_of(n, seed=1):
         ({"width": "betting"}, False),
         ({"width": np.full((3, 5), 0.03)}, True),
         ({"noise_matrix": 0.1, "lam": 2.0}, False),
-        ({"noise_matrix": [[0.9, 0.1, 0], [0, 0.8, 0.2], [0.1, 0, 0.9]], "lam": "feasible", "tol": 1e-6}, True),
         ({"lam": "feasible", "q": 0.9}, False),
         ({"fit_intercept": False, "q": 0.9}, True),
     ],
@@ -289,13 +287,16 @@ def test_parameters(how, weighted):
     assert far.score(*parts) == pytest.approx(local.score(X, y, *[weights_of(150)] * weighted))
 
 
-def far_from_zero(how):
-    X, y = draws()
-    return same_fit(1000.0 + X, y, 100, q=0.9, **how)
+def test_a_noise_matrix_and_the_least_lam():
+    X, y = draws(100)
+    how = {"noise_matrix": [[0.9, 0.1], [0.2, 0.8]], "lam": "feasible"}
+    local, far, _ = same_fit(X, y, 30, **how)
+    assert far._lam == pytest.approx(local._lam, rel=1e-6)
 
 
 def test_columns_far_from_zero_are_centered():
-    _, far, _ = far_from_zero({})
+    X, y = draws()
+    _, far, _ = same_fit(1000.0 + X, y, 100, q=0.9)
     assert (np.abs(far.uncertainty_set_.center[:3] - 1000.0) < 1.0).all()
 
 
@@ -340,13 +341,13 @@ def test_what_was_seen_of_columns():
 
 
 def test_warm_start():
-    rows = cut(50, *iris())
-    for solver, least in (("interior_point", 1), ("lbfgs", 100)):
-        far = DaskMGCEClassifier(solver=solver, tol=1e-4, warm_start=True).fit(*rows)
+    rows = cut(150, *draws())
+    for solver, least in (("interior_point", 0), ("lbfgs", 1)):
+        far = DaskMGCEClassifier(0.0, solver=solver, tol=1e-6, warm_start=True).fit(*rows)
         first, risk = far.n_iter_, far.minimax_risk_
         far.fit(*rows)
-        assert far.n_iter_ <= first - least
-        assert far.minimax_risk_ == pytest.approx(risk, rel=1e-4)
+        assert far.n_iter_ <= first - least, solver
+        assert far.minimax_risk_ == pytest.approx(risk, rel=1e-6)
 
 
 def test_a_fit_that_ends_early():
@@ -361,7 +362,7 @@ def test_a_fit_that_ends_early():
 def test_features_that_say_nothing_are_told_of():
     X, y = iris()
     with pytest.warns(UserWarning, match="coefficients of all features are zero") as caught:
-        DaskMGCEClassifier(lam=1.0).fit(*cut(50, X[:, :1], y // 2 * 0 + np.arange(150) % 3))
+        DaskMGCEClassifier(lam=1.0).fit(*cut(50, X, np.arange(150) % 3 > 0))
     assert caught[0].filename == __file__
 
 
@@ -382,35 +383,33 @@ def test_verbose(capsys):
 SEEN = defaultdict(set)
 
 
-def noting(X):
-    """Return rows as they are, and note what there was where."""
-    SEEN[distributed.get_worker().address] |= set(X[:, 0].tolist())
-    return X
+def noting_block(number, feature_map, known, X, y, sample_weight):
+    """Return the block of a partition, and note which labels there were where."""
+    SEEN[distributed.get_worker().address] |= set(y.tolist())
+    return block_of(number, feature_map, known, X, y, sample_weight)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 0.9])
-def test_workers_that_have_one_class_only(client, q):
+def test_workers_that_have_one_class_only(client, monkeypatch, q):
     """LightGBM's module for Dask predicts nonsense here, and says nothing."""
     X, y = draws()
     workers = sorted(client.scheduler_info()["workers"])
     parts = []
     for label, worker in enumerate(workers):
-        rows = np.column_stack([np.full(sum(y == label), label), X[y == label]])
-        for some in np.array_split(np.arange(len(rows)), 2):
-            # In one column is the label, which the model does not see.
-            held = [client.scatter(one, workers=[worker], hash=False) for one in (rows[some], 0 * some + label)]
-            parts.append(held)
-    features, labels = zip(*parts, strict=True)
-    distributed.wait([*features, *labels])
-    where = client.who_has([*features, *labels])
-    for (rows, own), worker in zip(parts, np.repeat(workers, 2), strict=True):
-        assert list(where[rows.key]) == list(where[own.key]) == [worker]
+        own = X[y == label]
+        for some in (own[:10], own[10:]):
+            given = some, np.full(len(some), label)
+            parts.append([client.scatter(one, workers=[worker], hash=False) for one in given])
+    rows, labels = map(list, zip(*parts, strict=True))
+    distributed.wait([*rows, *labels])
+    where = client.who_has([*rows, *labels])
+    assert [list(where[one.key]) for one in (*rows, *labels)] == [
+        [worker] for worker in [*np.repeat(workers, 2)] * 2
+    ]
     SEEN.clear()
-    kept = DaskMGCEClassifier(q, feature_map=noting, **EXACT).fit(list(features), list(labels))
-    assert sorted(map(sorted, SEEN.values())) == [[0.0], [1.0]]
-    assert kept.score(list(features), list(labels)) > 0.99
-    hidden = [client.submit(lambda rows: rows[:, 1:], rows) for rows in features]
-    far = DaskMGCEClassifier(q, **EXACT).fit(hidden, list(labels))
+    monkeypatch.setattr("mgce_sklearn.dask.classifier.block_of", noting_block)
+    far = DaskMGCEClassifier(q, **EXACT).fit(rows, labels)
+    assert dict(SEEN) == {worker: {label} for label, worker in enumerate(workers)}
     local = MGCEClassifier(q, **EXACT).fit(X, y)
     assert far.minimax_risk_ == pytest.approx(local.minimax_risk_, rel=1e-8)
     np.testing.assert_allclose(far.coef_, local.coef_, rtol=1e-3, atol=1e-5)
@@ -459,6 +458,7 @@ def test_a_network():
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Dropout(0.9))
+    network = network.double()
     X, y = iris()
     network.train()
     local = MGCEClassifier(0.5, feature_map=network, **EXACT).fit(X, y)
@@ -519,13 +519,13 @@ def test_certificates_bounds_and_scores(data):
     assert far.score(rows, labels) == pytest.approx(local.score(X, y), rel=1e-12)
     assert far.score(rows, labels, weighted) == pytest.approx(local.score(X, y, weights), rel=1e-12)
     cost = np.arange(len(local.classes_) ** 2).reshape(len(local.classes_), -1) % 3
-    for how in ({}, {"rule": "randomized"}, {"cost": cost}):
-        mine = far.error_bounds(rows, sample_weight=weighted, tol=1e-5, **how)
-        theirs = local.error_bounds(X, sample_weight=weights, tol=1e-5, **how)
+    for how in ({}, {"rule": "randomized", "cost": cost}):
+        mine = far.error_bounds(rows, sample_weight=weighted, tol=1e-4, **how)
+        theirs = local.error_bounds(X, sample_weight=weights, tol=1e-4, **how)
         for name in ("rule", "chance", "quantity", "status"):
             assert getattr(mine, name) == getattr(theirs, name)
-        assert mine.lower == pytest.approx(theirs.lower, abs=3e-5)
-        assert mine.upper == pytest.approx(theirs.upper, abs=3e-5)
+        assert mine.lower == pytest.approx(theirs.lower, abs=5e-4)
+        assert mine.upper == pytest.approx(theirs.upper, abs=5e-4)
 
 
 def test_bounds_without_weights_and_with_little_time():
@@ -736,6 +736,12 @@ def test_parameters_and_copies(client):
     assert far.client is client
 
 
+def noting(X):
+    """Return rows as they are, and note where they were."""
+    SEEN[distributed.get_worker().address] |= {len(X)}
+    return X
+
+
 def test_the_client_that_is_given(client):
     X, y = iris()
     with warnings.catch_warnings():
@@ -744,12 +750,11 @@ def test_the_client_that_is_given(client):
             processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None,
             set_as_default=False,
         ) as other:  # fmt: skip
-            SEEN.clear()
-            far = DaskMGCEClassifier(client=other, feature_map=noting).fit(*cut(50, X, y))
-            assert SEEN.keys() == other.scheduler_info()["workers"].keys()
-            SEEN.clear()
-            far.score(*cut(50, X, y))
-            assert SEEN.keys() == other.scheduler_info()["workers"].keys()
+            far = DaskMGCEClassifier(client=other, feature_map=noting)
+            for method in (far.fit, far.score):
+                SEEN.clear()
+                method(*cut(50, X, y))
+                assert SEEN.keys() == other.scheduler_info()["workers"].keys()
 
 
 ELSEWHERE = """
@@ -812,3 +817,310 @@ def test_callbacks():
     # A callback stays here, whatever it holds.
     np.testing.assert_array_equal(far.predict(rows).compute(), far.predict(rows.compute()))
     assert 0.5 < far.score(rows, labels) <= 1.0
+
+
+# What is refused: one sentence, and the estimator stays as it was
+
+
+def refused(error, message, fit, **how):
+    """Check that a fit is refused, in a sentence, whether or not there was one before."""
+    for far in (DaskMGCEClassifier(), copy.deepcopy(fitted("iris"))):
+        for name, value in how.items():
+            setattr(far, name, value)
+        before = dict(vars(far))
+        with pytest.raises(error, match=message) as raised:
+            fit(far)
+        assert "\n" not in str(raised.value)
+        assert vars(far).keys() == before.keys()
+        assert all(vars(far)[name] is value for name, value in before.items())
+
+
+def of_arrays(**changes):
+    """Return rows, labels and weights in partitions of 50, some of them changed."""
+    X, y = iris()
+    given = {"X": X, "y": y, "sample_weight": np.ones(150)}
+    return {name: cut(50, one)[0] for name, one in given.items()} | changes
+
+
+NOT_DASK = r"must be a dask array, a dask dataframe, or a list of delayed partitions; got a "
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"X": np.ones((150, 4))}, TypeError, "X " + NOT_DASK + "ndarray. Try dask.array.from_arr"),
+        ({"X": [[1.0, 2.0]]}, TypeError, "X " + NOT_DASK + "list"),
+        ({"X": []}, TypeError, "X " + NOT_DASK + "list"),
+        ({"X": None}, TypeError, "X " + NOT_DASK + "NoneType"),
+        ({"X": pd.DataFrame({"a": [1.0, 2.0]})}, TypeError, "X " + NOT_DASK + "DataFrame"),
+        ({"X": RowBlocks([np.ones((3, 2))])}, TypeError, "X " + NOT_DASK + "RowBlocks"),
+        ({"X": np.ones((150, 4)), "y": None}, TypeError, "X " + NOT_DASK),
+        ({"y": np.zeros(150)}, TypeError, "y " + NOT_DASK + "ndarray"),
+        ({"y": pd.Series(np.zeros(150))}, TypeError, "y " + NOT_DASK + "Series"),
+        ({"sample_weight": np.ones(150)}, TypeError, "sample_weight " + NOT_DASK + "ndarray"),
+        ({"sample_weight": 2.0}, TypeError, "sample_weight " + NOT_DASK + "float"),
+        ({"y": None}, ValueError, "y must be given with X: labels in the partitions of X"),
+        ({"X": da.ones((150, 4, 2))}, ValueError, "X must have two dimensions.*Array of 3"),
+        ({"X": da.ones(150)}, ValueError, "X must have two dimensions.*Array of 1"),
+        ({"y": da.ones((150, 2, 2))}, ValueError, "y must have rows; got a dask Array of 3"),
+        ({"y": da.ones(149, chunks=50)}, ValueError, "y must have one entry per row of X, 150; got"),
+        ({"X": da.full((150, 4), "a", chunks=50)}, ValueError, "Partition 0: X must be numbers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)  # fmt: skip
+def test_what_is_no_collection_of_rows(changes, error, message):
+    refused(error, message, lambda far: far.fit(**of_arrays(**changes)))
+
+
+def test_frames_and_lists_that_do_not_fit():
+    X, y = iris()
+    rows, frame = framed(X, 3, y=y)
+    refused(ValueError, "X must have two dimensions.*Series of 1", lambda f: f.fit(rows.x0, frame.y))
+    refused(ValueError, "y must have the partitions of X, 3; got 2",
+            lambda f: f.fit(rows, framed(X, 2, y=y)[1].y))  # fmt: skip
+    lists = listed((60, 90), X, y)
+    refused(ValueError, "y must have the partitions of X, 2; got 3",
+            lambda f: f.fit(lists[0], listed((60, 30, 60), y)[0]))  # fmt: skip
+    refused(TypeError, "X must be a list of delayed partitions alone; got a ndarray too",
+            lambda f: f.fit([lists[0][0], X], lists[1]))  # fmt: skip
+    other = dd.from_pandas(frame.compute().set_index(np.arange(150)[::-1]), 3, sort=False)
+    refused(ValueError, "Partition 0: y must have the index of X, row by row",
+            lambda f: f.fit(rows, other.y))  # fmt: skip
+    refused(ValueError, "Partition 0: sample_weight must have the index of X",
+            lambda f: f.fit(rows, frame.y, other.x0 * 0 + 1))  # fmt: skip
+
+
+def changed(X=None, y=None, w=None, first=None):
+    """Fit four partitions, the last of them changed; of all only the first may be else."""
+    rows, labels = iris()
+    sizes = np.cumsum([30, 40, 40])
+    parts = [list(zip(*(np.split(one, sizes) for one in (rows, labels)), strict=True))][0]
+    parts = [[*part, np.ones(len(part[0]))] for part in parts]
+    for i, change in enumerate((X, y, w)):
+        if change is not None:
+            parts[3][i] = change(parts[3][i])
+    parts = [tuple(map(delayed, part)) for part in parts]
+    return lambda far: far.fit(*map(list, zip(*parts, strict=True)))
+
+
+def put(value):
+    def change(array):
+        array = np.array(array, dtype=object if value is None else None)
+        array[(7, 1) if array.ndim == 2 else 7] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": put(np.nan)}, "Partition 3: X must be finite; row 7, column 1 has nan"),
+        ({"X": put(-np.inf)}, "Partition 3: X must be finite; row 7, column 1 has -inf"),
+        ({"X": lambda X: sp.csr_matrix(put(np.inf)(X))}, "Partition 3: X must be finite; row 7, c"),
+        ({"X": lambda X: X[:, :3]}, "Partition 3: the number of columns of X .* partitions, 4; g"),
+        ({"X": lambda X: X.astype(np.float32)}, "Partition 3: the dtype of X must be the same in "),
+        ({"X": sp.csr_matrix}, "Partition 3: the storage of X .*'dense'; got 'sparse'"),
+        ({"X": lambda X: X[1:]}, "Partition 3: y must have one entry per row of X, 39; got .*40"),
+        ({"X": lambda X: X[:0]}, "Partition 3: y must have one entry per row of X, 0; got .*40"),
+        ({"X": lambda X: X[:, 0]}, r"Partition 3: X must have two dimensions.*shape \(40,\)"),
+        ({"X": lambda X: 3.0}, r"Partition 3: X must have two dimensions.*float of shape \(\)"),
+        ({"X": lambda X: X[:, :0]}, "Partition 3: X must be numbers in at least one column"),
+        ({"y": lambda y: y[1:]}, "Partition 3: y must have one entry per row of X, 40; got .*39"),
+        ({"y": lambda y: NAMES[y]}, "Partition 3: what labels are .*'numbers'; got 'strings'"),
+        ({"y": put(None)}, "Partition 3: y must be a list of labels of one type.*Row 7 has None"),
+        ({"y": lambda y: put(np.nan)(1.0 * y)}, "Partition 3: y must be .*Row 7 has nan"),
+        ({"y": lambda y: put(pd.NA)(NAMES[y].astype(object))}, "Partition 3: y .*Row 7 has <NA>"),
+        ({"y": lambda y: y + 0.5}, "Partition 3: y must be a list of labels"),
+        ({"y": lambda y: np.eye(3)[y]}, "Partition 3: what labels are .*'distributions over"),
+        ({"y": lambda y: 2 * np.eye(3)[y]}, "Partition 3: y must have distributions in its rows"),
+        ({"w": put(-1.0)}, "Partition 3: sample_weight must be finite and non-neg.*row 7 has -1"),
+        ({"w": put(np.nan)}, "Partition 3: sample_weight must be finite .*row 7 has nan"),
+        ({"w": lambda w: w[2:]}, "Partition 3: sample_weight must have one entry.* 40; got .*38"),
+        ({"w": lambda w: 1.0}, "Partition 3: sample_weight must have one entry per row of X, 40"),
+    ],
+    ids=lambda value: value[13:60] if isinstance(value, str) else "-",
+)  # fmt: skip
+def test_a_partition_that_cannot_be_used(change, message):
+    refused(ValueError, message, changed(**change))
+
+
+def test_columns_of_frames_in_another_order():
+    X, y = iris()
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    for other, message in (
+        (frame[list("bacd")], r"Partition 1: the names of columns .*\('a', 'b', 'c', 'd'\); got"),
+        (frame.astype(np.float32), "Partition 1: the dtype of X .*'float64'; got 'float32'"),
+    ):
+        rows, labels = [delayed(frame[:80]), delayed(other[80:])], listed((80, 70), y)[0]
+        refused(ValueError, message, lambda far, r=rows, b=labels: far.fit(r, b))
+
+
+def test_several_partitions_that_cannot_be_used():
+    X, y = iris()
+    rows = cut(30, np.full_like(X, np.nan))[0]
+    refused(
+        ValueError, r"Partition 0: X must be finite.*\(4 more partitions cannot be used.\)",
+        lambda far: far.fit(rows, *cut(30, y)),
+    )  # fmt: skip
+
+
+def all_weights(value):
+    return lambda far: far.fit(**of_arrays(sample_weight=da.full(150, value, chunks=50)))
+
+
+@pytest.mark.parametrize(
+    ("fit", "message"),
+    [
+        (lambda f: f.fit(**of_arrays(y=da.zeros(150, chunks=50))), "y must have at least 2 classes"),
+        (
+            lambda f: f.fit(*cut(50, *iris()), da.from_array((iris()[1] == 1) * 1.0, chunks=50)),
+            r"y must have at least 2 classes among the rows with positive weight; got 1 class \(1\)",
+        ),
+        (all_weights(0.0), "sample_weight is zero for every row"),
+        (all_weights(1e307), "sample_weight must have a sum from 1e-300 to 1e308"),
+        (lambda f: f.fit(*cut(50, iris()[0][:0], iris()[1][:0])), "X must have rows; all partit"),
+        (lambda f: f.fit(*by_boolean_filter(0 * iris()[0] - 99, iris()[1])), "X must have rows"),
+    ],
+    ids=["one class", "one of weight", "zero", "large", "none", "filtered"],
+)  # fmt: skip
+def test_rows_that_are_not_enough(fit, message):
+    refused(ValueError, message, fit)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"feature_map": "relu"}, "feature_map must be None or a function of rows.*'relu'"),
+        ({"feature_map": StandardScaler()}, "feature_map must be None .*a transformer. Fit a tran"),
+        ({"solver": "sgd"}, "solver"),
+        ({"solver": "cvxpy"}, "solver"),
+        ({"q": 2.0}, "q must be"),
+        ({"lam": -1.0}, "lam must be"),
+        ({"class_weight": {0: -1.0}}, "class_weight must be positive for every class"),
+        ({"class_weight": "fair"}, "class_weight must be a dict"),
+        ({"class_weight": "balanced", "noise_matrix": 0.1}, "class_weight must be None beside"),
+        ({"class_weight": "balanced", "width": "betting"}, "class_weight must be None if width"),
+        ({"feature_range": (-1.0, 1.0)}, "feature_range must hold all rows"),
+        ({"width": np.ones((2, 2))}, "width must"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(map(str, value.values()))[:30],
+)
+def test_parameters_that_cannot_be_used(how, message):
+    refused(ValueError, message, lambda far: far.fit(**of_arrays()), **how)
+
+
+def test_a_partition_that_fails_keeps_its_error():
+    def fails(X):
+        raise OverflowError("mine")
+
+    rows, labels = cut(50, *iris())
+    lazy = rows.map_blocks(fails, meta=rows._meta)
+    refused(OverflowError, "^mine$", lambda far: far.fit(lazy, labels))
+
+
+def test_maps_that_cannot_be_used():
+    for function, message in (
+        (lambda X: X[:3], "Partition 0: feature_map must return a row for each row of X, 50; got 3"),
+        (lambda X: np.log(X - 9), "Partition 0: .*features from feature_map"),
+    ):
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            refused(
+                ValueError, message, lambda far: far.fit(**of_arrays()), feature_map=function
+            )
+
+
+def test_no_client(client):
+    with distributed.client.temp_default_client(client):
+        pass
+    code = """
+import dask.array as da
+from mgce_sklearn.dask import DaskMGCEClassifier
+try:
+    DaskMGCEClassifier().fit(da.ones((4, 2)), da.arange(4))
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.stdout.startswith("client must be a distributed.Client, or one must have been made")
+    assert done.stdout.count("\n") == 1, done.stderr
+
+
+def test_clients_that_cannot_be_used(client):
+    given = of_arrays()
+    refused(TypeError, "client must be a distributed.Client; got 'tcp://1.2.3.4:5'",
+            lambda far: far.fit(**given), client="tcp://1.2.3.4:5")  # fmt: skip
+    other = distributed.Client(client.scheduler.address, set_as_default=False)
+    other.close()
+    refused(ClusterError, "scheduler cannot be reached .*the client is closed.*Connect a new",
+            lambda far: far.fit(**given), client=other)  # fmt: skip
+    address = client.scheduler.address
+
+    async def asynchronously():
+        async with distributed.Client(address, set_as_default=False, asynchronous=True) as other:
+            refused(TypeError, "client must be synchronous; got an asynchronous one.*to_thread",
+                    lambda far: far.fit(**given), client=other)  # fmt: skip
+
+    asyncio.run(asynchronously())
+
+
+def test_collections_that_a_model_cannot_judge():
+    X, y = iris()
+    rows, frame = framed(X, 3, y=y)
+    far = DaskMGCEClassifier().fit(rows, frame.y)
+    before = dict(vars(far))
+    calls = {
+        "predict": far.predict, "score": lambda X: far.score(X, frame.y),
+        "certificate": lambda X: far.certificate(X, frame.y), "bounds": far.error_bounds,
+        **{name: getattr(far, name) for name in METHODS},
+    }  # fmt: skip
+    for call in calls.values():
+        with pytest.raises(ValueError, match="X must have the 4 columns of the fit; got 3"):
+            call(rows[["x0", "x1", "x2"]])
+        with pytest.raises(ValueError, match="X must have the 4 columns of the fit; got 5"):
+            call(da.ones((150, 5), chunks=50))
+        with pytest.raises(ValueError, match="X must have the columns of the fit in their order"):
+            call(rows[["x1", "x0", "x2", "x3"]])
+        with pytest.raises(ValueError, match=r"X must have two dimensions.*Series of 1"):
+            call(rows.x0)
+        with pytest.raises(ValueError, match=r"X must have two dimensions.*Array of 3"):
+            call(da.ones((150, 4, 2)))
+    with pytest.raises(TypeError, match=r"X must be rows in memory here; got a dask Array"):
+        far.certify(cut(50, X)[0])
+    for name in ("score", "certificate"):
+        with pytest.raises(ValueError, match="y must be given with X"):
+            getattr(far, name)(rows)
+        for wrong, message in (
+            ((rows, frame.y[frame.y > 0]), "Partition 0: y must have one entry per row of X, 50;"),
+            ((listed((50, 100), np.where(np.arange(600).reshape(150, 4) == 300, np.nan, X), y)), "Partition 1: X must be f"),
+            ((listed((50, 100), X[:, :3], y)), "X must have the 4 columns of the fit; got 3"),
+            ((listed((50, 100), X, y, 0.0 * y)), "sample_weight is zero for every row"),
+        ):
+            with pytest.raises(ValueError, match=message) as raised:
+                getattr(far, name)(*wrong)
+            assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="y must have the classes of the fit.*; got \\[0, 1\\]"):
+        far.certificate(*cut(50, X[:100], y[:100]))
+    with pytest.raises(ValueError, match="Partition 0: y must have labels of the kind of the fit, int64"):
+        far.score(*cut(50, X, NAMES[y]))
+    for name in ("certificate", "score"):
+        with pytest.raises(TypeError, match="y must be a dask array"):
+            getattr(far, name)(rows, y)
+    assert vars(far) == before
+
+
+def test_models_that_are_not_fitted():
+    rows, labels = cut(50, *iris())
+    far = DaskMGCEClassifier()
+    calls = [
+        lambda: far.score(rows, labels), lambda: far.certificate(rows, labels),
+        lambda: far.error_bounds(rows),
+        *(lambda name=name: getattr(far, name)(rows) for name in METHODS),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(NotFittedError):
+            call()

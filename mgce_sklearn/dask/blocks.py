@@ -305,22 +305,28 @@ def _check_beside(X: Any, n_rows: int, name: str, other: Any) -> None:
 
 
 def _facts(rows: RowBlock, given: Any) -> Facts:
-    """Return the facts of rows, as blocks and as they were given."""
-    names, n_given = names_of(given), (*np.shape(given), None)[1]
-    labels, weight = rows.y, rows.sample_weight
-    weight = np.ones(rows.X.shape[0]) if weight is None else weight
+    """Return the facts of rows, of X as it was given too."""
+    X, labels, weight = rows
+    weight = np.ones(X.shape[0]) if weight is None else weight
+    classes, totals = np.empty(0), np.empty(0)
     if isinstance(labels, Distributions):
-        likeness = Likeness.of(rows._replace(y=labels.proba), names)
-        likeness = likeness._replace(labels=f"distributions over {labels.classes.tolist()}")
-        hashed = rows._replace(y=labels.proba)
+        rows = rows._replace(y=labels.proba)
         classes, totals = labels.classes, weight @ labels.proba
-    else:
-        likeness, hashed = Likeness.of(rows, names), rows
-        classes, totals = np.empty(0), np.empty(0)
-        if labels is not None:
-            classes, codes = np.unique(labels, return_inverse=True)
-            totals = np.bincount(codes, weight, len(classes))
-    X = rows.X
-    n_bytes = X.data.nbytes + X.indices.nbytes if sp.issparse(X) else X.nbytes
-    print_of = fingerprint(hashed)
-    return Facts(likeness, n_given, X.shape[0], n_bytes, print_of, classes, totals, float(weight.sum()))
+    elif labels is not None:
+        classes, codes = np.unique(labels, return_inverse=True)
+        totals = np.bincount(codes, weight, len(classes))
+    likeness = Likeness.of(rows, names_of(given))
+    if isinstance(labels, Distributions):
+        likeness = likeness._replace(labels=f"distributions over {classes.tolist()}")
+    with np.errstate(over="ignore"):
+        total = float(weight.sum())
+    return Facts(
+        likeness=likeness,
+        n_given=(*np.shape(given), None)[1],
+        n_rows=X.shape[0],
+        n_bytes=X.data.nbytes + X.indices.nbytes if sp.issparse(X) else X.nbytes,
+        fingerprint=fingerprint(rows),
+        classes=classes,
+        totals=totals,
+        weight=total,
+    )

@@ -9,7 +9,6 @@ from typing import Any
 import distributed
 import numpy as np
 from dask.delayed import delayed
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from mgce_sklearn import validation
@@ -248,7 +247,9 @@ n_features_in_, feature_names_in_
     def _brought(self, cells: list[Any], known: Any) -> tuple[Rounds, Totals]:
         """Have the blocks of partitions on workers, of ``known`` classes if there are."""
         client = self._connected()
-        task, feature_map = (delayed(one, pure=False) for one in (block_of, self.feature_map))
+        task, feature_map = delayed(block_of, pure=False), self.feature_map
+        if feature_map is not None:
+            feature_map = delayed(feature_map, pure=False)  # sent to a worker once
         tasks = [task(i, feature_map, known, *cell) for i, cell in enumerate(cells)]
         rounds = Rounds(client, client.compute(tasks))
         return rounds, Totals(rounds.facts)
@@ -533,11 +534,18 @@ def _hits(model: MGCEClassifier, number: int, X: Any, y: Any, sample_weight: Any
             model._check_columns(rows.X.shape[1], names_of(X))
         predicted = model.classes_[model._margins_of(rows.X).argmax(axis=1)]
         weights = np.ones(len(predicted)) if rows.sample_weight is None else rows.sample_weight
-        labels: Any = rows.y
-        if isinstance(labels, Distributions):
-            accuracy = labels.expected_accuracy(predicted, weights)
-        else:
-            accuracy = accuracy_score(labels, predicted, sample_weight=weights)
-        return accuracy * weights.sum(), weights.sum()
+        return _accuracy(rows.y, predicted, weights) * weights.sum(), weights.sum()
     except (TypeError, ValueError) as error:
         return f"Partition {number}: {error}"
+
+
+def _accuracy(labels: Any, predicted: np.ndarray, weights: np.ndarray) -> float:
+    """Return the share of labels, or of distributions, that is as predicted."""
+    if isinstance(labels, Distributions):
+        return labels.expected_accuracy(predicted, weights)
+    if (labels.dtype.kind in "SU") != (predicted.dtype.kind in "SU"):
+        raise ValueError(
+            f"y must have labels of the kind of the fit, {predicted.dtype}; got {labels.dtype}. "
+            "Give the labels that the model has learnt."
+        )
+    return float(np.average(predicted == labels, weights=weights))

@@ -37,21 +37,25 @@ def partitions_of(X: Any, y: Any = None, sample_weight: Any = None) -> list[tupl
     """
     others = [("y", y), ("sample_weight", sample_weight)]
     rows = _cut(X, "X")
-    columns = [_cut(_along(X, one, name), name) for name, one in others]
-    for (name, one), own in zip(others, columns, strict=True):
-        if one is not None and len(own) != len(rows):
-            raise ValueError(
-                f"{name} must have the partitions of X, {len(rows)}; got {len(own)}. Take both "
-                "from one collection, or compute_chunk_sizes() of both arrays."
-            )
-    given = [own if own else [None] * len(rows) for own in columns]
+    given = [_beside(X, one, name, len(rows)) for name, one in others]
     return list(zip(rows, *given, strict=True))
+
+
+def _beside(X: Any, other: Any, name: str, n_partitions: int) -> list[Any]:
+    """Return the partitions of what goes with X, None for each where there is nothing."""
+    if other is None:
+        return [None] * n_partitions
+    own = _cut(_along(X, other, name), name)
+    if len(own) != n_partitions:
+        raise ValueError(
+            f"{name} must have the partitions of X, {n_partitions}; got {len(own)}. Take both "
+            "from one collection, or compute_chunk_sizes() of both arrays."
+        )
+    return own
 
 
 def _cut(collection: Any, name: str) -> list[Any]:
     """Return the partitions of a collection; of an array of several columns with all of them."""
-    if collection is None:
-        return []
     check_collection(collection, name)
     if isinstance(collection, da.Array):
         return list(_with_all_columns(collection).to_delayed().ravel())
