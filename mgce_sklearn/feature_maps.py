@@ -7,6 +7,7 @@ that can be called is taken as it is, a network or a function, and applied to so
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -33,6 +34,9 @@ FEATURE_MAP = Rule(
 
 # Rows that a network or a function is given at a time.
 ROWS_AT_A_TIME = 4096
+
+# Of networks, in evaluation or not.
+_MODES = threading.RLock()
 
 
 def is_named(feature_map: Any) -> bool:
@@ -169,11 +173,15 @@ def _without_gradients() -> AbstractContextManager[Any]:
 
 @contextmanager
 def _evaluating(network: Any) -> Iterator[None]:
-    """Switch dropout and the like off, and leave every part in the mode it was in."""
-    before = {part: part.training for part in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for part, training in before.items():
-            part.training = training
+    """Switch dropout and the like off, and leave every part in the mode it was in.
+
+    One thread at a time: the first to end would switch dropout on for the others.
+    """
+    with _MODES:
+        before = {part: part.training for part in network.modules()}
+        network.eval()
+        try:
+            yield
+        finally:
+            for part, training in before.items():
+                part.training = training

@@ -78,7 +78,7 @@ def draws(n=300, d=3):
 def cut(chunks, *arrays):
     """Return dask arrays in the same chunks of rows."""
     return [
-        None if one is None else da.from_array(one, chunks=(chunks,) + one.shape[1:])
+        None if one is None else da.from_array(one, chunks=(chunks, *one.shape[1:]))
         for one in arrays
     ]
 
@@ -138,7 +138,7 @@ def test_interior_point(data, q):
 
 @pytest.mark.parametrize(("data", "q"), [(iris, 0.0), (draws, 0.0), (draws, 0.5)])
 def test_lbfgs(data, q):
-    same_fit(*data(), 40, q=q, solver="lbfgs")
+    same_fit(*data(), 40, q=q, solver="lbfgs", lam=2.0)
 
 
 def by_boolean_filter(X, y):
@@ -181,6 +181,26 @@ def futures(X, y):
     return [client.compute(one) for one in parts]
 
 
+class COO:
+    """Stands in for a matrix of the package sparse, of which Dask's sparse blocks often are."""
+
+    def __init__(self, X):
+        self.X, self.shape = X, X.shape
+
+    def to_scipy_sparse(self):
+        return sp.csr_matrix(self.X)
+
+
+def of_another_package(X, y):
+    rows, labels = listed((70, 0, 80), X, y)
+    return [delayed(COO)(part) for part in rows], labels
+
+
+def plain_lists(X, y):
+    rows, labels = listed((70, 80), X, y)
+    return [[delayed(list)(part) for part in parts] for parts in (rows, labels)]
+
+
 def permuted(X, y):
     order = np.random.default_rng(0).permutation(len(X))
     return cut(40, X[order], y[order])
@@ -204,6 +224,8 @@ WAYS = {
     "frames as arrays": frames_as_arrays,
     "sparse blocks": sparse_blocks,
     "sparse frames": sparse_frame,
+    "of another package": of_another_package,
+    "plain lists": plain_lists,
     "futures": futures,
     "a column of labels": lambda X, y: cut(50, X, y[:, np.newaxis]),
 }
@@ -360,7 +382,7 @@ def test_a_fit_that_ends_early():
 
 
 def test_features_that_say_nothing_are_told_of():
-    X, y = iris()
+    X, _ = iris()
     with pytest.warns(UserWarning, match="coefficients of all features are zero") as caught:
         DaskMGCEClassifier(lam=1.0).fit(*cut(50, X, np.arange(150) % 3 > 0))
     assert caught[0].filename == __file__
@@ -502,8 +524,11 @@ def test_a_model_goes_to_each_worker_once():
 # What is computed of collections at once
 
 
-@pytest.mark.parametrize("data", [iris, draws])
-def test_certificates_bounds_and_scores(data):
+@pytest.mark.parametrize(
+    ("data", "how"),
+    [(iris, {}), (draws, {"rule": "randomized", "cost": [[0.0, 3.0], [1.0, 0.5]]})],
+)
+def test_certificates_bounds_and_scores(data, how):
     X, y = data()
     weights = weights_of(len(y), seed=2)
     rows, labels, weighted = cut(40, X, y, weights)
@@ -518,27 +543,21 @@ def test_certificates_bounds_and_scores(data):
         assert mine.dual_gap == pytest.approx(theirs.dual_gap, rel=1e-6, abs=1e-12)
     assert far.score(rows, labels) == pytest.approx(local.score(X, y), rel=1e-12)
     assert far.score(rows, labels, weighted) == pytest.approx(local.score(X, y, weights), rel=1e-12)
-    cost = np.arange(len(local.classes_) ** 2).reshape(len(local.classes_), -1) % 3
-    for how in ({}, {"rule": "randomized", "cost": cost}):
-        mine = far.error_bounds(rows, sample_weight=weighted, tol=1e-4, **how)
-        theirs = local.error_bounds(X, sample_weight=weights, tol=1e-4, **how)
-        for name in ("rule", "chance", "quantity", "status"):
-            assert getattr(mine, name) == getattr(theirs, name)
-        assert mine.lower == pytest.approx(theirs.lower, abs=5e-4)
-        assert mine.upper == pytest.approx(theirs.upper, abs=5e-4)
+    mine = far.error_bounds(rows, sample_weight=weighted, tol=1e-4, **how)
+    theirs = local.error_bounds(X, sample_weight=weights, tol=1e-4, **how)
+    for name in ("rule", "chance", "quantity", "status"):
+        assert getattr(mine, name) == getattr(theirs, name)
+    assert mine.lower == pytest.approx(theirs.lower, abs=5e-4)
+    assert mine.upper == pytest.approx(theirs.upper, abs=5e-4)
 
 
-def test_bounds_without_weights_and_with_little_time():
-    X, y = draws()
-    far = fitted("draws")
-    rows = cut(100, X)[0]
-    assert far.error_bounds(rows).upper == pytest.approx(
-        far.to_local().error_bounds(X).upper, abs=2e-3
-    )
+def test_bounds_in_little_time():
+    far, rows = fitted("draws"), cut(100, draws()[0])[0]
     with pytest.warns(ConvergenceWarning, match="gap of the error bounds") as caught:
         bounds = far.error_bounds(rows, tol=1e-9, max_time=1e-6)
     assert caught[0].filename == __file__
     assert bounds.status == "stopped"
+    assert 0.0 <= bounds.lower <= bounds.upper
 
 
 def test_rows_in_memory():
@@ -612,8 +631,14 @@ def check_meta(lazy, found):
         assert np.isnan(said) or said == got
 
 
-@pytest.mark.parametrize("name", ["iris", "draws", "text"])
-@pytest.mark.parametrize("method", METHODS)
+PREDICTIONS = [
+    *(("iris", method) for method in METHODS),
+    *(("draws", method) for method in ("predict_proba", "decision_function")),
+    ("text", "predict"),
+]
+
+
+@pytest.mark.parametrize(("name", "method"), PREDICTIONS)
 def test_predictions_of_arrays(name, method):
     X, _ = draws() if name == "draws" else iris()
     far = fitted(name)
@@ -635,10 +660,9 @@ def test_predictions_of_arrays(name, method):
     assert nothing.compute().dtype == lazy.dtype
 
 
-@pytest.mark.parametrize("name", ["iris", "draws", "text"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("name", "method"), PREDICTIONS)
 def test_predictions_of_frames(name, method):
-    X, y = draws() if name == "draws" else iris()
+    X, _ = draws() if name == "draws" else iris()
     index = np.random.default_rng(0).permutation(len(X)) + 1000
     frame = pd.DataFrame(X, index=index, columns=[f"x{j}" for j in range(X.shape[1])])
     rows = dd.from_pandas(frame, npartitions=3, sort=False)
@@ -689,7 +713,7 @@ def test_predictions_of_lists_and_of_rows_in_memory(method):
 
 
 def test_predictions_need_no_client():
-    X, y = iris()
+    X, _ = iris()
     far = fitted("iris")
     rows = da.from_array(X, chunks=50)
     with dask.config.set(scheduler="synchronous"):
@@ -759,13 +783,18 @@ def test_the_client_that_is_given(client):
 
 ELSEWHERE = """
 import pickle, sys
+import dask.array as da
 with open(sys.argv[1], "rb") as file:
     model, X = pickle.load(file)
 print(model.predict(X).tolist() == model.to_local().predict(X).tolist(), model.client)
+try:
+    model.fit(da.ones((4, 2)), da.arange(4))
+except RuntimeError as error:
+    print(error)
 """
 
 
-def test_a_pickled_model_predicts_without_a_cluster(tmp_path):
+def test_a_pickled_model_predicts_without_a_cluster_and_does_not_fit(tmp_path):
     X, y = iris()
     far = DaskMGCEClassifier().fit(*cut(50, X, y))
     (tmp_path / "model").write_bytes(pickle.dumps((far, X)))
@@ -773,14 +802,16 @@ def test_a_pickled_model_predicts_without_a_cluster(tmp_path):
         [sys.executable, "-c", ELSEWHERE, tmp_path / "model"], capture_output=True, text=True,
         timeout=60, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
-    assert done.stdout == "True None\n", done.stderr
+    same, error = done.stdout.splitlines()
+    assert same == "True None", done.stderr
+    assert error.startswith("client must be a distributed.Client, or one must have been made; th")
 
 
 def test_there_is_no_partial_fit():
     far = DaskMGCEClassifier()
     assert not hasattr(far, "partial_fit")
     with pytest.raises(AttributeError, match="give partitions to that of MGCEClassifier"):
-        far.partial_fit
+        _ = far.partial_fit
 
 
 def test_callbacks():
@@ -863,7 +894,7 @@ NOT_DASK = r"must be a dask array, a dask dataframe, or a list of delayed partit
         ({"X": da.ones((150, 4, 2))}, ValueError, "X must have two dimensions.*Array of 3"),
         ({"X": da.ones(150)}, ValueError, "X must have two dimensions.*Array of 1"),
         ({"y": da.ones((150, 2, 2))}, ValueError, "y must have rows; got a dask Array of 3"),
-        ({"y": da.ones(149, chunks=50)}, ValueError, "y must have one entry per row of X, 150; got"),
+        ({"y": da.ones(149, chunks=50)}, ValueError, "y must have one entry per row of X, 150; g"),
         ({"X": da.full((150, 4), "a", chunks=50)}, ValueError, "Partition 0: X must be numbers"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -875,7 +906,8 @@ def test_what_is_no_collection_of_rows(changes, error, message):
 def test_frames_and_lists_that_do_not_fit():
     X, y = iris()
     rows, frame = framed(X, 3, y=y)
-    refused(ValueError, "X must have two dimensions.*Series of 1", lambda f: f.fit(rows.x0, frame.y))
+    refused(ValueError, "X must have two dimensions.*Series of 1",
+            lambda f: f.fit(rows.x0, frame.y))  # fmt: skip
     refused(ValueError, "y must have the partitions of X, 3; got 2",
             lambda f: f.fit(rows, framed(X, 2, y=y)[1].y))  # fmt: skip
     lists = listed((60, 90), X, y)
@@ -894,8 +926,8 @@ def changed(X=None, y=None, w=None, first=None):
     """Fit four partitions, the last of them changed; of all only the first may be else."""
     rows, labels = iris()
     sizes = np.cumsum([30, 40, 40])
-    parts = [list(zip(*(np.split(one, sizes) for one in (rows, labels)), strict=True))][0]
-    parts = [[*part, np.ones(len(part[0]))] for part in parts]
+    parts = [np.split(one, sizes) for one in (rows, labels, np.ones(150))]
+    parts = [list(part) for part in zip(*parts, strict=True)]
     for i, change in enumerate((X, y, w)):
         if change is not None:
             parts[3][i] = change(parts[3][i])
@@ -972,10 +1004,10 @@ def all_weights(value):
 @pytest.mark.parametrize(
     ("fit", "message"),
     [
-        (lambda f: f.fit(**of_arrays(y=da.zeros(150, chunks=50))), "y must have at least 2 classes"),
+        (lambda f: f.fit(**of_arrays(y=da.zeros(150, chunks=50))), "y must have at least 2 class"),
         (
             lambda f: f.fit(*cut(50, *iris()), da.from_array((iris()[1] == 1) * 1.0, chunks=50)),
-            r"y must have at least 2 classes among the rows with positive weight; got 1 class \(1\)",
+            r"y must have at least 2 classes among the rows with positive weight; got 1 class \(1",
         ),
         (all_weights(0.0), "sample_weight is zero for every row"),
         (all_weights(1e307), "sample_weight must have a sum from 1e-300 to 1e308"),
@@ -1021,7 +1053,7 @@ def test_a_partition_that_fails_keeps_its_error():
 
 def test_maps_that_cannot_be_used():
     for function, message in (
-        (lambda X: X[:3], "Partition 0: feature_map must return a row for each row of X, 50; got 3"),
+        (lambda X: X[:3], "Partition 0: feature_map must return a row for each row of X, 50; got"),
         (lambda X: np.log(X - 9), "Partition 0: .*features from feature_map"),
     ):
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
@@ -1029,25 +1061,6 @@ def test_maps_that_cannot_be_used():
             refused(
                 ValueError, message, lambda far: far.fit(**of_arrays()), feature_map=function
             )
-
-
-def test_no_client(client):
-    with distributed.client.temp_default_client(client):
-        pass
-    code = """
-import dask.array as da
-from mgce_sklearn.dask import DaskMGCEClassifier
-try:
-    DaskMGCEClassifier().fit(da.ones((4, 2)), da.arange(4))
-except RuntimeError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-        cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
-    assert done.stdout.startswith("client must be a distributed.Client, or one must have been made")
-    assert done.stdout.count("\n") == 1, done.stderr
 
 
 def test_clients_that_cannot_be_used(client):
@@ -1091,21 +1104,23 @@ def test_collections_that_a_model_cannot_judge():
             call(da.ones((150, 4, 2)))
     with pytest.raises(TypeError, match=r"X must be rows in memory here; got a dask Array"):
         far.certify(cut(50, X)[0])
+    with_nan = X.copy()
+    with_nan[75, 0] = np.nan
     for name in ("score", "certificate"):
         with pytest.raises(ValueError, match="y must be given with X"):
             getattr(far, name)(rows)
         for wrong, message in (
             ((rows, frame.y[frame.y > 0]), "Partition 0: y must have one entry per row of X, 50;"),
-            ((listed((50, 100), np.where(np.arange(600).reshape(150, 4) == 300, np.nan, X), y)), "Partition 1: X must be f"),
-            ((listed((50, 100), X[:, :3], y)), "X must have the 4 columns of the fit; got 3"),
-            ((listed((50, 100), X, y, 0.0 * y)), "sample_weight is zero for every row"),
+            (listed((50, 100), with_nan, y), "Partition 1: X must be finite; row 25, column 0 has"),
+            (listed((50, 100), X[:, :3], y), "X must have the 4 columns of the fit; got 3"),
+            (listed((50, 100), X, y, 0.0 * y), "sample_weight is zero for every row"),
         ):
             with pytest.raises(ValueError, match=message) as raised:
                 getattr(far, name)(*wrong)
             assert "\n" not in str(raised.value)
-    with pytest.raises(ValueError, match="y must have the classes of the fit.*; got \\[0, 1\\]"):
+    with pytest.raises(ValueError, match=r"y must have the classes of the fit.*; got \[0, 1\]"):
         far.certificate(*cut(50, X[:100], y[:100]))
-    with pytest.raises(ValueError, match="Partition 0: y must have labels of the kind of the fit, int64"):
+    with pytest.raises(ValueError, match="Partition 0: y must have labels of the kind of the fit"):
         far.score(*cut(50, X, NAMES[y]))
     for name in ("certificate", "score"):
         with pytest.raises(TypeError, match="y must be a dask array"):

@@ -1,5 +1,7 @@
 """Feature maps of the linear model: transformers, functions and networks."""
 
+import threading
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -137,3 +139,33 @@ def test_network_without_parameters_and_embedding_of_integers():
     assert torch.equal(apply_feature_map(torch.nn.Identity(), rows), rows)
     embedding = torch.nn.Embedding(5, 3)
     assert apply_feature_map(embedding, np.array([[1, 2], [0, 4]])).shape == (2, 6)
+
+
+def test_a_network_in_two_threads_has_no_dropout():
+    torch = pytest.importorskip("torch")
+    inside, begun, ended = (threading.Event() for _ in range(3))
+
+    class Waits(torch.nn.Module):
+        """The first rows wait for the others to begin, and these for the first to end."""
+
+        def forward(self, rows):
+            if rows[0, 0] == 1.0:
+                inside.set()
+                begun.wait(0.3)
+            else:
+                begun.set()
+                ended.wait(5.0)
+            return rows
+
+    network = torch.nn.Sequential(Waits(), torch.nn.Dropout(0.9)).train()
+
+    def first():
+        apply_feature_map(network, np.ones((100, 2)))
+        ended.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(5.0)
+    np.testing.assert_array_equal(apply_feature_map(network, np.full((100, 2), 2.0)), 2.0)
+    thread.join()
+    assert network.training

@@ -152,8 +152,8 @@ def each(function: OfRows, X: Any, columns: Sequence[Any] | None) -> Any:
         return [task(part, held) for part in X]
     if isinstance(X, da.Array):
         X = _with_all_columns(X)
-        shape: Any = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (len(columns),))}
-        meta = function.of_none()
+        chunks, meta = X.chunks[0], function.of_none()
+        shape: Any = {"chunks": (chunks, meta.shape[1:])} if meta.ndim == 2 else {"drop_axis": 1}
         return X.map_blocks(_of_array, held, meta=meta, token=f"mgce-{function.name}", **shape)
     meta = _of_frame(X._meta, lambda _: function.of_none(), columns)
     return X.map_partitions(_of_frame, held, columns, meta=meta)
