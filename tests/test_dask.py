@@ -894,6 +894,7 @@ NOT_DASK = r"must be a dask array, a dask dataframe, or a list of delayed partit
         ({"X": da.ones((150, 4, 2))}, ValueError, "X must have two dimensions.*Array of 3"),
         ({"X": da.ones(150)}, ValueError, "X must have two dimensions.*Array of 1"),
         ({"y": da.ones((150, 2, 2))}, ValueError, "y must have rows; got a dask Array of 3"),
+        ({"y": da.from_array(np.array(3.0))}, ValueError, "y must have rows; got .* Array of 0"),
         ({"y": da.ones(149, chunks=50)}, ValueError, "y must have one entry per row of X, 150; g"),
         ({"X": da.full((150, 4), "a", chunks=50)}, ValueError, "Partition 0: X must be numbers"),
     ],

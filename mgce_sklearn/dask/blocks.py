@@ -110,7 +110,8 @@ class Recipe:
             weights = np.ones(rows.X.shape[0])
         if self.classes is None:
             return None, weights
-        _, labels = encoded(rows.y, self.classes)
+        y: Any = rows.y
+        _, labels = encoded(y, self.classes)
         if self.factors is None:
             return labels, weights
         return times_factors(self.factors, labels, weights)
@@ -266,7 +267,8 @@ def rows_of(
     soft = y is not None and validation.has_columns(y)
     rows = as_block(X, None if soft else y, sample_weight)
     if soft:
-        rows = rows._replace(y=read_labels(y, known))
+        labels: Any = read_labels(y, known)
+        rows = rows._replace(y=labels)
     elif y is not None:
         validation.distinct_labels("y", rows.y)
     check_finite(rows.X)
@@ -306,9 +308,11 @@ def _check_beside(X: Any, n_rows: int, name: str, other: Any) -> None:
 
 def _facts(rows: RowBlock, given: Any) -> Facts:
     """Return the facts of rows, of X as it was given too."""
-    X, labels, weight = rows
+    labels: Any = rows.y
+    X, _, weight = rows
     weight = np.ones(X.shape[0]) if weight is None else weight
-    classes, totals = np.empty(0), np.empty(0)
+    classes: Any = np.empty(0)
+    totals: Any = classes
     if isinstance(labels, Distributions):
         rows = rows._replace(y=labels.proba)
         classes, totals = labels.classes, weight @ labels.proba

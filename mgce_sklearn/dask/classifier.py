@@ -175,7 +175,7 @@ n_features_in_, feature_names_in_
         MGCEClassifier
         """
         local = MGCEClassifier(**self.get_params(deep=False))
-        vars(local).update((k, v) for k, v in vars(self).items() if k != "client")
+        local.__dict__.update((k, v) for k, v in vars(self).items() if k != "client")
         return local
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DaskMGCEClassifier:
@@ -239,7 +239,7 @@ n_features_in_, feature_names_in_
             self.feature_names_in_ = np.asarray(totals.names, dtype=object)
         if self.feature_map is not None:
             self.feature_map_ = self.feature_map
-            (*_, n_columns) = (fact.n_given for fact in rounds.facts if fact.likeness is not None)
+            n_columns = next(fact.n_given for fact in rounds.facts if fact.likeness is not None)
             if n_columns is not None:
                 self.n_features_in_ = n_columns
         return self._problem_on_workers(rounds, totals, self.fit_intercept)
@@ -292,7 +292,9 @@ n_features_in_, feature_names_in_
         Cluster(client).check()
         return client
 
-    def certificate(self, X: Any, y: Any = None, sample_weight: Any = None) -> Certificate:
+    def certificate(  # type: ignore[override]  # there are no base margins here
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> Certificate:
         """Compute the bound, and its distance from the best one, for labelled rows.
 
         Parameters
@@ -320,7 +322,7 @@ n_features_in_, feature_names_in_
         self._check_mapped(totals)
         return self._problem_on_workers(rounds, totals, self._has_intercept())
 
-    def error_bounds(
+    def error_bounds(  # type: ignore[override]
         self,
         X: Any,
         rule: str = "deterministic",
@@ -364,7 +366,9 @@ n_features_in_, feature_names_in_
         parts = RowsOnWorkers.of(rounds, totals, self._has_intercept(), labelled=False)
         return self._judged_parts(parts, rule, cost)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(  # type: ignore[override]
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> float:
         """Compute the accuracy of `predict`, expected if labels are distributions.
 
         Parameters

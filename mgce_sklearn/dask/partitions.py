@@ -142,10 +142,10 @@ def each(function: OfRows, X: Any, columns: Sequence[Any] | None) -> Any:
     ----------
     function : OfRows
     X : collection
+        Rows, checked.
     columns : sequence of length K, or None
         Names of the columns of what it returns, if that has columns.
     """
-    check_collection(X, "X")
     held = delayed(function, pure=False)
     if is_list(X):
         task = delayed(_of_array, pure=False)
