@@ -1059,9 +1059,7 @@ def test_maps_that_cannot_be_used():
     ):
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            refused(
-                ValueError, message, lambda far: far.fit(**of_arrays()), feature_map=function
-            )
+            refused(ValueError, message, lambda far: far.fit(**of_arrays()), feature_map=function)
 
 
 def test_clients_that_cannot_be_used(client):

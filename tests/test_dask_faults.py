@@ -25,6 +25,7 @@ from mgce_sklearn import MGCEClassifier
 from mgce_sklearn import parts as parts_module
 from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier, rounds
 from mgce_sklearn.dask.blocks import Order, Recipe, block_of
+from mgce_sklearn.dask.partitions import partitions_of
 from mgce_sklearn.dask.parts import RowsOnWorkers
 from mgce_sklearn.dask.rounds import Rounds
 from mgce_sklearn.parts import LostRows, add, once
@@ -340,10 +341,8 @@ def threads_of(part):
 def parts_of(client, n_parts=PARTS):
     X, y = in_memory()
     chunks = N // n_parts
-    model = DaskMGCEClassifier(client=client)
-    brought = model._brought(
-        da.from_array(X, chunks=(chunks, D)), da.from_array(y, chunks=chunks), None
-    )
+    cells = partitions_of(da.from_array(X, chunks=(chunks, D)), da.from_array(y, chunks=chunks))
+    brought = DaskMGCEClassifier(client=client)._brought(cells, None)
     return RowsOnWorkers.of(*brought, fit_intercept=True)
 
 
@@ -475,7 +474,7 @@ def read(key, part):
 
 
 def test_a_copy_of_a_block_begins_without_what_was_kept():
-    block = block_of(0, None, *rows_of(0), None)
+    block = block_of(0, None, None, *rows_of(0), None)
     block.run(order(1, -1, partial(keep, 5), [5]), 0)
     assert block.run(order(2, 1, partial(read, 5), [5]), 0) == N // PARTS
     copy = pickle.loads(pickle.dumps(block))
@@ -486,7 +485,7 @@ def test_a_copy_of_a_block_begins_without_what_was_kept():
 
 def test_what_missed_a_round_is_not_trusted():
     """As of a copy that was left behind on another worker."""
-    block = block_of(0, None, *rows_of(0), None)
+    block = block_of(0, None, None, *rows_of(0), None)
     block.run(order(1, -1, partial(keep, 5), [5]), 0)
     assert block.run(order(2, 0, partial(read, 5), [5]), 0) > 0  # round 1 was not completed
     with pytest.raises(LostRows):
@@ -494,7 +493,7 @@ def test_what_missed_a_round_is_not_trusted():
 
 
 def test_a_round_that_comes_late_changes_nothing():
-    block = block_of(0, None, *rows_of(0), None)
+    block = block_of(0, None, None, *rows_of(0), None)
     block.run(order(5, 4, partial(keep, 5), [5]), 0)
     with pytest.raises(LostRows, match="late"):
         block.run(order(4, 3, partial(keep, 6), [5, 6]), 0)
@@ -502,7 +501,7 @@ def test_a_round_that_comes_late_changes_nothing():
 
 
 def test_what_nobody_needs_is_forgotten():
-    block = block_of(0, None, *rows_of(0), None)
+    block = block_of(0, None, None, *rows_of(0), None)
     block.run(order(1, -1, partial(keep, 5), [5]), 0)
     block.run(order(2, 1, partial(keep, 6), [6]), 0)
     assert set(block._state.arrays) == {6}

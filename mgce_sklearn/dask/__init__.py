@@ -1,8 +1,8 @@
 """MGCEClassifier for rows on many machines: `DaskMGCEClassifier`."""
 
 try:
-    import dask.array
-    import dask.dataframe
+    import dask.array  # noqa: F401
+    import dask.dataframe  # noqa: F401
     import distributed  # noqa: F401
 except ImportError as error:
     raise ImportError(

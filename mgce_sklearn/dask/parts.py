@@ -107,7 +107,8 @@ class RowsOnWorkers(Parts):
         ValueError
             If weights, labels or factors of classes cannot be used.
         """
-        classes = factors = None
+        classes: Any = None
+        factors: Any = None
         weight = validation.check_total_weight(totals.weight)
         if labelled:
             classes = totals.classes

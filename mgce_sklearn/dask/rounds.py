@@ -278,7 +278,8 @@ class Rounds:
         self._number += 1
         order = Order(self._number, self._completed, frozenset(self.live), recipe, term, combine)
         sent = pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL)
-        strictly = False
+        strictly: bool = False
+        lost: Exception = CancelledError()
         for _ in range(ATTEMPTS):
             try:
                 result = self._round(sent, combine, strictly)
@@ -362,7 +363,7 @@ class Rounds:
             holders = where.get(self._futures[number].key, ())
             if not holders:
                 raise CancelledError("a worker has gone")
-            home = self._homes.get(number)
+            home = self._homes.get(number, "")
             if home not in holders:
                 home = min(holders, key=lambda one: len(held.get(one, ())))
             held.setdefault(home, []).append(number)
@@ -377,8 +378,8 @@ class Rounds:
 
 def _changed(number: int) -> str:
     return (
-        f"Partition {number} must have the same rows whenever it is computed; a worker lost it, and "
-        "computed again it has others. Set seeds, or write the collection to files and read these."
+        f"Partition {number} must have the same rows whenever it is computed; a worker lost it, "
+        "and computed again it has others. Set seeds, or write the collection to files and read these."
     )
 
 
