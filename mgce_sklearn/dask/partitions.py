@@ -59,7 +59,11 @@ def _cut(collection: Any, name: str) -> list[Any]:
     check_collection(collection, name)
     if isinstance(collection, da.Array):
         return list(_with_all_columns(collection).to_delayed().ravel())
-    return list(collection if is_list(collection) else collection.to_delayed())
+    if is_list(collection):
+        return list(collection)
+    # Optimized alone, frames of one root may come in other partitions: where few columns of a file
+    # are asked for, several files make one.
+    return list(collection.to_delayed(optimize_graph=False))
 
 
 def check_collection(collection: Any, name: str) -> None:
