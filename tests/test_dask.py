@@ -39,6 +39,12 @@ EXACT = {"tol": 1e-9, "lam": 1.0}
 NAMES = np.array(["setosa", "versicolor", "virginica"])
 
 
+METHODS = [
+    "predict", "predict_proba", "predict_log_proba", "predict_worst_case_proba",
+    "decision_function",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module", autouse=True)
 def client():
     """Two workers in threads of this process, who speak by TCP: all that they get is pickled."""
@@ -219,6 +225,7 @@ WAYS = {
     "others for labels": lambda X, y: [*cut(50, X), *cut(70, y)],
     "permuted": permuted,
     "unknown": by_boolean_filter,
+    "rows alone unknown": lambda X, y: [by_boolean_filter(X, y)[0], *cut(40, y)],
     "text in a frame": frame_with_text,
     "categories in a frame": frame_with_categories,
     "frames as arrays": frames_as_arrays,
@@ -260,6 +267,9 @@ def test_single_precision(form):
     local = MGCEClassifier(0.9, **EXACT).fit(form(X), y)
     check_same(local, far, rows, X)
     assert far.coef_.dtype == local.coef_.dtype == np.float32
+    for method in METHODS:  # of float64, whatever X is of
+        lazy = getattr(far, method)(rows)
+        check_meta(lazy, lazy.compute())
 
 
 @pytest.mark.parametrize("labels", [NAMES, np.array([7, 3, 5]), NAMES.astype(object)], ids=str)
@@ -551,6 +561,16 @@ def test_certificates_bounds_and_scores(data, how):
     assert mine.upper == pytest.approx(theirs.upper, abs=5e-4)
 
 
+def test_certificates_and_bounds_without_an_intercept():
+    X, y = draws()
+    rows, labels = cut(100, X, y)
+    far = DaskMGCEClassifier(0.9, fit_intercept=False).fit(rows, labels)
+    local = far.to_local()
+    theirs = local.certificate(X, y).minimax_risk
+    assert far.certificate(rows, labels).minimax_risk == pytest.approx(theirs, rel=1e-9)
+    assert far.error_bounds(rows).upper == pytest.approx(local.error_bounds(X).upper, abs=2e-3)
+
+
 def test_bounds_in_little_time():
     far, rows = fitted("draws"), cut(100, draws()[0])[0]
     with pytest.warns(ConvergenceWarning, match="gap of the error bounds") as caught:
@@ -594,11 +614,6 @@ def test_a_score_of_partitions_without_rows():
 
 
 # Lazy predictions
-
-METHODS = [
-    "predict", "predict_proba", "predict_log_proba", "predict_worst_case_proba",
-    "decision_function",
-]  # fmt: skip
 
 
 @cache
