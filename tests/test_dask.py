@@ -222,7 +222,7 @@ WAYS = {
     "columns of unknown chunks": lambda X, y: [
         one[cut(50, X[:, 0])[0] > -9] for one in (da.from_array(X, chunks=(50, 3)), *cut(50, y))
     ],
-    "others for labels": lambda X, y: [*cut(50, X), *cut(70, y)],
+    "others for labels": lambda X, y: [*cut((40, 110), X), *cut(70, y)],
     "permuted": permuted,
     "unknown": by_boolean_filter,
     "rows alone unknown": lambda X, y: [by_boolean_filter(X, y)[0], *cut(40, y)],
@@ -1105,9 +1105,13 @@ def test_collections_that_a_model_cannot_judge():
         "certificate": lambda X: far.certificate(X, frame.y), "bounds": far.error_bounds,
         **{name: getattr(far, name) for name in METHODS},
     }  # fmt: skip
+    three = rows[["x0", "x1", "x2"]]
+    three = three.map_partitions(called, meta=three._meta)
+    CALLS.clear()
     for call in calls.values():
         with pytest.raises(ValueError, match="X must have the 4 columns of the fit; got 3"):
-            call(rows[["x0", "x1", "x2"]])
+            call(three)
+        assert not CALLS  # before anything is computed
         with pytest.raises(ValueError, match="X must have the 4 columns of the fit; got 5"):
             call(da.ones((150, 5), chunks=50))
         with pytest.raises(ValueError, match="X must have the columns of the fit in their order"):
