@@ -58,7 +58,6 @@ class Totals:
         self.n_columns, self.names = likeness.n_columns, likeness.names
         self.dtype = np.dtype(likeness.dtype)
         self.certain = not likeness.labels.startswith("distributions")
-        self.labelled = likeness.labels != "none"
         self.classes = np.unique(np.concatenate([fact.classes for fact in used] or [[]]))
         self.totals = np.zeros(len(self.classes))
         for fact in used:
