@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from mgce_sklearn.arrays import Array
-from mgce_sklearn.design import Design
+from mgce_sklearn.design import WORKING_MEMORY, Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
 
@@ -272,6 +272,10 @@ class Parts(ABC):
         Whether to come by the features takes longer than most of what is done with them.
     latency : float
         Seconds that a pass takes whatever it computes.
+    at_once : int
+        Number of parts that are looked at at the same time, by more than one process.
+    working_memory : int
+        Bytes of what may be kept beside the rows to save time: more is computed again.
     has_single : bool
         Whether `compact` would save time.
     """
@@ -279,6 +283,8 @@ class Parts(ABC):
     like: Any
     reading_costs: ClassVar[bool] = False
     latency: ClassVar[float] = 0.0
+    at_once: ClassVar[int] = 1
+    working_memory: ClassVar[int] = WORKING_MEMORY
     has_single = False
 
     @property

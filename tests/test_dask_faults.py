@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -505,6 +506,37 @@ def test_what_nobody_needs_is_forgotten():
     block.run(order(1, -1, partial(keep, 5), [5]), 0)
     block.run(order(2, 1, partial(keep, 6), [6]), 0)
     assert set(block._state.arrays) == {6}
+
+
+class Worker:
+    """One with a pool of threads."""
+
+    def __init__(self, pool):
+        self.executors = {"default": pool}
+
+
+def where(part):
+    return [(part.first_row, threading.get_ident())]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_shares_are_for_idle_threads_of_the_worker(busy, monkeypatch):
+    """Where none is idle the task computes them itself: nobody waits for a thread that waits."""
+    blocks = [block_of(i, None, None, *rows_of(i), None) for i in range(4)]
+    asked = [rounds._Asked(i, i * N // PARTS, 0) for i in range(4)]
+    shares = rounds._shares(list(zip(asked, blocks, strict=True)), 2)
+    assert [len(share) for share in shares] == [2, 2]
+    free = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        if busy:
+            pool.submit(free.wait)
+        monkeypatch.setattr(rounds, "get_worker", lambda: Worker(pool))
+        first, second = rounds._of_shares(order(1, -1, where), shares)
+        free.set()
+    here = threading.get_ident()
+    assert [row for row, _ in first + second] == [i * N // PARTS for i in range(4)]
+    assert {thread for _, thread in first} == {here}
+    assert ({thread for _, thread in second} == {here}) == busy
 
 
 # The page

@@ -1,7 +1,7 @@
 """MGCEClassifier for rows on many machines: `DaskMGCEClassifier`."""
 
 try:
-    import dask.array  # noqa: F401
+    import dask.array
     import dask.dataframe  # noqa: F401
     import distributed  # noqa: F401
 except ImportError as error:

@@ -93,7 +93,7 @@ n_features_in_, feature_names_in_
     same when they are computed again are an error, and so are workers that die over and over, or
     that do not come back within a minute. Data that were scattered cannot be computed again.
 
-    In a worker a task uses one thread, and there are as many tasks as the worker has threads.
+    In a worker a round is one task. It takes the worker's threads that are idle, and begins none.
 
     Predictions of collections are lazy, and of the kind of X. Those of arrays are arrays.
 

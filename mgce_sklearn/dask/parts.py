@@ -156,7 +156,17 @@ class RowsOnWorkers(Parts):
     @property
     def has_single(self) -> bool:  # type: ignore[override]
         """Whether `compact` would save time."""
-        return self.recipe.unit is None
+        return self.like.has_single
+
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        """Number of blocks that are looked at at the same time."""
+        return self.rounds.n_threads
+
+    @property
+    def working_memory(self) -> int:  # type: ignore[override]
+        """Bytes that may be kept beside the rows to save time."""
+        return WORKING_MEMORY * self.rounds.n_workers
 
     def over(
         self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
@@ -196,8 +206,7 @@ class RowsOnWorkers(Parts):
 
         Sparse rows stay as they are if there is no room for all zeros.
         """
-        n_bytes = 4 * self.n_rows * self.n_features
-        fits = n_bytes <= WORKING_MEMORY * self.rounds.n_workers
+        fits = 4 * self.n_rows * self.n_features <= self.working_memory
         if self.recipe.unit is not None or (self.like.sparse and not fits):
             return self
         other = self._with(unit=self.column_scale, keeps=fits)

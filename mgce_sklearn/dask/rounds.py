@@ -1,9 +1,9 @@
 """Rounds: a term of every block, computed where the block is, and summed on the way back.
 
-A task of a round takes the blocks that its worker holds, and runs elsewhere if the worker has gone.
-Dask computes lost blocks again, from the graph that they came from. What was kept with their rows
-is lost, which solvers are told by `LostRows`. A round can be repeated: each block counts once in
-its sum, and changes what it keeps once.
+A round is one task a worker, over the blocks that this holds. It runs elsewhere if the worker has
+gone: Dask computes lost blocks again, from the graph that they came from. What was kept with their
+rows is lost, which solvers are told by `LostRows`. A round can be repeated: each block counts once
+in its sum, and changes what it keeps once.
 
 Where workers are many or busy Dask may also move a task to an idle one, with copies of the blocks.
 The round is then repeated by the workers that were meant, and by no others.
@@ -87,17 +87,39 @@ class _Asked(NamedTuple):
 def _of_blocks(sent: bytes, meant: str, asked: list[_Asked], blocks: list[Block]) -> _Counted:
     """Return what the order's term gives of blocks: a task."""
     order: Order = pickle.loads(sent)
-    pairs = list(zip(asked, blocks, strict=True))
-    here = _Counted(tuple(one.number for one in asked), get_worker().address != meant)
+    pairs, worker = list(zip(asked, blocks, strict=True)), get_worker()
+    here = _Counted(tuple(one.number for one in asked), worker.address != meant)
     changed = frozenset(one.number for one, block in pairs if one.is_changed(block))
     if changed:
         return here._replace(changed=changed)
     try:
-        each = (block.run(order, one.first_row) for one, block in pairs)
-        total = reduce(order.combine, each)
+        total = reduce(order.combine, _of_shares(order, _shares(pairs, worker.state.nthreads)))
     except LostRows:
         return here._replace(lost=True)
     return here._replace(n_bytes=sizeof(total), total=total)
+
+
+def _of_shares(order: Order, shares: list[list[Any]]) -> list[Any]:
+    """Return what a term gives of shares of the blocks, by threads of the worker that are idle.
+
+    No other thread is begun. What waits for one is done here, so that tasks of two fits cannot wait
+    for each other.
+    """
+
+    def total(share: list[Any]) -> Any:
+        each = (block.run(order, one.first_row) for one, block in share)
+        return reduce(order.combine, each)
+
+    threads = get_worker().executors["default"]
+    helped = [threads.submit(total, share) for share in shares[1:]]
+    try:
+        totals = [total(shares[0])]
+        for share, help in zip(shares[1:], helped, strict=True):
+            totals.append(total(share) if help.cancel() else help.result())
+    finally:
+        for help in helped:
+            help.cancel()
+    return totals
 
 
 def _joined(combine: Callable[[Any, Any], Any], results: list[_Counted]) -> _Counted:
@@ -217,6 +239,8 @@ class Rounds:
         Of every block.
     live : set of int
         Names of what is kept with the rows.
+    n_threads : int
+        Of all workers that hold blocks, as far as these are enough for them.
     n_rounds, n_bytes : int
         Rounds, and what was sent to workers, from them, and between them to be added up.
     """
@@ -224,7 +248,7 @@ class Rounds:
     def __init__(self, client: Client, futures: Sequence[Future]) -> None:
         self.client, self._cluster, self._futures = client, Cluster(client), list(futures)
         self.live: set[int] = set()
-        self.n_rounds = self.n_bytes = 0
+        self.n_rounds, self.n_bytes, self.n_threads = 0, 0, 1
         self._number, self._completed, self._losses = 0, -1, 0
         self._homes: dict[int, str] = {}
         self._groups: list[tuple[str, tuple[int, ...]]] | None = None
@@ -240,7 +264,7 @@ class Rounds:
     @property
     def n_workers(self) -> int:
         """Number of workers that hold blocks."""
-        return max(1, len(set(self._homes.values())))
+        return max(1, len(self._groups or ()))
 
     def _first_facts(self) -> list[Facts]:
         facts = self._ask_facts()
@@ -353,7 +377,7 @@ class Rounds:
             )
 
     def _placed(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Return who shall compute which blocks: as many tasks a worker as it has threads."""
+        """Return who shall compute which blocks."""
         if self._losses:
             self._ask_facts()  # once more where they are lost
         where = self.client.who_has(self._futures)
@@ -368,18 +392,17 @@ class Rounds:
                 home = min(holders, key=lambda one: len(held.get(one, ())))
             held.setdefault(home, []).append(number)
         self._homes = {number: home for home, own in held.items() for number in own}
-        self._groups = [
-            (worker, share)
-            for worker, own in sorted(held.items())
-            for share in _shares(own, n_threads.get(worker, 1))
-        ]
+        self._groups = [(worker, tuple(own)) for worker, own in sorted(held.items())]
+        threads = (min(len(own), n_threads.get(worker, 1)) for worker, own in held.items())
+        self.n_threads = max(1, sum(threads))
         return self._groups
 
 
 def _changed(number: int) -> str:
     return (
         f"Partition {number} must have the same rows whenever it is computed; a worker lost it, "
-        "and computed again it has others. Set seeds, or write the collection to files and read these."
+        "and computed again it has others. Set seeds, or write the collection to files and read "
+        "these."
     )
 
 
@@ -405,8 +428,8 @@ def _check_alike(facts: Iterable[Facts]) -> None:
         raise ValueError("X must have rows; all partitions are empty.")
 
 
-def _shares(numbers: list[int], n_shares: int) -> list[tuple[int, ...]]:
+def _shares(things: list[Any], n_shares: int) -> list[list[Any]]:
     """Cut a list into so many parts of nearly equal length, or fewer."""
-    n_shares = max(1, min(n_shares, len(numbers)))
-    ends = [len(numbers) * i // n_shares for i in range(n_shares + 1)]
-    return [tuple(numbers[a:b]) for a, b in itertools.pairwise(ends)]
+    n_shares = min(n_shares, len(things))
+    ends = [len(things) * i // n_shares for i in range(n_shares + 1)]
+    return [things[a:b] for a, b in itertools.pairwise(ends)]

@@ -129,6 +129,7 @@ class RowSums:
         # Where reading costs: what the next pass does first, and what the last one brought.
         self._pending: Term | None = None
         self._arrived: Arrival | None = None
+        self._may_end = False  # so that nobody asks for the next equations
 
     @property
     def proba(self) -> Columns:
@@ -156,7 +157,7 @@ class RowSums:
 
     def _move(self, term: Term) -> None:
         """Have the rows do something: at once, or where reading costs as part of the next pass."""
-        self._arrived = None
+        self._arrived, self._may_end = None, False
         if self.objective.parts.reading_costs:
             self._pending = term
         else:
@@ -165,6 +166,7 @@ class RowSums:
     def read(self, objective: Objective, form: Form) -> None:
         """Read the rows as another objective has them, and solve equations in another form."""
         if objective is not self.objective or form is not self.form:
+            self._may_end = objective is not self.objective
             self.objective, self.form, self._arrived = objective, form, None
 
     def mend(self, form: Form) -> None:
@@ -192,13 +194,12 @@ class RowSums:
             return Arrival(coef, objective.value(coef))
         if self._arrived is None:
             self.coefs[0] = coef
-            before = [] if self._pending is None else [(self._pending, add)]
-            *_, psi, mean, assembled = objective.parts.in_one_pass(
-                *before,
-                (objective.psi_term(coef), add),
-                (objective.mean_term(partial(normalized_columns, self.proba)), add),
-                (self._assembly(), add),
-            )
+            terms = [] if self._pending is None else [self._pending]
+            terms += [] if self._may_end else [self._assembly()]
+            terms.append(objective.psi_term(coef))
+            terms.append(objective.mean_term(partial(normalized_columns, self.proba)))
+            *others, psi, mean = objective.parts.in_one_pass(*((term, add) for term in terms))
+            assembled = None if self._may_end else others[-1]
             self._pending = None
             excess = mean - objective.uncertainty.tau
             value = psi + objective.linear_part(coef)
@@ -213,10 +214,10 @@ class RowSums:
 
     def assemble(self) -> tuple[Any, Array, Array, Array]:
         """Return the sum for H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
-        if self._arrived is not None:
-            gathered, sums = self._arrived.assembled
-        else:
-            gathered, sums = self.objective.parts.over(self._assembly())
+        assembled = None if self._arrived is None else self._arrived.assembled
+        if assembled is None:
+            assembled = self.objective.parts.over(self._assembly())
+        gathered, sums = assembled
         excess, kappa, kappa_center = sums
         return gathered, excess - self.objective.uncertainty.tau, kappa, kappa_center
 

@@ -24,7 +24,7 @@ from mgce_sklearn.arrays import (
     namespace,
     set_diagonal,
 )
-from mgce_sklearn.design import WORKING_MEMORY, Block
+from mgce_sklearn.design import Block
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parts import Columns, Kept, Part
@@ -137,7 +137,7 @@ def has_products(objective: Objective) -> bool:
     """
     parts, (n_classes, n_features) = objective.parts, objective.shape
     fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= parts.n_rows
-    written = not parts.like.sparse or 4 * parts.n_rows * n_features <= WORKING_MEMORY
+    written = not parts.like.sparse or 4 * parts.n_rows * n_features <= parts.working_memory
     return fits and written and is_large(objective)
 
 
@@ -153,8 +153,13 @@ def loss_parameter(objective: Objective) -> float:
     return float(getattr(objective.potential, "q", 1.0))
 
 
+def _rows_a_thread(objective: Objective) -> float:
+    """Return how many rows one thread looks at in a pass, if more than this process does."""
+    return objective.parts.n_rows / objective.parts.at_once
+
+
 def _factoring_seconds(objective: Objective) -> float:
-    n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
+    n_rows, (n_classes, d) = _rows_a_thread(objective), objective.shape
     if n_classes * d > LARGEST_SYSTEM:
         return np.inf
     gram = n_rows * n_classes * (n_classes + 1) * d * (d + 1) / 2
@@ -175,7 +180,7 @@ def _product_seconds(objective: Objective) -> float:
 
 def _seconds_of_product(objective: Objective) -> float:
     """Return what a product takes, and the preconditioner with it."""
-    n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
+    n_rows, (n_classes, d) = _rows_a_thread(objective), objective.shape
     pairs = n_rows * n_classes * (n_classes + 1) / 2
     rows = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
     return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT + objective.parts.latency
@@ -279,7 +284,7 @@ def _product(curvature: Columns, step: Array, part: Part, features: Array) -> Ar
 class Conjugate:
     """H by its products alone: preconditioned conjugate gradients.
 
-    The curvatures of all rows are kept in single precision, within `design.WORKING_MEMORY`; else
+    The curvatures of all rows are kept in single precision, within `Parts.working_memory`; else
     they are computed again for every product.
 
     Parameters
@@ -293,7 +298,7 @@ class Conjugate:
         self.seconds_of_product = _seconds_of_product(objective)
         n_classes, n_features = objective.shape
         n_pairs = n_classes * (n_classes + 1) // 2
-        fits = 4 * n_pairs * self.parts.n_rows <= WORKING_MEMORY
+        fits = 4 * n_pairs * self.parts.n_rows <= self.parts.working_memory
         self._kept = self.parts.kept() if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
         self.gather: Callable[[Part], Gathered] = partial(
