@@ -4,6 +4,7 @@
     python benchmarks/scale.py --folder DIR --quick         # 1e5 rows, under a minute
     python benchmarks/scale.py --folder DIR --only sgd xgboost
     python benchmarks/scale.py --folder DIR --grow          # time and memory by n, d, K and parts
+    python benchmarks/scale.py --folder DIR --dask          # on workers of Dask, 1e6 rows
 
 Rows are drawn block by block from a multinomial logistic model, and some labels then at random;
 they are written once to the folder, and found there again. Each classifier has a process of its own
@@ -406,11 +407,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, help="where rows are kept, a temporary one if none")
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int, help="of boosting")
     parser.add_argument("--quick", action="store_true", help="1e5 rows, 10 rounds")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
     parser.add_argument("--grow", nargs="*", choices=GROWTH, help="fits of many sizes instead")
+    parser.add_argument("--dask", action="store_true", help="on workers of Dask instead")
     parser.add_argument("--fit", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fit and options.fit[0].startswith("grow-"):
@@ -421,13 +423,20 @@ def main() -> None:
         name, train, held_out, n_rounds = options.fit
         print(json.dumps(fit_here(name, Task(train, held_out, int(n_rounds)))))
         return
-    n = ROWS_QUICK if options.quick else options.rows
+    n = ROWS_QUICK if options.quick else options.rows or ROWS
     n_rounds = options.rounds or (ROUNDS_QUICK if options.quick else ROUNDS)
     with tempfile.TemporaryDirectory() as temporary:
         if options.grow is not None:
             growth = GROWTH_QUICK if options.quick else GROWTH
             chosen = {name: growth[name] for name in options.grow or growth}
             grow(options.folder or Path(temporary), chosen)
+            return
+        if options.dask:
+            import scale_dask  # which imports this module
+
+            scale_dask.main(
+                options.folder or Path(temporary), options.rows, n_rounds, options.quick
+            )
             return
         begin = time.perf_counter()
         task = Task(*files_in(options.folder or Path(temporary), n), n_rounds)
