@@ -28,7 +28,7 @@ ROWS, ROWS_QUICK = 1_000_000, 100_000
 GROWTH, GROWTH_QUICK = (100_000, 1_000_000, 3_000_000), (50_000, 100_000)
 ROWS_OF_MODEL, ROWS_OF_MODEL_QUICK = 200_000, 50_000
 LIMIT, LIMIT_QUICK = 120.0, 15.0  # seconds of a fit whose worker is killed
-LONGEST = 3600.0  # of another one
+LONGEST = 3600.0  # of any
 
 # The paper: what a fit on many machines is made of, besides what is measured.
 MACHINES, CORES, ROWS_ON_PAPER, FEATURES_ON_PAPER = 100, 16, 10**9, 100
@@ -47,8 +47,9 @@ class Job(NamedTuple):
         A key of `FITS`, "memory" or "latency".
     train, held_out : str
     n_workers, n_rounds : int
-    kill_after : float
-        Seconds, after which the first worker is killed; 0: none is.
+    kill_after, limit : float
+        Seconds from when rows are brought until the first worker is killed, 0: none is; and from
+        then on.
     pinned : bool
         Whether the files are dealt to the workers in order, as many to each.
     form : str
@@ -61,6 +62,7 @@ class Job(NamedTuple):
     n_workers: int = 2
     n_rounds: int = 0
     kill_after: float = 0.0
+    limit: float = 0.0
     pinned: bool = False
     form: str = ""
 
@@ -98,10 +100,13 @@ class Latency(NamedTuple):
 # In the process of a fit
 
 
-def new_client(n_workers: int, n_threads: int = 1) -> Any:
-    """Return the client of a new cluster on this machine."""
+def new_client(n_workers: int, n_threads: int = 1, pinned: bool = False) -> Any:
+    """Return the client of a new cluster on this machine; ``pinned``: parts stay where they are."""
+    import dask
     from distributed import Client, LocalCluster
 
+    if pinned:  # the scheduler believes that it takes long to move them
+        dask.config.set({"distributed.scheduler.bandwidth": 1})
     cluster = LocalCluster(
         n_workers=n_workers,
         threads_per_worker=n_threads,
@@ -121,8 +126,8 @@ def kind_of(term: Any) -> str:
     return next((kind for name, kind in words.items() if f"function {name} " in repr(term)), "rest")
 
 
-def note_rounds(log: list[Round], brought: list[float]) -> None:
-    """Have rounds noted from now on, and the moments when rows have been brought."""
+def note_rounds(log: list[Round], brought: Callable[[], None]) -> None:
+    """Have rounds noted from now on, and told when rows have been brought."""
     from dask.sizeof import sizeof
 
     from mgce_sklearn.dask.rounds import Rounds
@@ -131,7 +136,7 @@ def note_rounds(log: list[Round], brought: list[float]) -> None:
 
     def begin_noted(self: Any, *args: Any) -> None:
         begin(self, *args)
-        brought.append(time.perf_counter())
+        brought()
 
     def run_noted(self: Any, term: Any, *args: Any) -> Any:
         started, before = time.perf_counter(), self.n_bytes
@@ -161,7 +166,7 @@ def frames_in(client: Any, job: Job) -> list[Any]:
     return futures
 
 
-def mgce(client: Any, job: Job) -> tuple[scale.Proba, float, str, list[Round]]:
+def mgce(client: Any, job: Job, brought: Callable[[], None]) -> Any:
     """Fit ours to a frame a file, which is read where it will stay."""
     from dask.delayed import delayed
 
@@ -171,7 +176,6 @@ def mgce(client: Any, job: Job) -> tuple[scale.Proba, float, str, list[Round]]:
     if job.form:
         RowsOnWorkers.latency = np.inf if job.form == "factors" else 0.0
     log: list[Round] = []
-    brought: list[float] = []
     note_rounds(log, brought)
     frames = [delayed(frame) for frame in frames_in(client, job)]
     X, y = [frame.drop(columns="y") for frame in frames], [frame["y"] for frame in frames]
@@ -179,69 +183,77 @@ def mgce(client: Any, job: Job) -> tuple[scale.Proba, float, str, list[Round]]:
     n_bytes = sum(one.told + one.result for one in log)
     gap = model.dual_gap_ / model.minimax_risk_
     remark = f"gap {gap:.0e}, {model.n_iter_} steps, {len(log)} rounds, {n_bytes / 1e6:.1f} MB"
-    return model.to_local().predict_proba, brought[0], remark, log
+    return model.to_local().predict_proba, remark, log
 
 
-def boost(
-    client: Any, job: Job, fitted: Callable[[Any, Any], scale.Proba]
-) -> tuple[scale.Proba, float]:
-    """Fit a booster to a persisted frame."""
+def persisted(client: Any, job: Job) -> tuple[Any, Any]:
+    """Return features and labels, in memory on workers."""
     import dask.dataframe as dd
     from distributed import wait
 
     frame = dd.from_delayed(frames_in(client, job)) if job.pinned else dd.read_parquet(job.train)
     frame = frame.persist()
     wait(frame)
-    brought = time.perf_counter()
-    return fitted(frame.drop(columns="y"), frame["y"]), brought
+    return frame.drop(columns="y"), frame["y"]
 
 
-def lightgbm(client: Any, job: Job) -> tuple[scale.Proba, float]:
+def lightgbm(client: Any, job: Job, brought: Callable[[], None]) -> Any:
     """Boost by LightGBM."""
     from lightgbm import DaskLGBMClassifier
 
-    def fitted(X: Any, y: Any) -> scale.Proba:
-        model = DaskLGBMClassifier(n_estimators=job.n_rounds, verbose=-1, client=client).fit(X, y)
-        return model.to_local().predict_proba
+    rows = persisted(client, job)
+    brought()
+    model = DaskLGBMClassifier(n_estimators=job.n_rounds, verbose=-1, client=client).fit(*rows)
+    return (model.to_local().predict_proba,)
 
-    return boost(client, job, fitted)
 
-
-def xgboost(client: Any, job: Job) -> tuple[scale.Proba, float]:
+def xgboost(client: Any, job: Job, brought: Callable[[], None]) -> Any:
     """Boost by xgboost."""
     from xgboost.dask import DaskXGBClassifier
 
-    def fitted(X: Any, y: Any) -> scale.Proba:
-        model = DaskXGBClassifier(n_estimators=job.n_rounds, tree_method="hist")
-        model.client = client
-        return model.fit(X, y).get_booster().inplace_predict
-
-    return boost(client, job, fitted)
+    rows = persisted(client, job)
+    brought()
+    model = DaskXGBClassifier(n_estimators=job.n_rounds, tree_method="hist")
+    model.client = client
+    return (model.fit(*rows).get_booster().inplace_predict,)
 
 
 FITS = {fit.__name__: fit for fit in (mgce, lightgbm, xgboost)}
 
 
-class Peaks(threading.Thread):
-    """The most anonymous bytes of this process, and of one worker, and a worker's end."""
+class Watcher(threading.Thread):
+    """Sees the most anonymous bytes of this process and of one worker, and kills the first worker.
 
-    def __init__(self, pids: list[int], kill_after: float) -> None:
+    It does so some time after the rows were brought, and if the fit has not ended some time after
+    that, it tells so and ends this process.
+    """
+
+    def __init__(self, workers: list[int], kill_after: float = 0.0, limit: float = 0.0) -> None:
         super().__init__(daemon=True)
-        self.pids, self.kill_after = pids, kill_after
+        self.workers, self.kill_after, self.limit = workers, kill_after, limit
         self.client = self.worker = 0
-        self.killed_at: float | None = None
         self.begin = time.perf_counter()
+        self.brought_at = self.killed_at = np.inf
+
+    def brought(self) -> None:
+        """Take note that rows have been brought."""
+        self.brought_at = min(self.brought_at, time.perf_counter())
 
     def run(self) -> None:
         """Look, for ever."""
         while True:
             self.client = max(self.client, scale.anonymous_bytes(os.getpid()))
-            self.worker = max(self.worker, *map(_bytes_if_there, self.pids))
-            now = time.perf_counter()
-            if self.kill_after and self.killed_at is None and now - self.begin > self.kill_after:
-                os.kill(self.pids[0], signal.SIGKILL)
-                self.killed_at = now
+            self.worker = max([self.worker, *map(_bytes_if_there, self.workers)])
+            if self.kill_after:
+                self._kill(time.perf_counter())
             time.sleep(scale.SECONDS_BETWEEN_LOOKS)
+
+    def _kill(self, now: float) -> None:
+        if self.killed_at == np.inf and now > self.brought_at + self.kill_after:
+            os.kill(self.workers[0], signal.SIGKILL)
+            self.killed_at = now
+        if now > self.killed_at + self.limit:
+            tell(f"had not ended {self.limit:.0f} s later")
 
 
 def _bytes_if_there(pid: int) -> int:
@@ -251,28 +263,34 @@ def _bytes_if_there(pid: int) -> int:
         return 0
 
 
+def tell(found: Any) -> None:
+    """Print what this process measured, and end it at once, whatever is left of its cluster."""
+    print(json.dumps(found), flush=True)
+    os._exit(0)
+
+
 def fit_here(job: Job) -> Fit | str:
     """Fit on a cluster, in this process; return the error if there is one."""
     from mgce_sklearn import RowBlocks
 
-    client = new_client(job.n_workers)
+    client = new_client(job.n_workers, pinned=job.pinned)
     if job.name == "mgce":
         scale.warm_up(scale.N_FEATURES, scale.N_CLASSES)
         client.run(scale.warm_up, scale.N_FEATURES, scale.N_CLASSES)
     (block,) = RowBlocks.from_parquet(job.held_out, "y")
-    peaks = Peaks(list(client.run(os.getpid).values()), job.kill_after)
-    peaks.start()
-    begin = time.perf_counter()
+    watcher = Watcher(list(client.run(os.getpid).values()), job.kill_after, job.limit)
+    watcher.start()
     try:
-        proba, brought, *more = FITS[job.name](client, job)
+        proba, *more = FITS[job.name](client, job, watcher.brought)
     except Exception as error:
-        seconds = time.perf_counter() - (peaks.killed_at or begin)
+        seconds = time.perf_counter() - min(watcher.killed_at, watcher.brought_at)
         return f"{seconds:.0f} s later {type(error).__name__}: {error}"
     end = time.perf_counter()
-    if job.kill_after and not (peaks.killed_at and brought < peaks.killed_at < end):
-        return "the worker was not killed during the fit"
+    if job.kill_after and end < watcher.killed_at:
+        return "it ended before the worker was killed"
+    bringing, fitting = watcher.brought_at - watcher.begin, end - watcher.brought_at
     scores = scale.scores(np.asarray(proba(block.X)), block.y)
-    return Fit(brought - begin, end - brought, *scores, peaks.client, peaks.worker, *more)
+    return Fit(bringing, fitting, *scores, watcher.client, watcher.worker, *more)
 
 
 def memory_here(job: Job) -> Fit:
@@ -283,17 +301,17 @@ def memory_here(job: Job) -> Fit:
 
     scale.warm_up(scale.N_FEATURES, scale.N_CLASSES)
     (block,) = RowBlocks.from_parquet(job.held_out, "y")
-    peaks = Peaks([os.getpid()], 0.0)
-    peaks.start()
-    begin = time.perf_counter()
+    watcher = Watcher([])
+    watcher.start()
     table = pq.read_table(job.train)
     X, y = table.drop_columns("y").to_pandas(), table["y"].to_numpy()
-    brought = time.perf_counter()
+    watcher.brought()
     model = MGCEClassifier(q=0.5, tol=scale.TOL).fit(X, y)
     end = time.perf_counter()
     scores = scale.scores(model.predict_proba(block.X), block.y)
     remark = f"gap {model.dual_gap_ / model.minimax_risk_:.0e}, {model.n_iter_} steps"
-    return Fit(brought - begin, end - brought, *scores, peaks.client, 0, remark)
+    bringing, fitting = watcher.brought_at - watcher.begin, end - watcher.brought_at
+    return Fit(bringing, fitting, *scores, watcher.client, 0, remark)
 
 
 def _nothing(n: int, part: Any) -> Any:
@@ -334,18 +352,16 @@ def _median_of_rounds(parts: Any, n: int) -> float:
 
 
 def be_process_of(job: Job) -> None:
-    """Print what a job measures, and end at once, whatever is left of its cluster."""
+    """Do what a job asks for, and tell."""
     warnings.simplefilter("ignore")
-    here = {"memory": memory_here, "latency": latency_here}.get(job.name, fit_here)
-    print(json.dumps(here(job)), flush=True)
-    os._exit(0)
+    tell({"memory": memory_here, "latency": latency_here}.get(job.name, fit_here)(job))
 
 
 # In the first process
 
 
 @cache
-def run(job: Job, limit: float = LONGEST) -> Any:
+def run(job: Job) -> Any:
     """Return what the process of a job measures; in a line why not if it failed or was ended."""
     threads = scale.N_THREADS if job.name == "memory" else 1
     process = subprocess.Popen(
@@ -354,9 +370,9 @@ def run(job: Job, limit: float = LONGEST) -> Any:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        out, errors = process.communicate(timeout=limit)
+        out, errors = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
-        return f"had not ended after {limit:.0f} s"
+        return f"had not ended after {LONGEST:.0f} s"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # workers too
@@ -416,8 +432,7 @@ def compare(job: Job, limit: float) -> None:
         line(f"{name}, {job.n_workers} workers", fit)
     head(f"One of two workers is killed half-way through the fit; ended after {limit:.0f} s")
     for name, fit in whole.items():
-        half = fit.bringing + fit.fitting / 2
-        line(name, run(job._replace(name=name, kill_after=half), half + limit))
+        line(name, run(job._replace(name=name, kill_after=fit.fitting / 2, limit=limit)))
     head("Each worker lacks a class")
     apart = job._replace(train=sorted_by_class(job.train), pinned=True)
     for name in FITS:
@@ -494,8 +509,10 @@ def predicted(
 def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
     """Print the model beside a fit that was measured, and for many machines."""
     latency = run(Job("latency", "", ""))
-    print(f"\nAn empty round of 2 workers: {1e3 * latency.round:.1f} ms; one more task a round: "
-          f"{1e3 * latency.task:.2f} ms; a byte of a result: {1e9 * latency.byte:.2f} ns")  # fmt: skip
+    print(
+        f"\nAn empty round of 2 workers {1e3 * latency.round:.1f} ms, one more of its tasks "
+        f"{1e3 * latency.task:.2f} ms, a byte of a result {1e9 * latency.byte:.2f} ns."
+    )
     wide = Job("mgce", *scale.files_in(folder, rows_of_model, FEATURES_ON_PAPER), n_workers=1)
     forms = {form: run(wide._replace(form=form)) for form in ("factors", "products")}
     for form, fit in forms.items():
@@ -504,13 +521,13 @@ def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
     columns = ("reading", "computing", "client", "shipping", "waiting", "all")
     print(f"\n{'Seconds':40} " + " ".join(f"{name:>9}" for name in columns))
 
-    def tell(name: str, seconds: Predicted) -> None:
+    def print_line(name: str, seconds: Predicted) -> None:
         numbers = [*seconds[:5], sum(seconds[:5])]
         print(f"{name:40} " + " ".join(f"{number:9.2f}" for number in numbers)
               + f"  {seconds.n_bytes / 1e6:.0f} MB")  # fmt: skip
 
     one, two = run(job._replace(name="mgce", n_workers=1)), run(job._replace(name="mgce"))
-    tell(
+    print_line(
         f"{n_rows} x {scale.N_FEATURES}, 2 workers: model",
         predicted(one, n_rows, latency, n_rows, 2, 2),
     )
@@ -523,7 +540,7 @@ def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
                 fit, rows_of_model, latency, ROWS_ON_PAPER, MACHINES * CORES, tasks,
                 1 / BYTES_A_SECOND, SECONDS_A_HOP,
             )  # fmt: skip
-            tell(f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}, {form}, {tasks} tasks", seconds)
+            print_line(f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}, {form}, {tasks} tasks", seconds)
 
 
 def by_kind(fit: Fit, n_rows: int, latency: Latency) -> str:
