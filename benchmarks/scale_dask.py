@@ -37,6 +37,20 @@ FAN_IN = 8
 
 MANY_THREADS, EMPTY_ROUNDS, BYTES_OF_ROUND = 16, 30, 2**20
 
+ASSUMED = f"""
+Measured here:
+- seconds of a core a row, rounds, and bytes: the fits above, one worker of one thread
+- an empty round: 2 workers of one thread; one more task: 2 workers of {MANY_THREADS} threads
+- a byte of a result: rounds of 2 workers that return {BYTES_OF_ROUND >> 20} MiB each
+- client: all that lies between rounds, the sample's solution for the most part
+Assumed:
+- {MACHINES} machines of {CORES} cores as fast as one here, which share rows and work evenly
+- as many rounds as measured, and rows that stay in memory in single precision
+- {BYTES_A_SECOND * 8 / 1e9:.0f} Gbit/s, {1e3 * SECONDS_A_HOP:.0f} ms a message
+- the client tells every task its order in turn; results are added up {FAN_IN} at a time
+- {MACHINES} tasks: one a machine, which computes with {CORES} threads
+"""
+
 
 class Job(NamedTuple):
     """A process.
@@ -51,7 +65,7 @@ class Job(NamedTuple):
         Seconds from when rows are brought until the first worker is killed, 0: none is; and from
         then on.
     pinned : bool
-        Whether the files are dealt to the workers in order, as many to each.
+        Whether there is a file for each worker.
     form : str
         How the equations of a step are solved: "factors" or "products"; "": as they are.
     """
@@ -68,11 +82,11 @@ class Job(NamedTuple):
 
 
 class Round(NamedTuple):
-    """A round, what a worker was told and what it told in bytes, and seconds."""
+    """A round: seconds, bytes that were sent in it, and those of its result."""
 
     kind: str
     seconds: float
-    told: int
+    sent: int
     result: int
 
 
@@ -141,10 +155,8 @@ def note_rounds(log: list[Round], brought: Callable[[], None]) -> None:
     def run_noted(self: Any, term: Any, *args: Any) -> Any:
         started, before = time.perf_counter(), self.n_bytes
         value = run(self, term, *args)
-        seconds, result = time.perf_counter() - started, sizeof(value)
-        n_groups = len(self._groups or [None])
-        told = (self.n_bytes - before - result) // n_groups - result
-        log.append(Round(kind_of(term), seconds, max(0, told), result))
+        seconds = time.perf_counter() - started
+        log.append(Round(kind_of(term), seconds, self.n_bytes - before, sizeof(value)))
         return value
 
     Rounds.__init__, Rounds.sum = begin_noted, run_noted  # type: ignore[method-assign]
@@ -158,10 +170,8 @@ def frames_in(client: Any, job: Job) -> list[Any]:
     frames = dd.read_parquet(job.train).to_delayed()
     if not job.pinned:
         return frames
-    workers = sorted(client.scheduler_info()["workers"])
-    places = [workers[i * len(workers) // len(frames)] for i in range(len(frames))]
-    pairs = zip(frames, places, strict=True)
-    futures = [client.compute(frame, workers=[place]) for frame, place in pairs]
+    pairs = zip(frames, client.scheduler_info()["workers"], strict=True)
+    futures = [client.compute(frame, workers=[worker]) for frame, worker in pairs]
     wait(futures)
     return futures
 
@@ -180,7 +190,7 @@ def mgce(client: Any, job: Job, brought: Callable[[], None]) -> Any:
     frames = [delayed(frame) for frame in frames_in(client, job)]
     X, y = [frame.drop(columns="y") for frame in frames], [frame["y"] for frame in frames]
     model = DaskMGCEClassifier(q=0.5, tol=scale.TOL).fit(X, y)
-    n_bytes = sum(one.told + one.result for one in log)
+    n_bytes = sum(one.sent for one in log)
     gap = model.dual_gap_ / model.minimax_risk_
     remark = f"gap {gap:.0e}, {model.n_iter_} steps, {len(log)} rounds, {n_bytes / 1e6:.1f} MB"
     return model.to_local().predict_proba, remark, log
@@ -204,7 +214,14 @@ def lightgbm(client: Any, job: Job, brought: Callable[[], None]) -> Any:
     rows = persisted(client, job)
     brought()
     model = DaskLGBMClassifier(n_estimators=job.n_rounds, verbose=-1, client=client).fit(*rows)
-    return (model.to_local().predict_proba,)
+    local = model.to_local()
+
+    def proba(X: Any) -> Any:
+        out = np.zeros((len(X), scale.N_CLASSES))
+        out[:, local.classes_] = local.predict_proba(X)
+        return out
+
+    return proba, f"{len(local.classes_)} classes"
 
 
 def xgboost(client: Any, job: Job, brought: Callable[[], None]) -> Any:
@@ -386,8 +403,8 @@ def run(job: Job) -> Any:
 KINDS: dict[str, Any] = {"latency": Latency}
 
 
-def sorted_by_class(train: str) -> str:
-    """Return a folder with the same rows, sorted by label."""
+def sorted_by_class(train: str, n_files: int) -> str:
+    """Return a folder with the same rows, sorted by label, in so many files."""
     import pyarrow.parquet as pq
 
     folder = Path(train).parent / "by_class"
@@ -395,7 +412,7 @@ def sorted_by_class(train: str) -> str:
         part = folder.with_suffix(".part")
         part.mkdir(exist_ok=True)
         table = pq.read_table(train).sort_by("y")
-        for i, rows in enumerate(np.array_split(np.arange(len(table)), scale.N_FILES)):
+        for i, rows in enumerate(np.array_split(np.arange(len(table)), n_files)):
             pq.write_table(table.slice(rows[0], len(rows)), part / f"part-{i}.parquet")
         part.rename(folder)
     return str(folder)
@@ -434,15 +451,16 @@ def compare(job: Job, limit: float) -> None:
     for name, fit in whole.items():
         line(name, run(job._replace(name=name, kill_after=fit.fitting / 2, limit=limit)))
     head("Each worker lacks a class")
-    apart = job._replace(train=sorted_by_class(job.train), pinned=True)
+    apart = job._replace(train=sorted_by_class(job.train, job.n_workers), pinned=True)
     for name in FITS:
         line(name, run(apart._replace(name=name)))
 
 
-def client_by_rows(folder: Path, sizes: tuple[int, ...]) -> None:
+def client_by_rows(job: Job, folder: Path, sizes: tuple[int, ...]) -> None:
     """Print the client's peak of memory by rows."""
     head("The client's memory by rows, 2 workers")
-    fits = [run(Job("mgce", *scale.files_in(folder, n))) for n in sizes]
+    jobs = [Job("mgce", *scale.files_in(folder, n), n_rounds=job.n_rounds) for n in sizes]
+    fits = [run(one) for one in jobs]
     for n, fit in zip(sizes, fits, strict=True):
         line(f"{n} rows", fit)
     for name in ("client", "worker"):
@@ -461,6 +479,11 @@ def n_tasks(leaves: int) -> int:
 def n_levels(leaves: int) -> int:
     """Return how often results are added up, one after the other."""
     return 0 if leaves == 1 else 1 + n_levels(-(-leaves // FAN_IN))
+
+
+def told(one: Round) -> int:
+    """Return the bytes that the one worker was told: its sum is a result too."""
+    return max(0, one.sent - 2 * one.result)
 
 
 class Predicted(NamedTuple):
@@ -494,7 +517,7 @@ def predicted(
     levels, byte = n_levels(tasks), latency.byte + seconds_a_byte
     computing = sum(r.seconds - latency.round - r.result * latency.byte for r in rounds)
     up = sum(r.result * (1 if r.kind == "sample" else min(FAN_IN, tasks)) * levels for r in rounds)
-    down = sum(r.told for r in rounds) * tasks
+    down = sum(told(r) for r in rounds) * tasks
     one_round = latency.round + (n_tasks(tasks) - n_tasks(2)) * latency.task
     return Predicted(
         reading=fit.bringing * share,
@@ -502,7 +525,7 @@ def predicted(
         client=fit.fitting - sum(r.seconds for r in rounds),
         shipping=(up + down) * byte,
         waiting=len(rounds) * (one_round + 2 * levels * seconds_a_hop),
-        n_bytes=sum((r.told + r.result) * tasks for r in rounds if r.kind != "sample"),
+        n_bytes=sum((told(r) + r.result) * tasks for r in rounds if r.kind != "sample"),
     )
 
 
@@ -518,22 +541,26 @@ def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
     for form, fit in forms.items():
         line(f"{form}, {rows_of_model} x {FEATURES_ON_PAPER}", fit)
         print(by_kind(fit, rows_of_model, latency))
-    columns = ("reading", "computing", "client", "shipping", "waiting", "all")
-    print(f"\n{'Seconds':40} " + " ".join(f"{name:>9}" for name in columns))
+    columns = " ".join(f"{name:>9}" for name in (*Predicted._fields[:-1], "all"))
+    print(f"\n{'Seconds':40} {columns}")
 
-    def print_line(name: str, seconds: Predicted) -> None:
-        numbers = [*seconds[:5], sum(seconds[:5])]
-        print(f"{name:40} " + " ".join(f"{number:9.2f}" for number in numbers)
-              + f"  {seconds.n_bytes / 1e6:.0f} MB")  # fmt: skip
+    def print_line(name: str, seconds: Predicted) -> float:
+        numbers = [*seconds[:-1], sum(seconds[:-1])]
+        amounts = " ".join(f"{number:9.2f}" for number in numbers)
+        print(f"{name:40} {amounts}  {seconds.n_bytes / 1e6:.0f} MB", flush=True)
+        return numbers[-1]
 
     one, two = run(job._replace(name="mgce", n_workers=1)), run(job._replace(name="mgce"))
-    print_line(
-        f"{n_rows} x {scale.N_FEATURES}, 2 workers: model",
+    all_of = print_line(
+        f"{n_rows} x {scale.N_FEATURES}, 2 workers, model",
         predicted(one, n_rows, latency, n_rows, 2, 2),
     )
-    rounds = sum(Round(*r).seconds for r in two.rounds)
-    print(f"{'measured':40} {two.bringing:9.2f} {'':9} {two.fitting - rounds:9.2f} {'':9} {'':9} "
-          f"{two.bringing + two.fitting:9.2f}  rounds {rounds:.2f}")  # fmt: skip
+    in_rounds, measured = sum(Round(*r).seconds for r in two.rounds), two.bringing + two.fitting
+    print(
+        f"{'the same, measured':40} {two.bringing:9.2f} {in_rounds:9.2f} "
+        f"{two.fitting - in_rounds:9.2f} {'(all of a round is computing)':>19} {measured:9.2f}  "
+        f"the model is off by {100 * (all_of / measured - 1):+.0f}%"
+    )
     for form, fit in forms.items():
         for tasks in (MACHINES * CORES, MACHINES):
             seconds = predicted(
@@ -541,6 +568,7 @@ def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
                 1 / BYTES_A_SECOND, SECONDS_A_HOP,
             )  # fmt: skip
             print_line(f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}, {form}, {tasks} tasks", seconds)
+    print(ASSUMED)
 
 
 def by_kind(fit: Fit, n_rows: int, latency: Latency) -> str:
@@ -558,7 +586,7 @@ def main(folder: Path, n_rows: int | None, n_rounds: int, quick: bool) -> None:
     job = Job("", *scale.files_in(folder, n), n_rounds=n_rounds)
     print(f"{n} rows, d = {scale.N_FEATURES}, K = {scale.N_CLASSES}, {n_rounds} rounds of boosting")
     compare(job, LIMIT_QUICK if quick else LIMIT)
-    client_by_rows(folder, GROWTH_QUICK if quick else GROWTH)
+    client_by_rows(job, folder, GROWTH_QUICK if quick else GROWTH)
     paper(job, n, folder, ROWS_OF_MODEL_QUICK if quick else ROWS_OF_MODEL)
 
 
