@@ -26,6 +26,11 @@ Boosters make ``--rounds``, 100 (10 if quick), with settings that are otherwise 
 With ``--grow`` the first of them is fitted to files, and to arrays in memory, of other sizes; a
 slope is that of the logarithm of seconds, or of peak memory above that of a fit of 2,000 rows,
 against that of the size, by least squares.
+
+With ``--dask`` `scale_dask.py` fits `DaskMGCEClassifier` to 1e6 rows (1e5 if quick) on one and two
+workers of a `LocalCluster`, beside the fit in memory and the Dask estimators of LightGBM and
+xgboost; kills a worker of each; has workers lack a class; and computes from rounds that were
+measured what a fit on many machines would take.
 """
 
 from __future__ import annotations

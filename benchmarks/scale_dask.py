@@ -584,7 +584,10 @@ def main(folder: Path, n_rows: int | None, n_rounds: int, quick: bool) -> None:
     """Print all tables."""
     n = n_rows or (ROWS_QUICK if quick else ROWS)
     job = Job("", *scale.files_in(folder, n), n_rounds=n_rounds)
-    print(f"{n} rows, d = {scale.N_FEATURES}, K = {scale.N_CLASSES}, {n_rounds} rounds of boosting")
+    print(
+        f"{n} rows, d = {scale.N_FEATURES}, K = {scale.N_CLASSES}, {n_rounds} rounds of boosting; "
+        f"load {os.getloadavg()[0]:.1f} before"
+    )
     compare(job, LIMIT_QUICK if quick else LIMIT)
     client_by_rows(job, folder, GROWTH_QUICK if quick else GROWTH)
     paper(job, n, folder, ROWS_OF_MODEL_QUICK if quick else ROWS_OF_MODEL)
