@@ -35,12 +35,12 @@ MACHINES, CORES, ROWS_ON_PAPER, FEATURES_ON_PAPER = 100, 16, 10**9, 100
 BYTES_A_SECOND, SECONDS_A_HOP = 10e9 / 8, 1e-3
 FAN_IN = 8
 
-MANY_THREADS, EMPTY_ROUNDS, BYTES_OF_ROUND = 16, 30, 2**20
+MANY_WORKERS, EMPTY_ROUNDS, BYTES_OF_ROUND = 16, 30, 2**20
 
 ASSUMED = f"""
 Measured here:
 - seconds of a core a row, rounds, and bytes: the fits above, one worker of one thread
-- an empty round: 2 workers of one thread; one more task: 2 workers of {MANY_THREADS} threads
+- an empty round: 2 workers, processes; one more task: {MANY_WORKERS} workers, threads of one process
 - a byte of a result: rounds of 2 workers that return {BYTES_OF_ROUND >> 20} MiB each
 - client: all that lies between rounds, the sample's solution for the most part
 Assumed:
@@ -48,7 +48,7 @@ Assumed:
 - as many rounds as measured, and rows that stay in memory in single precision
 - {BYTES_A_SECOND * 8 / 1e9:.0f} Gbit/s, {1e3 * SECONDS_A_HOP:.0f} ms a message
 - the client tells every task its order in turn; results are added up {FAN_IN} at a time
-- {MACHINES} tasks: one a machine, which computes with {CORES} threads
+- a round is a task a worker: {MACHINES} workers have {CORES} threads each, {MACHINES * CORES} one
 """
 
 
@@ -114,7 +114,7 @@ class Latency(NamedTuple):
 # In the process of a fit
 
 
-def new_client(n_workers: int, n_threads: int = 1, pinned: bool = False) -> Any:
+def new_client(n_workers: int, processes: bool = True, pinned: bool = False) -> Any:
     """Return the client of a new cluster on this machine; ``pinned``: parts stay where they are."""
     import dask
     from distributed import Client, LocalCluster
@@ -123,7 +123,8 @@ def new_client(n_workers: int, n_threads: int = 1, pinned: bool = False) -> Any:
         dask.config.set({"distributed.scheduler.bandwidth": 1})
     cluster = LocalCluster(
         n_workers=n_workers,
-        threads_per_worker=n_threads,
+        threads_per_worker=1,
+        processes=processes,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
@@ -337,24 +338,25 @@ def _nothing(n: int, part: Any) -> Any:
 
 def latency_here(job: Job) -> Latency:
     """Time rounds that compute nothing."""
-    few, bytes_of_few = _empty_rounds(2, 1)
-    many, _ = _empty_rounds(2, MANY_THREADS)
-    more = n_tasks(2 * MANY_THREADS) - n_tasks(2)
-    return Latency(few, (many - few) / more, (bytes_of_few - few) / (2 * BYTES_OF_ROUND))
+    few, bytes_of_few = _empty_rounds(2)
+    together = [_empty_rounds(n, processes=False)[0] for n in (2, MANY_WORKERS)]
+    more = (together[1] - together[0]) / (n_tasks(MANY_WORKERS) - n_tasks(2))
+    return Latency(few, more, (bytes_of_few - few) / (2 * BYTES_OF_ROUND))
 
 
-def _empty_rounds(n_workers: int, n_threads: int) -> Any:
+def _empty_rounds(n_workers: int, processes: bool = True) -> Any:
     """Return median seconds of rounds whose results are one number, and many."""
     import dask.array as da
 
     from mgce_sklearn.dask import DaskMGCEClassifier
+    from mgce_sklearn.dask.partitions import partitions_of
     from mgce_sklearn.dask.parts import RowsOnWorkers
 
     X, y = scale.draw(6400, 0, d=5)
-    size = len(X) // (n_workers * n_threads)
-    rows = da.from_array(X, chunks=(size, 5)), da.from_array(y, chunks=size), None
-    with new_client(n_workers, n_threads) as client:
-        brought = DaskMGCEClassifier(client=client)._brought(*rows)
+    size = len(X) // n_workers
+    cells = partitions_of(da.from_array(X, chunks=(size, 5)), da.from_array(y, chunks=size))
+    with new_client(n_workers, processes) as client:
+        brought = DaskMGCEClassifier(client=client)._brought(cells, None)
         parts = RowsOnWorkers.of(*brought, True)
         return tuple(_median_of_rounds(parts, n) for n in (1, BYTES_OF_ROUND // 8))
 
@@ -567,7 +569,7 @@ def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
                 fit, rows_of_model, latency, ROWS_ON_PAPER, MACHINES * CORES, tasks,
                 1 / BYTES_A_SECOND, SECONDS_A_HOP,
             )  # fmt: skip
-            print_line(f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}, {form}, {tasks} tasks", seconds)
+            print_line(f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}, {form}, {tasks} workers", seconds)
     print(ASSUMED)
 
 
