@@ -25,8 +25,8 @@ import numpy as np
 import scale
 
 ROWS, ROWS_QUICK = 1_000_000, 100_000
-GROWTH, GROWTH_QUICK = (100_000, 1_000_000, 3_000_000), (50_000, 100_000)
-ROWS_OF_MODEL, ROWS_OF_MODEL_QUICK = 200_000, 50_000
+GROWTH = 100_000, 1_000_000, 3_000_000
+ROWS_OF_MODEL = 200_000
 LIMIT, LIMIT_QUICK = 120.0, 15.0  # seconds of a fit whose worker is killed
 LONGEST = 3600.0  # of any
 
@@ -35,12 +35,12 @@ MACHINES, CORES, ROWS_ON_PAPER, FEATURES_ON_PAPER = 100, 16, 10**9, 100
 BYTES_A_SECOND, SECONDS_A_HOP = 10e9 / 8, 1e-3
 FAN_IN = 8
 
-MANY_WORKERS, EMPTY_ROUNDS, BYTES_OF_ROUND = 16, 30, 2**20
+MANY_TASKS, EMPTY_ROUNDS, BYTES_OF_ROUND = 32, 30, 2**20
 
 ASSUMED = f"""
 Measured here:
 - seconds of a core a row, rounds, and bytes: the fits above, one worker of one thread
-- an empty round: 2 workers, processes; one more task: {MANY_WORKERS} workers, threads of one process
+- an empty round: 2 workers; one more task: {MANY_TASKS} tasks on these, an upper estimate
 - a byte of a result: rounds of 2 workers that return {BYTES_OF_ROUND >> 20} MiB each
 - client: all that lies between rounds, the sample's solution for the most part
 Assumed:
@@ -114,7 +114,7 @@ class Latency(NamedTuple):
 # In the process of a fit
 
 
-def new_client(n_workers: int, processes: bool = True, pinned: bool = False) -> Any:
+def new_client(n_workers: int, pinned: bool = False) -> Any:
     """Return the client of a new cluster on this machine; ``pinned``: parts stay where they are."""
     import dask
     from distributed import Client, LocalCluster
@@ -124,7 +124,6 @@ def new_client(n_workers: int, processes: bool = True, pinned: bool = False) -> 
     cluster = LocalCluster(
         n_workers=n_workers,
         threads_per_worker=1,
-        processes=processes,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
@@ -339,13 +338,13 @@ def _nothing(n: int, part: Any) -> Any:
 def latency_here(job: Job) -> Latency:
     """Time rounds that compute nothing."""
     few, bytes_of_few = _empty_rounds(2)
-    together = [_empty_rounds(n, processes=False)[0] for n in (2, MANY_WORKERS)]
-    more = (together[1] - together[0]) / (n_tasks(MANY_WORKERS) - n_tasks(2))
+    many, _ = _empty_rounds(MANY_TASKS)
+    more = (many - few) / (n_tasks(MANY_TASKS) - n_tasks(2))
     return Latency(few, more, (bytes_of_few - few) / (2 * BYTES_OF_ROUND))
 
 
-def _empty_rounds(n_workers: int, processes: bool = True) -> Any:
-    """Return median seconds of rounds whose results are one number, and many."""
+def _empty_rounds(n_tasks: int) -> Any:
+    """Return median seconds of rounds of 2 workers whose results are one number, and many."""
     import dask.array as da
 
     from mgce_sklearn.dask import DaskMGCEClassifier
@@ -353,11 +352,13 @@ def _empty_rounds(n_workers: int, processes: bool = True) -> Any:
     from mgce_sklearn.dask.parts import RowsOnWorkers
 
     X, y = scale.draw(6400, 0, d=5)
-    size = len(X) // n_workers
+    size = len(X) // n_tasks
     cells = partitions_of(da.from_array(X, chunks=(size, 5)), da.from_array(y, chunks=size))
-    with new_client(n_workers, processes) as client:
+    with new_client(2) as client:
         brought = DaskMGCEClassifier(client=client)._brought(cells, None)
         parts = RowsOnWorkers.of(*brought, True)
+        groups = parts.rounds._groups
+        parts.rounds._groups = [(worker, (i,)) for worker, own in groups for i in own]
         return tuple(_median_of_rounds(parts, n) for n in (1, BYTES_OF_ROUND // 8))
 
 
@@ -583,7 +584,7 @@ def by_kind(fit: Fit, n_rows: int, latency: Latency) -> str:
 
 
 def main(folder: Path, n_rows: int | None, n_rounds: int, quick: bool) -> None:
-    """Print all tables."""
+    """Print all tables; if quick those of fits of the same rows alone."""
     n = n_rows or (ROWS_QUICK if quick else ROWS)
     job = Job("", *scale.files_in(folder, n), n_rounds=n_rounds)
     print(
@@ -591,8 +592,9 @@ def main(folder: Path, n_rows: int | None, n_rounds: int, quick: bool) -> None:
         f"load {os.getloadavg()[0]:.1f} before"
     )
     compare(job, LIMIT_QUICK if quick else LIMIT)
-    client_by_rows(job, folder, GROWTH_QUICK if quick else GROWTH)
-    paper(job, n, folder, ROWS_OF_MODEL_QUICK if quick else ROWS_OF_MODEL)
+    if not quick:
+        client_by_rows(job, folder, GROWTH)
+        paper(job, n, folder, ROWS_OF_MODEL)
 
 
 if __name__ == "__main__":
