@@ -570,7 +570,8 @@ def paper(job: Job, n_rows: int, folder: Path, rows_of_model: int) -> None:
                 fit, rows_of_model, latency, ROWS_ON_PAPER, MACHINES * CORES, tasks,
                 1 / BYTES_A_SECOND, SECONDS_A_HOP,
             )  # fmt: skip
-            print_line(f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}, {form}, {tasks} workers", seconds)
+            size = f"{ROWS_ON_PAPER:.0e} x {FEATURES_ON_PAPER}"
+            print_line(f"{size}, {form}, {tasks} workers", seconds)
     print(ASSUMED)
 
 
