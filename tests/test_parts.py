@@ -22,7 +22,7 @@ import mgce_sklearn
 from mgce_sklearn import kernels
 from mgce_sklearn.bounds import Costs, Judged, error_bounds
 from mgce_sklearn.feasibility import Sample
-from mgce_sklearn.parts import Held, Kept, LostRows, Part, RowsInMemory, add
+from mgce_sklearn.parts import Held, Kept, LostRows, Part, Parts, RowsInMemory, add
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import (
     LBFGS,
@@ -301,7 +301,7 @@ def test_so_do_steps_by_products(q, stored, ends, sampled, room, monkeypatch):
     # Else rounding decides after which product a residual is small enough.
     monkeypatch.setattr(newton, "ACCURACY", 1e-3)
     if not room:
-        monkeypatch.setattr(systems, "WORKING_MEMORY", 0)
+        monkeypatch.setattr(Parts, "working_memory", 0)
     objective = problem_of(stored).objective(q, 0.5)
     solver = InteriorPoint(1e-12, max_iter=3)
     whole, parts = (solver.solve(one) for one in (objective, split(objective, ends)))

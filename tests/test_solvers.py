@@ -596,7 +596,7 @@ def test_auto_chooses_by_size_and_by_penalty(monkeypatch):
     rows = sparse.parts.like
     sparse = of_design(sparse, replace(rows, X=sp.csr_array(rows.X)))
     assert choose_solver(sparse) == "interior_point"
-    monkeypatch.setattr("mgce_sklearn.solvers.systems.WORKING_MEMORY", 2**20)
+    monkeypatch.setattr("mgce_sklearn.parts.Parts.working_memory", 2**20)
     assert choose_solver(sparse) == "sgd"  # no room for its zeros
     assert choose_solver(replace(sparse, labelled=False)) == "lbfgs"
 

@@ -167,8 +167,8 @@ def test_the_diagonal_part_of_no_curvature_is_zero():
 
 def forget_memory(monkeypatch):
     """Let there be no room for curvatures, nor for rows in single precision."""
-    for module in ("design", "solvers.systems"):
-        monkeypatch.setattr(f"mgce_sklearn.{module}.WORKING_MEMORY", 0)
+    monkeypatch.setattr("mgce_sklearn.design.WORKING_MEMORY", 0)
+    monkeypatch.setattr("mgce_sklearn.parts.Parts.working_memory", 0)
 
 
 @pytest.mark.parametrize("kept", [True, False])
