@@ -23,6 +23,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, RowBlocks
+from mgce_sklearn.kernels.gram import GramSum
+from mgce_sklearn.parts import LostRows, add
 
 dask = pytest.importorskip("dask", reason="asks for the extra dask")
 distributed = pytest.importorskip("distributed", reason="asks for the extra dask")
@@ -32,7 +34,7 @@ import dask.array as da  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 from dask import delayed  # noqa: E402
 
-from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier  # noqa: E402
+from mgce_sklearn.dask import ClusterError, DaskMGCEClassifier, rounds  # noqa: E402
 from mgce_sklearn.dask.blocks import block_of  # noqa: E402
 
 EXACT = {"tol": 1e-9, "lam": 1.0}
@@ -389,6 +391,43 @@ def test_a_fit_that_ends_early():
             far = DaskMGCEClassifier(0.9, **EXACT, **limit).fit(*rows)
         assert caught[0].filename == __file__
         assert far.minimax_risk_ - far.dual_gap_ <= of_iris(0.9).minimax_risk_ <= far.minimax_risk_
+
+
+def test_an_interrupt_ends_a_fit_that_loses_rows_just_then(monkeypatch):
+    real, seen = rounds.Rounds._round, []
+
+    def sabotaged(self, *args):
+        seen.append(None)
+        if len(seen) == 22:
+            raise KeyboardInterrupt
+        if len(seen) == 24:  # what certifies the latest coefficients has kept something
+            raise LostRows
+        return real(self, *args)
+
+    X, y = iris()
+    model = DaskMGCEClassifier(**EXACT)
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds.Rounds, "_round", sabotaged)
+        with pytest.raises(KeyboardInterrupt), pytest.warns(ConvergenceWarning, match="stopped"):
+            model.fit(*cut(50, X, y))
+    best = MGCEClassifier(**EXACT).fit(X, y).minimax_risk_
+    assert len(seen) >= 24
+    assert best * (1 - 1e-9) <= model.minimax_risk_ <= 1.2 * best
+    assert model.minimax_risk_ - model.dual_gap_ <= best * (1 + 1e-9)
+
+
+def test_sums_of_results_leave_these_as_they_are():
+    """A worker may add up the same results again."""
+
+    def result(number):
+        gram = GramSum(1, 2)
+        gram.add(np.ones((1, 3)), np.ones((2, 3)))
+        return rounds._Counted((number,), False, total=gram)
+
+    results = [result(0), result(1)]
+    for _ in range(2):
+        total = rounds._joined(add, results).total
+        np.testing.assert_array_equal(total.matrix(), np.full((2, 2), 6.0))
 
 
 def test_features_that_say_nothing_are_told_of():
@@ -1002,6 +1041,14 @@ def test_columns_of_frames_in_another_order():
     ):
         rows, labels = [delayed(frame[:80]), delayed(other[80:])], listed((80, 70), y)[0]
         refused(ValueError, message, lambda far, r=rows, b=labels: far.fit(r, b))
+
+
+def test_partitions_that_were_cancelled(client):
+    X, y = (one.persist() for one in cut(50, *iris()))
+    distributed.wait([X, y])
+    client.cancel([X, y])
+    with pytest.raises(ClusterError, match="were cancelled, or they belong to another client"):
+        DaskMGCEClassifier().fit(X, y)
 
 
 def test_several_partitions_that_cannot_be_used():

@@ -11,6 +11,7 @@ The round is then repeated by the workers that were meant, and by no others.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 import time
@@ -134,7 +135,9 @@ def _joined(combine: Callable[[Any, Any], Any], results: list[_Counted]) -> _Cou
     )
     if all_of.changed or all_of.lost:
         return all_of
-    return all_of._replace(total=reduce(combine, (result.total for result in results)))
+    # Sums may be written over their first part, which Dask may give to another task again.
+    first, *others = (result.total for result in results)
+    return all_of._replace(total=reduce(combine, others, copy.deepcopy(first)))
 
 
 def _itself(sent: bytes) -> bytes:
@@ -285,8 +288,9 @@ class Rounds:
                 lost = error
                 self._cluster.check()
         raise ClusterError(
-            f"Partitions could not be brought into the workers' memory ({lost!r}). Give lazy or "
-            "persisted collections, whose parts can be computed again, in place of scattered data."
+            "Partitions could not be brought into the workers' memory: a worker died with them, or "
+            "they were cancelled, or they belong to another client. Give lazy collections, or "
+            "persisted ones of this client, in place of scattered data."
         ) from lost
 
     def sum(self, term: Term, combine: Callable[[Any, Any], Any], recipe: Recipe) -> Any:

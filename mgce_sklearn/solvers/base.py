@@ -13,7 +13,7 @@ import numpy as np
 
 from mgce_sklearn.arrays import Array, namespace
 from mgce_sklearn.objective import DualPoint, Objective
-from mgce_sklearn.parts import Columns
+from mgce_sklearn.parts import Columns, LostRows
 from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
 
 # A value this share below its lower bound is no rounding.
@@ -454,8 +454,8 @@ class Progress:
     def kept_on_interrupt(self) -> Iterator[None]:
         """Turn a KeyboardInterrupt into `Interrupted` if ``watch`` asks for it.
 
-        Threads must have ended when it comes here. A second one ends the pass that certifies the
-        latest coefficients; what had been certified before stays.
+        Threads must have ended when it comes here. A second one, or rows lost just then, end the
+        passes that certify the latest coefficients; what had been certified before stays.
 
         Raises
         ------
@@ -469,7 +469,7 @@ class Progress:
         except KeyboardInterrupt as interrupt:
             if not self.watch.keeps or self.n_iter == 0:
                 raise
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt, LostRows):
                 self._certify(self.latest)
                 self._move_rows()
             self._movable = None
