@@ -302,7 +302,7 @@ def _check_beside(X: Any, n_rows: int, name: str, other: Any) -> None:
     if not one.equals(two):
         raise ValueError(
             f"{name} must have the index of X, row by row; the two differ. Take both from one "
-            "frame, or reset both indices."
+            "frame. Reset both indices only if you know that rows are in the same order."
         )
 
 

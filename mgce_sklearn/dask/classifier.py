@@ -53,8 +53,9 @@ class DaskMGCEClassifier(MGCEClassifier):
     r"""`MGCEClassifier` fitted to the rows of a Dask collection, where they lie.
 
     The problem, its solution and its certificate are those of `MGCEClassifier` on all rows: any
-    partitions, in any order, give the same model within ``tol``. Every worker computes sums over
-    the rows that it holds. Rows never move, and the client's memory does not grow with them.
+    partitions, in any order, give the same risk within ``tol``. Every worker computes sums over
+    the rows that it holds. A sample of about 32,768 rows at most goes to the client, where the fit
+    starts from its solution: the client's memory does not grow with the rows.
 
     Parameters
     ----------
@@ -83,10 +84,10 @@ n_features_in_, feature_names_in_
     of any kind, distributions, weights, class weights and a ``noise_matrix`` are taken as by
     `MGCEClassifier`.
 
-    A step of "interior_point" takes four rounds. In each of them a worker is told the coefficients,
-    and sends sums: of as many numbers as there are coefficients, or in one of four rounds of the
-    square of that; for more than some thousand coefficients it takes conjugate gradients, and
-    one round for each of their products.
+    A step of "interior_point" takes about five rounds. In each of them a worker is told the
+    coefficients, and sends sums: as many numbers as there are coefficients, or in one of five
+    rounds the square of that. For more than some thousand coefficients a step takes conjugate
+    gradients, and one round for each of their products.
 
     A worker that dies is made up for: Dask computes its rows again, from the graph that they came
     from, and the fit goes on. Each partition counts once whatever happens. Rows that are not the
@@ -295,7 +296,7 @@ n_features_in_, feature_names_in_
     def certificate(  # type: ignore[override]  # there are no base margins here
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> Certificate:
-        """Compute the bound, and its distance from the best one, for labelled rows.
+        """Compute the bound, and its distance from the best one, for labeled rows.
 
         Parameters
         ----------
@@ -550,6 +551,6 @@ def _accuracy(labels: Any, predicted: np.ndarray, weights: np.ndarray) -> float:
     if (labels.dtype.kind in "SU") != (predicted.dtype.kind in "SU"):
         raise ValueError(
             f"y must have labels of the kind of the fit, {predicted.dtype}; got {labels.dtype}. "
-            "Give the labels that the model has learnt."
+            "Give the labels that the model has learned."
         )
     return float(np.average(predicted == labels, weights=weights))

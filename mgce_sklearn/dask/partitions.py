@@ -81,6 +81,11 @@ def check_collection(collection: Any, name: str) -> None:
                 f"{name} must be a list of delayed partitions alone; got a {_kind(wrong[0])} too. "
                 "Try delayed() of each."
             )
+    elif isinstance(collection, LAZY):
+        raise TypeError(
+            f"{name} must be a list of delayed partitions; got a single {_kind(collection)}. Try "
+            f"[{name}]."
+        )
     elif not is_collection(collection):
         raise TypeError(
             f"{name} must be a dask array, a dask dataframe, or a list of delayed partitions; got "

@@ -349,7 +349,7 @@ class Rounds:
                 [self._asked[number] for number in numbers],
                 [self._futures[number] for number in numbers],
                 workers=[worker],
-                # If not, a task of a worker that is lost waits for ever, if nobody looks.
+                # If not, a task of a worker that is lost waits forever, if nobody looks.
                 allow_other_workers=not strictly,
                 pure=False,
             )
