@@ -968,6 +968,8 @@ def test_frames_and_lists_that_do_not_fit():
     lists = listed((60, 90), X, y)
     refused(ValueError, "y must have the partitions of X, 2; got 3",
             lambda f: f.fit(lists[0], listed((60, 30, 60), y)[0]))  # fmt: skip
+    refused(TypeError, r"X must be a list of delayed partitions; got a single .*Try \[X\]",
+            lambda f: f.fit(lists[0][0], lists[1]))  # fmt: skip
     refused(TypeError, "X must be a list of delayed partitions alone; got a ndarray too",
             lambda f: f.fit([lists[0][0], X], lists[1]))  # fmt: skip
     other = dd.from_pandas(frame.compute().set_index(np.arange(150)[::-1]), 3, sort=False)

@@ -19,7 +19,7 @@ LAZY = (Delayed, Future)
 
 def is_collection(X: Any) -> bool:
     """Tell whether rows are in partitions."""
-    return isinstance(X, (da.Array, dd.DataFrame, dd.Series)) or is_list(X)
+    return isinstance(X, (da.Array, dd.DataFrame, dd.Series, *LAZY)) or is_list(X)
 
 
 def is_list(X: Any) -> bool:
