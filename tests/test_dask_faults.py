@@ -122,15 +122,17 @@ def reference(**params):
 
 def check_equal(model, **params):
     expected = reference(**params)
-    np.testing.assert_allclose(model.minimax_risk_, expected.minimax_risk_, rtol=2 * TOL)
-    assert model.dual_gap_ <= TOL * model.minimax_risk_
+    tol = params["tol"]
+    np.testing.assert_allclose(model.minimax_risk_, expected.minimax_risk_, rtol=2 * tol)
+    assert model.dual_gap_ <= tol * model.minimax_risk_
     X, _ = in_memory()
-    np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), atol=2e-3)
+    atol = 10 * tol**0.5
+    np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), atol=atol)
 
 
 INTERIOR = {"q": 0.5, "tol": TOL}
 SHARP = {"q": 1.0, "tol": TOL}
-FIRST_ORDER = {"q": 0.3, "tol": TOL, "solver": "lbfgs"}
+FIRST_ORDER = {"q": 0.3, "tol": 1e-5, "solver": "lbfgs"}
 FAULTS = [
     # The start, a look along a direction, a new point, late; and where lbfgs adds up an average.
     (INTERIOR, 3, slice(1), None),
