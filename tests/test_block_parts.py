@@ -6,6 +6,7 @@ import itertools
 import time
 import tracemalloc
 import weakref
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -242,6 +243,23 @@ def test_what_cannot_enter_again_is_told(monkeypatch):
     losing(monkeypatch, 6)
     with pytest.raises(LostRows, match="nothing under the name"):
         model.error_bounds(blocks_of(SPLITS["ragged"]))
+
+
+def test_where_a_fit_may_end_no_pass_sums_equations():
+    """As when rows are read in double precision at last; who goes on sums them then."""
+    problem, _ = both("ragged")
+    objective = problem.objective(0.5, 0.4)
+    sums = RowSums(objective, Factored(objective))
+    coef = np.zeros(objective.shape)
+    sums.enter(coef, None, True, 0.01)
+    assert sums.arrive(coef).assembled is not None
+    expected = sums.assemble()
+    sums.read(replace(objective), sums.form)
+    assert sums.arrive(coef).assembled is None
+    found = sums.assemble()
+    np.testing.assert_allclose(found[0].gram.matrix(), expected[0].gram.matrix(), rtol=1e-12)
+    for one, other in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_what_a_pass_brings_is_about_distributions():

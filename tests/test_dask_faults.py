@@ -29,6 +29,7 @@ from mgce_sklearn.dask.blocks import Order, Recipe, block_of
 from mgce_sklearn.dask.partitions import partitions_of
 from mgce_sklearn.dask.parts import RowsOnWorkers
 from mgce_sklearn.dask.rounds import Rounds
+from mgce_sklearn.design import WORKING_MEMORY
 from mgce_sklearn.parts import LostRows, add, once
 from mgce_sklearn.solvers import interior_point
 from mgce_sklearn.solvers.systems import Conjugate
@@ -260,7 +261,7 @@ def test_scattered_rows_that_are_lost_are_told(client, in_round):
     X, y = client.scatter(list(X)), client.scatter(list(y))
     in_round(12, partial(kill, client, slice(2)))
     begin = time.monotonic()
-    with pytest.raises(ClusterError, match=r"scattered|lost"):
+    with pytest.raises(ClusterError, match=r"in place of scattered data"):
         DaskMGCEClassifier(client=client).fit(X, y)
     assert time.monotonic() - begin < 60
 
@@ -438,6 +439,28 @@ def test_a_sum_without_some_block_is_asked_for_again(client, monkeypatch):
     monkeypatch.setattr(Rounds, "_round", short)
     assert parts.over(partial(slow_count, 0.0)) == N
     assert len(results) == 2
+
+
+@pytest.mark.parametrize(
+    ("every", "message"), [(1, "in each of 3 attempts"), (2, "were lost 21 times in one fit")]
+)
+def test_rows_that_are_lost_over_and_over_end_a_fit(client, monkeypatch, every, message):
+    """As where Dask has no memory for them: an error, and no attempt without an end."""
+    real, seen = Rounds._round, []
+
+    def lossy(self, *args):
+        seen.append(None)
+        return real(self, *args)._replace(lost=bool(self.live) and len(seen) % every == 0)
+
+    monkeypatch.setattr(Rounds, "_round", lossy)
+    with pytest.raises(ClusterError, match=message):
+        DaskMGCEClassifier(client=client).fit(*lazy())
+
+
+def test_what_workers_have_together(client):
+    parts = parts_of(client)
+    assert parts.at_once == 2
+    assert parts.working_memory == 2 * WORKING_MEMORY
 
 
 def test_large_orders_and_results_are_counted(client):
