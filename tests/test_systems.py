@@ -21,7 +21,7 @@ from mgce_sklearn.design import Design
 from mgce_sklearn.kernels import blocks
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.parts import RowsInMemory
+from mgce_sklearn.parts import Parts, RowsInMemory
 from mgce_sklearn.solvers import interior_point, preconditioner, systems
 from mgce_sklearn.solvers.base import Status, Watch
 from mgce_sklearn.solvers.interior_point import InteriorPoint
@@ -691,6 +691,18 @@ def test_the_form_that_is_chosen(size, tol, expected):
     objective = of_size(**size)
     assert (np.prod(objective.shape) > LARGEST_SYSTEM) == (size["n_classes"] == 30)
     assert type(systems.choose_form(objective, tol)).__name__ == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "latency", "expected"),
+    [(1, 0.0, "Conjugate"), (1_000, 0.0, "Factored"), (1, 10.0, "Factored")],
+)
+def test_the_form_for_rows_that_many_threads_share(threads, latency, expected, monkeypatch):
+    """Where each has few rows products gain nothing; nor where a pass takes long to begin."""
+    monkeypatch.setattr(Parts, "at_once", threads)
+    monkeypatch.setattr(Parts, "latency", latency)
+    objective = of_size(n=50_000, d=50, n_classes=10)
+    assert type(systems.choose_form(objective, 1e-4)).__name__ == expected
 
 
 @pytest.mark.parametrize(

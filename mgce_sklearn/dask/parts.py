@@ -54,7 +54,6 @@ class Totals:
         used = [fact for fact in facts if fact.n_rows]
         likeness: Any = next(fact.likeness for fact in facts if fact.likeness is not None)
         self.n_rows = sum(fact.n_rows for fact in used)
-        self.n_bytes = sum(fact.n_bytes for fact in used)
         self.n_columns, self.names = likeness.n_columns, likeness.names
         self.dtype = np.dtype(likeness.dtype)
         self.certain = not likeness.labels.startswith("distributions")

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from functools import reduce
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from dask.sizeof import sizeof
@@ -142,10 +143,6 @@ def _joined(combine: Callable[[Any, Any], Any], results: list[_Counted]) -> _Cou
 
 def _itself(sent: bytes) -> bytes:
     return sent
-
-
-def _facts(block: Block) -> Facts | str:
-    return block.facts
 
 
 class Cluster:
@@ -281,7 +278,7 @@ class Rounds:
     def _ask_facts(self) -> list[Any]:
         """Return the facts of all blocks, which are computed where they are lost."""
         for _ in range(ATTEMPTS):
-            asked = self.client.map(_facts, self._futures, pure=False)
+            asked = self.client.map(attrgetter("facts"), self._futures, pure=False)
             try:
                 return self._cluster.gathered(asked)
             except LOST as error:
