@@ -293,8 +293,9 @@ import numpy as np
 from sklearn.callback import ProgressBar
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 rng = np.random.default_rng(0)
-X = rng.normal(size=(300, 8))
-y = (X[:, :3] + rng.normal(size=(300, 3))).argmax(axis=1)
+rows = 200_000 if sys.argv[1:] == ["interrupted"] else 300  # some 10 s, to be hit in them
+X = rng.normal(size=(rows, 8))
+y = (X[:, :3] + rng.normal(size=(rows, 3))).argmax(axis=1)
 long = dict(solver="sgd", tol=1e-14, max_iter=10**6, verbose=1)
 models = {
     "fit": MGCEClassifier(),
