@@ -38,7 +38,7 @@ LARGEST_PROGRAM = 20_000
 
 
 def data(name: str) -> tuple[Array, Array]:
-    """Return standardised features and labels."""
+    """Return standardized features and labels."""
     if name in LOADERS:
         X, y = LOADERS[name]()
     else:

@@ -66,7 +66,7 @@ def imbalanced(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
 def wrong_labels(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Replace a label in five of the three Gaussians by one at random.
 
-    The error is that with respect to such labels: bounds speak of the labels that were learnt.
+    The error is that with respect to such labels: bounds speak of the labels that were learned.
     """
     X, y = gaussians(n, rng)
     replaced = rng.random(n) < 0.2

@@ -59,7 +59,7 @@ def split(name: str, n_train: int, noise: float, seed: int) -> Split:
     n_classes = 1 + rows.y_test.max()
     wrong = rng.random(len(rows.y)) < noise
     shift = rng.integers(1, n_classes, len(rows.y))
-    return _standardised(rows._replace(y=np.where(wrong, (rows.y + shift) % n_classes, rows.y)))
+    return _standardized(rows._replace(y=np.where(wrong, (rows.y + shift) % n_classes, rows.y)))
 
 
 def long_tailed(rows: Split) -> Split:
@@ -115,7 +115,7 @@ def news20() -> tuple[Any, Array, Array]:
     return X, arrays["y"], arrays["is_test"].astype(bool)
 
 
-def _standardised(rows: Split) -> Split:
+def _standardized(rows: Split) -> Split:
     scaler = StandardScaler(with_mean=not sp.issparse(rows.X)).fit(rows.X)
     return rows._replace(X=scaler.transform(rows.X), X_test=scaler.transform(rows.X_test))
 

@@ -12,7 +12,7 @@ soon as it ends, and a row that is there is not trained again: start the same co
 
 The test rows are the same in all repetitions: the last ones, where a split was published. So it
 seems to have been done there, since the deviations are far below those of a share of so few rows.
-Columns of zeros and ones stay as they are, others are standardised. ``letter_lt`` is letter with
+Columns of zeros and ones stay as they are, others are standardized. ``letter_lt`` is letter with
 long-tailed classes, the first 100 times as frequent as the last, and as many test rows of each.
 """
 
@@ -67,7 +67,7 @@ def rows_of(name: str) -> Split:
 
 
 def scaled(X: Array, n_train: int) -> Array:
-    """Standardise columns by their first rows, but leave those of zeros and ones."""
+    """Standardize columns by their first rows, but leave those of zeros and ones."""
     X = X.astype(np.float64)
     numbers = ~((X == 0.0) | (X == 1.0)).all(axis=0)
     scaler = StandardScaler().fit(X[:n_train, numbers])

@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/solvers.py --quick    # under a minute
     python benchmarks/solvers.py --data letter adult --csv looks.csv --figure looks.png
 
-All minimise mean psi - <tau, W> + width * |W| over the same rows with the same width for every
+All minimize mean psi - <tau, W> + width * |W| over the same rows with the same width for every
 coefficient, the intercept's included: lam standard errors of a feature of unit size with
-frequency 1/K. Who knows cross-entropy only gets q = 0, the easiest problem; who minimises
+frequency 1/K. Who knows cross-entropy only gets q = 0, the easiest problem; who minimizes
 something else is marked with what, and judged by that. Competitors are a file each in
 ``benchmarks/competitors``. Values and gaps are computed by the library's objective from the
 coefficients that they have when they end.
@@ -65,10 +65,10 @@ DATA = {**real.LOADERS, "segment-like": segment_like}
 
 @lru_cache(maxsize=1)
 def problem_of(name: str) -> Problem:
-    """Return standardised features, a constant one after them, and labels."""
+    """Return standardized features, a constant one after them, and labels."""
     X, y = DATA[name]()
     X = StandardScaler().fit_transform(X.toarray() if sp.issparse(X) else X)
-    X = np.column_stack([X[:, X.std(axis=0) > 0], np.ones(len(X))])  # a penalised constant
+    X = np.column_stack([X[:, X.std(axis=0) > 0], np.ones(len(X))])  # a penalized constant
     return Problem.from_labels(X, np.asarray(y), fit_intercept=False)
 
 
@@ -264,7 +264,7 @@ PANELS_IN_A_ROW = 3  # at most
 
 
 def draw(entries: list[Entry], target: float, path: str) -> None:
-    """Draw the best gap so far against seconds: a panel per set, colours q, styles solvers."""
+    """Draw the best gap so far against seconds: a panel per set, colors q, styles solvers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -293,7 +293,7 @@ def draw(entries: list[Entry], target: float, path: str) -> None:
     figure.savefig(path, dpi=160)
 
 
-def _colour(q: float) -> Any:
+def _color(q: float) -> Any:
     from matplotlib import colormaps
 
     return colormaps["viridis"](0.92 * q)  # the end of the map is too light for a line
@@ -305,7 +305,7 @@ def _draw_panel(panel: Any, entries: list[Entry], target: float) -> None:
         seconds = [look.seconds for look in entry.looks]
         gaps = np.minimum.accumulate([look.gap for look in entry.looks])
         style = {"linewidth": 1.1, "markersize": 4.5, **STYLES.get(entry.solver, {"marker": "."})}
-        panel.loglog(seconds, np.clip(gaps, 1e-2 * target, 1.0), color=_colour(entry.q), **style)
+        panel.loglog(seconds, np.clip(gaps, 1e-2 * target, 1.0), color=_color(entry.q), **style)
     panel.set_ylim(0.7e-2 * target, 1.5)
     panel.grid(True, which="major", color="0.92")
     panel.spines[["top", "right"]].set_visible(False)
@@ -321,9 +321,9 @@ def _draw_legend(figure: Any, entries: list[Entry]) -> None:
     insteads: dict[str, set[str]] = {}
     for entry in entries:
         insteads.setdefault(entry.solver, set()).add(entry.instead)
-    handles = [title("colour: q")]
+    handles = [title("color: q")]
     for q in sorted({entry.q for entry in entries}):
-        handles.append(Line2D([], [], color=_colour(q), linewidth=3, label=f"{q:g}"))
+        handles.append(Line2D([], [], color=_color(q), linewidth=3, label=f"{q:g}"))
     handles += [title(""), title("line: solver")]
     for name, problems in insteads.items():
         others = ", ".join(sorted(problems - {""}))

@@ -1,4 +1,4 @@
-"""Minimax generalised cross-entropy classifiers for scikit-learn."""
+"""Minimax generalized cross-entropy classifiers for scikit-learn."""
 
 from mgce_sklearn.bounds import EmptySetError, ErrorBounds, ErrorCertificate
 from mgce_sklearn.classifier import MGCEClassifier

@@ -168,7 +168,7 @@ class _Sample:
 
 @dataclass(frozen=True)
 class RowsInBlocks(Parts):
-    """Labelled rows that are read block by block.
+    """Labeled rows that are read block by block.
 
     Parameters
     ----------

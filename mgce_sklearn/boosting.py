@@ -266,7 +266,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         return self._grow(base, rows, held_out, factors)
 
     def _part(self, X: Any, y: Array, weight: Any, name: str, reset: bool) -> Part:
-        """Return labelled rows, checked."""
+        """Return labeled rows, checked."""
         X = self._read(X, reset)
         check_consistent_length(X, y)
         codes = validation.check_labels(y, self.classes_)
@@ -292,11 +292,11 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
             *rows, stratify=rows.codes, random_state=check_random_state(self.random_state),
             test_size=max(ceil(self.validation_fraction * len(rows.codes)), len(counts)),
         )  # fmt: skip
-        learnt_from, held_out = Part(*parts[::2]), Part(*parts[1::2])
+        learned_from, held_out = Part(*parts[::2]), Part(*parts[1::2])
         validation.check_sample_weight(
             held_out.weight, len(held_out.codes), "sample_weight of the held-out rows"
         )
-        return learnt_from, held_out
+        return learned_from, held_out
 
     def _grow(
         self, base: Any, rows: Part, held_out: Part | None, factors: Array
@@ -345,7 +345,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         return base
 
     def _margins(self, X: Any) -> Array:
-        """Return margins (n, K), those that the trees have learnt to give."""
+        """Return margins (n, K), those that the trees have learned to give."""
         return as_margins(self.decision_function(X))
 
     def decision_function(self, X: Any) -> Array:

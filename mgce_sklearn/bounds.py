@@ -656,9 +656,9 @@ def _game(
 
 
 def _coefficients(training: Training, seen: Design, costs: Array, log_share: float) -> Array:
-    """Minimise the bound over W' (K, d) on some rows, for others that are like them.
+    """Minimize the bound over W' (K, d) on some rows, for others that are like them.
 
-    The range of the margins is penalised with what it costs where it is the range, not the
+    The range of the margins is penalized with what it costs where it is the range, not the
     variance, that decides how well the mean over rows is known; and deviations with what the rows
     may mislead by.
     """

@@ -132,10 +132,10 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
             self.__dict__.pop(name, None)
             if hasattr(fitted, name):
                 setattr(self, name, getattr(fitted, name))
-        unlearnt = np.setdiff1d(present, self.classes_)
-        if len(unlearnt) and not isinstance(self.estimator, FrozenEstimator):
+        unlearned = np.setdiff1d(present, self.classes_)
+        if len(unlearned) and not isinstance(self.estimator, FrozenEstimator):
             raise ValueError(
-                f"sample_weight must leave every class of y some weight; {unlearnt.tolist()} have "
+                f"sample_weight must leave every class of y some weight; {unlearned.tolist()} have "
                 "none. Drop their rows."
             )
 
@@ -161,8 +161,8 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
         folds = list(check_cv(self.cv, y, classifier=True).split(X, y))
         validation.check_folds(folds)
         for i, (train, _) in enumerate(folds):
-            learnt = y[train][used[train]] if fit_params else y[train]
-            missing = np.setdiff1d(self.classes_, learnt)
+            learned = y[train][used[train]] if fit_params else y[train]
+            missing = np.setdiff1d(self.classes_, learned)
             if len(missing):
                 raise ValueError(
                     f"cv must leave rows of every class to fit to; fold {i} leaves none of "
@@ -317,7 +317,7 @@ class TemperatureScaling(_Tempered):
         As in scikit-learn, with each row in one test part; for groups give the splits. Not used
         if the classifier is frozen.
     loss : {"auto", "log_loss", "brier"}, default="auto"
-        What the temperature minimises. "auto": the log loss if the link has no exact zeros (the
+        What the temperature minimizes. "auto": the log loss if the link has no exact zeros (the
         softmax; q = 0), else the Brier score, because a single label on a zero makes the log
         loss infinite. With "log_loss" a probability of 0 counts as the smallest normal float.
     noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
@@ -422,7 +422,7 @@ class PiecewiseTemperatureScaling(_Tempered):
     cv : int, cross-validation generator, iterable or None, default=5
         As in `TemperatureScaling`.
     loss : {"auto", "log_loss", "brier"}, default="auto"
-        What the temperature of all rows minimises, as in `TemperatureScaling`.
+        What the temperature of all rows minimizes, as in `TemperatureScaling`.
     n_pieces : int, default=20
         Most pieces. They are fewer if one would hold less than ``min_samples_per_piece``.
     min_samples_per_piece : int, default=50

@@ -1,4 +1,4 @@
-"""MGCEClassifier: minimax generalised cross-entropy with linear margins."""
+"""MGCEClassifier: minimax generalized cross-entropy with linear margins."""
 
 from __future__ import annotations
 
@@ -141,12 +141,12 @@ class Certificate(NamedTuple):
 
 
 class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
-    r"""Linear classifier that minimises the worst-case generalised cross-entropy.
+    r"""Linear classifier that minimizes the worst-case generalized cross-entropy.
 
     Over all distributions whose feature means lie within ``half_width`` of the sample's, and
-    whose features are distributed as in the sample, the classifier minimises the largest
+    whose features are distributed as in the sample, the classifier minimizes the largest
     expected loss :math:`\ell_q(h, y) = (1 - h_y^q)/q`. The loss runs from cross-entropy
-    (q = 0) to the 0-1 loss of a randomised rule (q = 1), and the problem is convex:
+    (q = 0) to the 0-1 loss of a randomized rule (q = 1), and the problem is convex:
 
     .. math::
 
@@ -300,7 +300,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
     same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64. Tensors
     on a CPU with more than 4,000 coefficients are solved as the arrays they share memory with.
-    Margins and probabilities of tensors are tensors on their device. What is learnt is in ndarrays
+    Margins and probabilities of tensors are tensors on their device. What is learned is in ndarrays
     all the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify`
     and `partial_fit` bring tensors to the host.
 
@@ -633,7 +633,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         refuse_blocks(X)
         validation.check_all(vars(self), PARAMETER_RULES)
         validation.check_weight_of_portions(self.class_weight)
-        # A copy: what is learnt counts only if nothing fails on the way.
+        # A copy: what is learned counts only if nothing fails on the way.
         stream = deepcopy(getattr(self, "_stream", None))
         known = getattr(self, "classes_", None)
         classes = validation.check_classes(classes, known, begun=stream is not None)
@@ -702,7 +702,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def certificate(
         self, X: Any, y: Any = None, sample_weight: Any = None, base_margin: Any = None
     ) -> Certificate:
-        """Compute the bound, and its distance from the best one, for a labelled sample.
+        """Compute the bound, and its distance from the best one, for a labeled sample.
 
         The uncertainty set is that of this sample, by the same ``width``: of the rows that
         `partial_fit` was given, for example, or of as many of them as fit in memory. The
@@ -1145,7 +1145,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
         :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
-        ``minimax_risk_``; for the randomised rule they are never above it. If the fit had a
+        ``minimax_risk_``; for the randomized rule they are never above it. If the fit had a
         ``base_margin``, distributions keep to its condition too: the base's expected loss L is no
         more than ``minimax_risk_`` allows. The bound is then that of costs
         :math:`c + a (\text{ceiling} - L)` at the best price a >= 0. The error is that of labels as
@@ -1276,7 +1276,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._judged_parts(parts, rule, cost)
 
     def _judged_parts(self, parts: Any, rule: str, cost: Any) -> Judged:
-        """Return parts of unlabelled rows, and how the rule decides them."""
+        """Return parts of unlabeled rows, and how the rule decides them."""
         check_magnitudes(*parts.over(column_range, wider_range))
         center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
         parts, coef, q = parts.centered_at(center), self._coefficients(center), self._fitted_q
@@ -1342,7 +1342,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -----
         The error is that on labels as they come, wrong ones too.
 
-        What is random: the labelled rows of the fit, or of portions that were read once, and the
+        What is random: the labeled rows of the fit, or of portions that were read once, and the
         rows of X. All are independent draws from one distribution, which is that of new data too.
         The statement is about the rule as fitted, and fails for at most a share ``delta`` of all
         such draws: half of it for the means to lie within :math:`\lambda_\delta`

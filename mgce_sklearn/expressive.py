@@ -69,7 +69,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     Notes
     -----
-    Nothing is learnt from rows but the number of columns, and nothing from labels. Features of
+    Nothing is learned from rows but the number of columns, and nothing from labels. Features of
     n rows take n · ``n_components`` numbers, in the precision of X; sparse X is multiplied as
     it is.
 
@@ -196,7 +196,7 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     `error_bounds` hold for all distributions of a set about features that the same labels chose:
     the data come from it less often than from one about features fixed beforehand. No probability
     can be claimed for widths such as "betting", nor for `certify`, unless the thresholds were
-    learnt from other rows.
+    learned from other rows.
 
     References
     ----------

@@ -108,7 +108,7 @@ class Sample(NamedTuple):
             parts=self.parts,
             uncertainty=uncertainty,
             n_classes=len(self.uncertainty.tau),
-            labelled=False,
+            labeled=False,
             offsets=self.parts.keep(costs, features=False),
         )
 

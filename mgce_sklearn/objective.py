@@ -2,7 +2,7 @@
 
     R(W) = mean_i psi(m_i) - <tau, W> + <half_width, |W|>,      m_i = W x_i + c_i
 
-Its dual maximises the mean of H(p_i) + <c_i, p_i> over distributions p_i, one a row, under
+Its dual maximizes the mean of H(p_i) + <c_i, p_i> over distributions p_i, one a row, under
 |mean p_i ⊗ x_i - tau| <= half_width. Where labels are known, any p becomes feasible when it is
 shrunk toward them, so every iterate of every solver has a certificate. Rows without labels may
 have no feasible p at all: then the value falls without bound.
@@ -59,7 +59,7 @@ class Objective:
         With C = n_classes rows, or C = 1 row for two classes: then the coefficients are
         those of the second class and the margin of the first is 0.
     n_classes : int
-    labelled : bool, default=True
+    labeled : bool, default=True
         Whether the rows have labels, classes or distributions over them, whose means are tau.
     offsets : Kept, default=None
         Names an array (n_classes, n) that is added to the margins. None: zeros.
@@ -71,7 +71,7 @@ class Objective:
     parts: Parts
     uncertainty: UncertaintySet
     n_classes: int
-    labelled: bool = True
+    labeled: bool = True
     offsets: Kept | None = None
     anchor: DualPoint | None = None
 
@@ -103,7 +103,7 @@ class Objective:
         Labels, where they are known, are a feasible point. Else entropies are at least 0, and
         expected offsets at least their minimum.
         """
-        if self.labelled and not (self.parts.certain and self.offsets is None):
+        if self.labeled and not (self.parts.certain and self.offsets is None):
             return self.mean_entropy(partial(label_columns, n_classes=self.n_classes))
         if self.offsets is None:
             return 0.0
@@ -114,7 +114,7 @@ class Objective:
 
         Labels are feasible. Without them a value below the least tells that nothing is.
         """
-        return max(value, self.least_value) if self.labelled else value
+        return max(value, self.least_value) if self.labeled else value
 
     def linear_part(self, coef: Array) -> float:
         """Return -<tau, W> + <half_width, |W|>."""
@@ -162,7 +162,7 @@ class Objective:
         arrays, violated = namespace(excess), abs(excess) > width
         share = width / arrays.where(violated, abs(excess), 1.0)
         shrink = float(arrays.where(violated, share, 1.0).min())
-        if self.labelled:
+        if self.labeled:
             entropy = self.mean_entropy(partial(_shrunk_columns, proba, shrink))
             return DualPoint(entropy, shrink, shrink * excess)
         entropy = self.mean_entropy(distributions)

@@ -1,6 +1,6 @@
-r"""Paths: solutions over a grid of q and lam, each started from its neighbour.
+r"""Paths: solutions over a grid of q and lam, each started from its neighbor.
 
-Neighbouring widths have neighbouring solutions, so a solution is a good start for the next
+Neighboring widths have neighboring solutions, so a solution is a good start for the next
 smaller lam. The rows are read once for the whole grid: the uncertainty sets of all lam are
 multiples of one.
 """
@@ -145,7 +145,7 @@ def follow(
         try:
             result = solver.solve(objective, start, watch=watch)
             if start is not None and result.status is Status.STALLED:
-                # On a few rows that features nearly separate a neighbour's point may be too close
+                # On a few rows that features nearly separate a neighbor's point may be too close
                 # to the boundary to move from.
                 afresh = solver.solve(objective, watch=watch)
                 result = min(result, afresh, key=lambda result: result.gap)
@@ -194,7 +194,7 @@ def estimates(
 
 
 def objective_of(problem: Problem, q: float, lam: float) -> Objective:
-    """Return what is to be minimised, with a feasible point where labels are none.
+    """Return what is to be minimized, with a feasible point where labels are none.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def objective_of(problem: Problem, q: float, lam: float) -> Objective:
         If noisy labels leave the set empty.
     """
     objective = problem.objective(float(q), lam)
-    if objective.labelled:
+    if objective.labeled:
         return objective
     if lam not in problem.anchors:
         problem.anchors[lam] = anchor_of(problem, lam)
@@ -301,7 +301,7 @@ class MGCEPath:
         Whether the relative gap is within ``tol``. Points that time did not suffice for are False
         here, have 0 iterations, and are NaN elsewhere.
     seconds : ndarray of shape (n_q, n_lam)
-        Time each point took, from its neighbour on.
+        Time each point took, from its neighbor on.
     """
 
     qs: Array
@@ -424,7 +424,7 @@ def mgce_path(
     watch = Watch(deadline_in(max_time))
     all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
-    X, y = _labelled_rows(X, y)
+    X, y = _labeled_rows(X, y)
     problem = Problem.from_labels(
         X,
         y,
@@ -497,13 +497,13 @@ def lam_max(
     >>> print(f"{lam_max(*load_iris(return_X_y=True)):.1f}")
     8.6
     """
-    X, y = _labelled_rows(X, y)
+    X, y = _labeled_rows(X, y)
     validation.CENTER.check("center", center)
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
     return problem.lam_max()
 
 
-def _labelled_rows(X: Any, y: Any) -> tuple[Any, Array | Distributions]:
+def _labeled_rows(X: Any, y: Any) -> tuple[Any, Array | Distributions]:
     """Return features and labels, checked."""
     refuse_blocks(X)
     y = read_labels(y)

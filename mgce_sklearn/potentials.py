@@ -1,7 +1,7 @@
 """Potentials: the noun that objectives, solvers and bounds turn on.
 
 A potential is a convex function psi of a row of margins with psi(m + c) = psi(m) + c. Its
-gradient is a distribution p over classes. Its conjugate is minus a generalised entropy, from
+gradient is a distribution p over classes. Its conjugate is minus a generalized entropy, from
 which dual values come.
 
 That is all that a `Potential` must know of itself. What single solvers ask for besides has a
@@ -38,7 +38,7 @@ class Potential(Protocol):
         """Return psi (n,) and p (K, n)."""
 
     def entropy(self, proba: Array) -> Array:
-        """Return the generalised entropy (n,), whose conjugate psi is."""
+        """Return the generalized entropy (n,), whose conjugate psi is."""
 
 
 class Smoothable(Potential, Protocol):
@@ -72,7 +72,7 @@ class Conic(Potential, Protocol):
 
 @dataclass(frozen=True)
 class MGCEPotential:
-    """Threshold of minimax generalised cross-entropy.
+    """Threshold of minimax generalized cross-entropy.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The problem: labelled rows, made ready once for every q and lam."""
+"""The problem: labeled rows, made ready once for every q and lam."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Problem:
     classes : ndarray of shape (K,)
         Label of each class, sorted.
     moments : Moments
-        Of the labelled rows, read once for all lam.
+        Of the labeled rows, read once for all lam.
     width : Width
         Rule of the half-widths.
     anchors : dict
@@ -154,7 +154,7 @@ class Problem:
         center: Any = "auto",
         inverse: Array | None = None,
     ) -> Problem:
-        """Estimate the moments of labelled rows, and center them.
+        """Estimate the moments of labeled rows, and center them.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class Problem:
         return UncertaintySet.from_moments(self.moments, lam, self.width)
 
     def objective(self, q: float, lam: float) -> Objective:
-        """Return what is to be minimised; of two classes only the second has coefficients.
+        """Return what is to be minimized; of two classes only the second has coefficients.
 
         Labels that became wrong are no distributions of the set: the rows then have none.
         """
@@ -197,7 +197,7 @@ class Problem:
             parts=self.parts,
             uncertainty=UncertaintySet(*map(self.parts.like.put, (uncertainty.tau, width))),
             n_classes=len(self.classes),
-            labelled=self.moments.inverse is None,
+            labeled=self.moments.inverse is None,
             offsets=self._offsets(potential, lam),
         )
 

@@ -91,7 +91,7 @@ RULES = {
 }
 
 
-Labelling = Array | Distributions
+Labeling = Array | Distributions
 
 
 class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -410,7 +410,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             classifier.fit(*data, **based)
         classifier.set_params(max_time=self.max_time)
 
-    def _read(self, X: Any, y: Any) -> tuple[Any, Labelling]:
+    def _read(self, X: Any, y: Any) -> tuple[Any, Labeling]:
         """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
         refuse_blocks(X)
         labels = read_labels(y)
@@ -430,7 +430,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self,
         qs: Array,
         lams: Array,
-        data: tuple[Any, Labelling, Any, Any],
+        data: tuple[Any, Labeling, Any, Any],
         params: Params,
         watch: Watch,
         task: Task,
@@ -496,7 +496,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return check_scoring(MGCEClassifier(), scoring=self.scoring or "accuracy")
 
-    def _scorer_of(self, labels: Labelling) -> Any:
+    def _scorer_of(self, labels: Labeling) -> Any:
         """Return what pairs are compared by: accuracy, if nothing else is asked for."""
         scorer = self._scorer()
         if isinstance(labels, Distributions):
@@ -794,7 +794,7 @@ def _score_fold(
     train: Array,
     test: Array,
     X: Any,
-    y: Labelling,
+    y: Labeling,
     sample_weight: Array | None,
     base_margin: Array | None,
     scorer: Any,
@@ -822,7 +822,7 @@ def _score_fold(
     return [trial for q in qs for trial in _score_path(fold, float(q), lams, scoring)]
 
 
-def _of_classes(base_margin: Array | None, y: Labelling, *parts: Array) -> list[Array | None]:
+def _of_classes(base_margin: Array | None, y: Labeling, *parts: Array) -> list[Array | None]:
     """Return the base margins of parts of the rows, for the classes in the first of them."""
     if base_margin is None:
         return [None for _ in parts]

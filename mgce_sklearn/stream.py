@@ -1,4 +1,4 @@
-"""A stream: labelled rows that come in portions, are learnt from once, and are not kept.
+"""A stream: labeled rows that come in portions, are learned from once, and are not kept.
 
 What the portions leave behind are sums: the moments of which the uncertainty set is made, and
 for the coefficients the sums S of gradients and G of their squares, from steps of a few rows.
@@ -121,7 +121,7 @@ class Stream:
             mean = batch.adjoint(self._columns(labels.take(rows), len(rows)))
             step = Objective(
                 MGCEPotential(q), RowsInMemory.of(batch),
-                UncertaintySet(mean[-len(coef) :], half_width), self.n_classes, labelled=False,
+                UncertaintySet(mean[-len(coef) :], half_width), self.n_classes, labeled=False,
             )  # fmt: skip
             _, gradient = step.value_and_slope(coef)
             weight = batch.total_weight / self._unit

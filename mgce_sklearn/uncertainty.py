@@ -78,7 +78,7 @@ class ClassMoments(NamedTuple):
 
 
 class Moments(NamedTuple):
-    r"""What the uncertainty set needs to know of labelled rows.
+    r"""What the uncertainty set needs to know of labeled rows.
 
     With weights :math:`\pi_k`, means :math:`\mu_k` and variances :math:`v_k` of the classes the
     components onehot(y) ⊗ (x - c) have for every c
@@ -134,7 +134,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, parts: Parts, n_classes: int) -> Moments:
-        """Compute the moments of labelled rows, about 0.
+        """Compute the moments of labeled rows, about 0.
 
         Raises
         ------
@@ -594,7 +594,7 @@ def _facts_of_block(n_classes: int, origin: Array, block: Part) -> _Facts:
 
 
 def _constants(parts: Parts, classes: ClassMoments) -> tuple[Array, Array]:
-    """Return `Moments.constant` and `Moments.differing` of labelled rows.
+    """Return `Moments.constant` and `Moments.differing` of labeled rows.
 
     Where variances are within rounding, rows are compared with the first of their class.
     """
@@ -708,7 +708,7 @@ class UncertaintySet:
         lam: float,
         width: Width = STANDARD_ERROR,
     ) -> UncertaintySet:
-        r"""Estimate means and widths from labelled rows.
+        r"""Estimate means and widths from labeled rows.
 
         .. math:: \tau = \operatorname{mean} \Phi, \quad
                   \sigma^2 = \operatorname{mean} \Phi^2 - \tau^2, \quad

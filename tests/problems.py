@@ -66,7 +66,7 @@ class ConicallyTempered(Tempered):
 
 
 def load(name):
-    """Return standardised features and integer labels of a real data set.
+    """Return standardized features and integer labels of a real data set.
 
     ``digits`` is cut to 200 rows, which the conic solver still does in seconds;
     ``diabetes`` is scikit-learn's regression set with the quarters of its target as classes.
@@ -175,7 +175,7 @@ def conic_optimum(X, y, q, lam):
 
 
 def worst_case_by_linear_program(X, weights, uncertainty, costs):
-    """Maximise the expected costs (K, n) over the set by HiGHS; None if the set is empty.
+    """Maximize the expected costs (K, n) over the set by HiGHS; None if the set is empty.
 
     The intercept's constant is added here if the set has a column for it.
     """
@@ -196,7 +196,7 @@ def worst_case_by_linear_program(X, weights, uncertainty, costs):
 
 
 def growth_by_linear_program(X, weights, uncertainty):
-    """Minimise the factor on the half-widths with which the set holds something, by HiGHS."""
+    """Minimize the factor on the half-widths with which the set holds something, by HiGHS."""
     n_classes, n = len(uncertainty.tau), len(X)
     program = _means_program(X, weights, uncertainty, n_classes)
     tau, width = uncertainty.tau.ravel(), uncertainty.half_width.ravel()[:, np.newaxis]

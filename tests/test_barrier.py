@@ -82,7 +82,7 @@ def newton_system(state, i, q, products):
     """Jacobian and right-hand side of one row's equations, from their text in `barrier`.
 
     Unknowns: dt, ds, dp, de (K each), dy, dzeta, dpsi. ``products`` are the values that the
-    linearised products p s, e c and y zeta are to change by. At q = 0, e is no unknown.
+    linearized products p s, e c and y zeta are to change by. At q = 0, e is no unknown.
     """
     t = slice(0, K), slice(K, 2 * K), slice(2 * K, 3 * K), slice(3 * K, 4 * K)
     dt, ds, dp, de = t

@@ -385,7 +385,7 @@ def test_base_margins_are_given_always_or_never(cancer):
             MGCEClassifier(width=width).fit(X, y, base_margin=base)
 
 
-def test_the_least_value_of_labelled_rows_is_that_of_their_labels(cancer):
+def test_the_least_value_of_labeled_rows_is_that_of_their_labels(cancer):
     from problems import columns_of, make_objective
 
     X, y, base = cancer

@@ -580,11 +580,11 @@ def test_what_blocks_are_not_for(call, message):
 
 
 def test_labels_are_needed_to_learn():
-    unlabelled = RowBlocks.from_memmap(X)
+    unlabeled = RowBlocks.from_memmap(X)
     with pytest.raises(ValueError, match="X must have labels where it is RowBlocks to learn from"):
-        MGCEClassifier().fit(unlabelled)
+        MGCEClassifier().fit(unlabeled)
     with pytest.raises(ValueError, match="X must have labels to score"):
-        fitted().score(unlabelled)
+        fitted().score(unlabeled)
     with pytest.raises(ValueError, match="at least 2 classes"):
         MGCEClassifier().fit(RowBlocks.from_memmap(X, np.zeros(N)))
 

@@ -249,7 +249,7 @@ small = st.integers(0, 10_000)
     weighted=st.booleans(),
 )
 def test_order(seed, n_classes, q, lam, weighted):
-    """Lower bound <= training error <= upper bound (<= minimax risk of the randomised rule)."""
+    """Lower bound <= training error <= upper bound (<= minimax risk of the randomized rule)."""
     rng = np.random.default_rng(seed)
     n, d = int(rng.integers(12, 40)), int(rng.integers(1, 4))
     X = rng.normal(size=(n, d)) * 10.0 ** rng.integers(-2, 3, d)

@@ -126,7 +126,7 @@ def test_a_known_temperature_of_links_with_zeros(q):
 
 
 @pytest.mark.parametrize("model", [LogisticRegression(C=100.0, max_iter=5000), LinearSVC()])
-def test_temperature_minimises_the_log_loss_of_rows_not_seen(wine, model):
+def test_temperature_minimizes_the_log_loss_of_rows_not_seen(wine, model):
     X, y = wine
     found = TemperatureScaling(model, cv=3).fit(X, y)
     margins = cross_val_predict(model, X, y, cv=3, method="decision_function")

@@ -97,8 +97,8 @@ def test_risk_is_the_objective_written_out(wine, dtype):
     risk = reference.threshold(features @ coef.T, 0.7).mean()
     risk += -(tau * coef).sum() + (width * np.abs(coef)).sum()
     assert clf.minimax_risk_ == pytest.approx(risk, rel=1e-10)
-    error_of_randomised_rule = np.mean(1 - (clf.predict_proba(X) * one_hot).sum(axis=1))
-    assert error_of_randomised_rule <= clf.minimax_risk_
+    error_of_randomized_rule = np.mean(1 - (clf.predict_proba(X) * one_hot).sum(axis=1))
+    assert error_of_randomized_rule <= clf.minimax_risk_
 
 
 @pytest.mark.parametrize(("near", "end"), [(5e-324, 0.0), (1e-12, 0.0), (1 - 1e-16, 1.0)])
@@ -165,7 +165,7 @@ def test_units_of_the_features_do_not_matter(data, request):
         np.array([7, -3, 200], dtype=np.int16),
     ],
 )
-def test_relabelling_permutes_the_result(wine, labels):
+def test_relabeling_permutes_the_result(wine, labels):
     X, y = wine
     labels = np.asarray(labels)
     plain = MGCEClassifier(**TIGHT).fit(X, y)

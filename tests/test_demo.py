@@ -32,7 +32,7 @@ def flowers() -> pd.DataFrame:
         {
             "row": np.arange(N_ROWS) + 7,
             "height": random.normal(size=N_ROWS) + 2.0 * codes,
-            "colour": np.array(["red", "green", "blue"])[codes],
+            "color": np.array(["red", "green", "blue"])[codes],
             "site": "north",
             "note": [f"seen by {i}" for i in range(N_ROWS)],
             "wild": random.random(N_ROWS) < 0.5,
@@ -40,7 +40,7 @@ def flowers() -> pd.DataFrame:
         }
     )
     frame.loc[::6, "height"] = np.nan
-    frame.loc[::8, "colour"] = None
+    frame.loc[::8, "color"] = None
     frame.loc[5, "height"] = np.inf
     frame.loc[:3, "species"] = None
     frame.loc[4:6, "species"] = "thistle"
@@ -118,7 +118,7 @@ def test_own_table(flowers_csv, tmp_path, capsys):
         "3 columns, 3 classes: daisy, iris, rose",
     ):
         assert line in output
-    assert re.search(r"missing values.*: height \(41\), colour \(30\)$", output, re.M)
+    assert re.search(r"missing values.*: height \(41\), color \(30\)$", output, re.M)
 
 
 CELLS = [
@@ -239,11 +239,11 @@ def test_numbers_of_any_size(size, tmp_path):
     np.testing.assert_allclose(*transformed, rtol=1e-9, atol=1e-12)
 
 
-def test_columns_become_finite_standardised_numbers(flowers_csv):
+def test_columns_become_finite_standardized_numbers(flowers_csv):
     frame = table.with_numbers(*table.read_csv(flowers_csv))
     features = table.usable_columns(frame.drop(columns="species"))
     numbers = table.preprocessing(features).fit_transform(features)
-    # height, height is missing; blue, green, red, colour is missing; wild False, True
+    # height, height is missing; blue, green, red, color is missing; wild False, True
     assert numbers.shape == (N_ROWS, 2 + 4 + 2)
     assert np.isfinite(numbers).all()
     np.testing.assert_allclose(numbers[:, :2].mean(axis=0), 0.0, atol=1e-12)
@@ -259,13 +259,13 @@ def test_categories_not_seen_and_rare_ones_share_a_column():
     assert first.sum() == 1.0
 
 
-HEADER = "size,colour,kind\n"
+HEADER = "size,color,kind\n"
 ROWS = "".join(f"{i % 5},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}\n" for i in range(40))
 
 MISTAKES = {
     "no file": (None, "kind", "No such file"),
-    "no target": (HEADER + ROWS, None, "columns are: size, colour, kind"),
-    "no such column": (HEADER + ROWS, "Kind", "columns are: size, colour, kind"),
+    "no target": (HEADER + ROWS, None, "columns are: size, color, kind"),
+    "no such column": (HEADER + ROWS, "Kind", "columns are: size, color, kind"),
     "empty": ("", "kind", "is empty"),
     "blank": ("\n\n", "kind", "is empty"),
     "header alone": (HEADER, "kind", "no rows"),

@@ -1,4 +1,4 @@
-"""The vectorised logarithms and exponentials against numpy's long double."""
+"""The vectorized logarithms and exponentials against numpy's long double."""
 
 import numpy as np
 import pytest

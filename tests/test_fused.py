@@ -20,7 +20,7 @@ pytestmark = [
         not (torch.cuda.is_available() or INTERPRETED),
         reason="needs a GPU, or Triton's interpreter",
     ),
-    # The interpreter computes with numpy, which warns of what is masked afterwards.
+    # The interpreter computes with numpy, which warns of what is masked afterward.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -92,7 +92,7 @@ def test_draws_at_the_ends_reach_no_class_of_probability_zero():
 
 
 def test_every_label_has_a_draw_of_its_own():
-    """Neighbours change independently: pairs of changes are as frequent as rate squared."""
+    """Neighbors change independently: pairs of changes are as frequent as rate squared."""
     y = np.zeros(N, dtype=int)
     changed = symmetric_noise(y, 0.3, classes=[0, 1, 2], random_state=4) != y
     both = np.sum(changed[1:] & changed[:-1])

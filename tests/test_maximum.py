@@ -23,7 +23,7 @@ def point():
 def newton_step(state, margins, i, target, step):
     """Solve the row's equations for dp (K), ds (K), dt at once.
 
-    ``target`` is what the linearised products p s are to become, ``step`` that of the margins.
+    ``target`` is what the linearized products p s are to become, ``step`` that of the margins.
     """
     p, s = state.proba[:, i], state.threshold[i] - margins[:, i]
     system, right = np.zeros((2 * K + 1, 2 * K + 1)), np.zeros(2 * K + 1)
@@ -45,8 +45,8 @@ def test_elimination_is_that_of_the_full_system(point, first):
     for i in range(N):
         affine = newton_step(state, margins, i, 0.0, np.zeros(K))[0]
         np.testing.assert_allclose(kappa[:, i], affine, atol=1e-12)
-        centred = newton_step(state, margins, i, 0.3, np.zeros(K))[0]
-        np.testing.assert_allclose(kappa[:, i] + 0.3 * center[:, i], centred, atol=1e-12)
+        centered = newton_step(state, margins, i, 0.3, np.zeros(K))[0]
+        np.testing.assert_allclose(kappa[:, i] + 0.3 * center[:, i], centered, atol=1e-12)
         moved = [newton_step(state, margins, i, 0.0, unit)[0] - affine for unit in np.eye(K)]
         upper = np.triu_indices(K - first)
         expected = np.transpose(moved)[first:, first:][upper]

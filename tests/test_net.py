@@ -359,7 +359,7 @@ def normalized(n_features, n_classes):
     return nn.Sequential(nn.BatchNorm1d(n_features), nn.Linear(n_features, n_classes)).double()
 
 
-def test_a_row_of_weight_zero_is_not_seen_by_normalisation():
+def test_a_row_of_weight_zero_is_not_seen_by_normalization():
     counted = np.arange(len(Y)) % 3 > 0
     weighted = full_batch(normalized).fit(X, NAMES, sample_weight=counted)
     same(weighted, full_batch(normalized).fit(X[counted], NAMES[counted]), rtol=1e-9, atol=1e-12)
@@ -825,7 +825,7 @@ def test_callbacks_of_skorch(tmp_path, capsys):
         assert torch.equal(net.module_.state_dict()[name], value)  # the best, not the last
     saved = pickle.loads((tmp_path / "net.pkl").read_bytes())
     np.testing.assert_array_equal(saved.predict(X), net.predict(X))
-    assert not hasattr(saved, "learnt_from_")  # no rows in the file
+    assert not hasattr(saved, "learned_from_")  # no rows in the file
 
 
 def test_rows_are_held_out_only_if_asked_for():
@@ -949,7 +949,7 @@ class OneOutput(nn.Linear):
         super().__init__(4, 1)
 
 
-class Unlabelled(torch.utils.data.Dataset):
+class Unlabeled(torch.utils.data.Dataset):
     def __len__(self):
         return 150
 
@@ -1099,7 +1099,7 @@ REFUSED = {
     "sample_weight must be None if X is a Dataset": lambda: make().fit(
         Dataset(X, Y), sample_weight=np.ones(150)
     ),
-    "y must be given if X is a Dataset": lambda: make().fit(Unlabelled()),
+    "y must be given if X is a Dataset": lambda: make().fit(Unlabeled()),
 }
 
 

@@ -318,7 +318,7 @@ def test_rounding_takes_no_value_below_the_least_that_labels_allow(data):
     objective = make_objective(data[0], data[1], q=0.5)
     assert objective.possible(-7e-15) == objective.least_value == 0.0
     assert objective.possible(0.3) == 0.3
-    assert replace(objective, labelled=False).possible(-7e-15) == -7e-15
+    assert replace(objective, labeled=False).possible(-7e-15) == -7e-15
 
 
 @pytest.mark.parametrize("q", ALL_Q)
@@ -332,11 +332,11 @@ def test_value_at_zero_is_the_entropy_of_the_uniform_distribution(data, q):
 def test_dual_points_without_labels_move_to_an_anchor_as_far_as_they_must():
     """The mixture is feasible, touches a bound, and has the value that is returned."""
     X, y = load("iris")
-    labelled = make_objective(X, y, lam=1.0)
+    labeled = make_objective(X, y, lam=1.0)
     rng = np.random.default_rng(0)
     offsets = rng.uniform(1.0, 2.0, (3, len(y)))
-    kept = columns_of(labelled, offsets)
-    objective = replace(labelled, potential=MaximumPotential(), labelled=False, offsets=kept)
+    kept = columns_of(labeled, offsets)
+    objective = replace(labeled, potential=MaximumPotential(), labeled=False, offsets=kept)
     width = objective.uncertainty.half_width
     labels, other = np.eye(3)[y].T, rng.dirichlet(np.ones(3), len(y)).T
     far = columns_of(objective, other)

@@ -355,7 +355,7 @@ def test_augmented_images_are_windows_of_padded_ones():
 
 
 @pytest.mark.parametrize(("network", "last"), [("resnet", 64), ("small", 128)])
-def test_images_are_learnt_from_on_their_device(monkeypatch, network, last):
+def test_images_are_learned_from_on_their_device(monkeypatch, network, last):
     X = torch.randn(64, 1, 8, 8)
     images = datasets.Split(X, np.arange(64) % 2, X[:10], np.arange(10) % 2)
     monkeypatch.setattr(paper_images, "images_of", lambda *which: images)

@@ -148,7 +148,7 @@ def sums_of(objective):
     columns, worst = objective.parts.kept_array(given), objective.parts.kept()
     value, slope = objective.value_and_slope(coef, worst)
     point, near = objective.dual_point(columns), repair(objective, columns)
-    free = replace(objective, labelled=False)
+    free = replace(objective, labeled=False)
     anchor = free.dual_point(partial(at_labels, n_classes))
     return {
         "columns": gathered(objective, columns),
@@ -343,7 +343,7 @@ def test_solutions_of_parts_are_within_the_tolerance_of_the_whole(stored, ends, 
 
 
 def bounds_of(parts, problem, coef, q=0.5):
-    """Return the error bounds of a rule over parts of unlabelled rows."""
+    """Return the error bounds of a rule over parts of unlabeled rows."""
     margins = (coef @ parts.like.features()).T
     costs, uncertainty = Costs.of(margins, q, "randomized"), problem.uncertainty(1.0)
     fitted = Start(coef, parts.kept_array(kernels.worst_case(margins, q).T))

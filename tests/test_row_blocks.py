@@ -291,7 +291,7 @@ UNLIKE = {
 def test_a_block_that_cannot_be_used(case):
     block, message = (UNUSABLE | UNLIKE)[case]
     blocks = RowBlocks([GOOD, block])
-    for _ in range(2):  # nothing is learnt from a pass that fails
+    for _ in range(2):  # nothing is learned from a pass that fails
         with pytest.raises(ValueError, match="Block 1: .*" + message) as raised:
             blocks.scan()
         assert "\n" not in str(raised.value)

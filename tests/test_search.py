@@ -180,7 +180,7 @@ def test_feature_map_is_fitted_once_a_fold(wine, certify_scores):
     )
 
 
-def test_a_scorer_gets_raw_rows_and_what_the_map_has_learnt(wine):
+def test_a_scorer_gets_raw_rows_and_what_the_map_has_learned(wine):
     X, y = wine
     seen = []
 
@@ -410,10 +410,10 @@ def refuses_wide(estimator, X, y):
 # What goes wrong: a fold beside the two halves, and a scorer.
 FAILURES = {
     "no row of a class is tested": (lambda y: (y < 3, y < 2), "neg_log_loss"),
-    "no row of a class is learnt from": (lambda y: (y < 2, y < 3), "neg_log_loss"),
+    "no row of a class is learned from": (lambda y: (y < 2, y < 3), "neg_log_loss"),
     "which accuracy does not mind": (lambda y: (y < 2, y > 0), "accuracy"),
-    "one class is learnt from": (lambda y: (y == 1, y < 2), "accuracy"),
-    "nothing is learnt from": (lambda y: (y > 5, y < 2), "accuracy"),
+    "one class is learned from": (lambda y: (y == 1, y < 2), "accuracy"),
+    "nothing is learned from": (lambda y: (y > 5, y < 2), "accuracy"),
     "nothing is tested": (lambda y: (y < 2, y > 5), "accuracy"),
     "some pairs are not scored": (lambda y: (y < 2, y < 2), refuses_wide),
 }
@@ -445,7 +445,7 @@ def test_failures_count_as_in_grid_search(wine, name, error_score):
     assert ours.best_params_ == theirs.best_params_
     np.testing.assert_allclose(ours.best_score_, theirs.best_score_, atol=5e-3)
     assert ours.best_estimator_.get_params() == theirs.best_estimator_.get_params()
-    no_fit = name in ("one class is learnt from", "nothing is learnt from")
+    no_fit = name in ("one class is learned from", "nothing is learned from")
     assert np.isnan(ours.cv_results_["mean_minimax_risk"]).all() == no_fit
     assert ours.cv_results_["converged"].all() != no_fit
 
@@ -496,7 +496,7 @@ def test_the_first_pair_is_chosen_where_no_score_is_a_number(wine, selection):
 
 
 @pytest.mark.parametrize(("name", "certify"), [("follow", True), ("estimates", False)])
-def test_a_fit_that_fails_leaves_its_neighbours(wine, monkeypatch, name, certify):
+def test_a_fit_that_fails_leaves_its_neighbors(wine, monkeypatch, name, certify):
     lams = [0.1, 1.0, 0.3, 3.0]
     plain = MGCEClassifierCV(
         [0.3], lams, cv=3, scoring="neg_brier_score", tol=1e-7, certify_scores=certify
@@ -587,7 +587,7 @@ def test_metadata_routing(diabetes):
             scores[asks] = search.fit(X, y, sample_weight=weights, groups=groups).best_score_
         assert scores[True] == without != scores[False]
         with pytest.raises(TypeError, match="unexpected argument"):
-            plain.fit(X, y, colour=groups)
+            plain.fit(X, y, color=groups)
         # In its turn it is routed to.
         search = MGCEClassifierCV([0.0], [0.3], cv=3, scoring=scorer)
         search.set_fit_request(sample_weight=True)
@@ -613,8 +613,8 @@ def test_a_scorer_may_ask_for_metadata_of_its_own(wine):
 
 def test_other_metadata_needs_routing(wine):
     X, y = wine
-    with pytest.raises(TypeError, match=r"fit takes colour only with metadata routing"):
-        MGCEClassifierCV(**SMALL).fit(X, y, colour=y)
+    with pytest.raises(TypeError, match=r"fit takes color only with metadata routing"):
+        MGCEClassifierCV(**SMALL).fit(X, y, color=y)
 
 
 def test_sparse_frames_strings_and_pickle(wine, fitted):

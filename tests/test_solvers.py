@@ -115,7 +115,7 @@ def solved(solver, name, q, lam=0.3, tol=1e-4):
     return solver_of(solver, tol=tol).solve(objective)
 
 
-# Of design and paper: optimal values on standardised iris, lam = 0.3.
+# Of design and paper: optimal values on standardized iris, lam = 0.3.
 PUBLISHED = {1.0: 0.156045294, 0.7: 0.188724203, 0.5: 0.218235667, 0.0: 0.327778038}
 
 
@@ -562,10 +562,10 @@ def test_largest_margins_with_labels(solver):
 @over_solvers
 def test_rows_without_labels(solver):
     """The worst case of costs, as the bounds on errors ask for it."""
-    labelled = make_objective(*load_once("diabetes"), lam=1.0)
-    offsets = np.random.default_rng(0).uniform(1.0, 2.0, (4, labelled.parts.n_rows))
-    kept = columns_of(labelled, offsets)
-    objective = replace(labelled, potential=MaximumPotential(), labelled=False, offsets=kept)
+    labeled = make_objective(*load_once("diabetes"), lam=1.0)
+    offsets = np.random.default_rng(0).uniform(1.0, 2.0, (4, labeled.parts.n_rows))
+    kept = columns_of(labeled, offsets)
+    objective = replace(labeled, potential=MaximumPotential(), labeled=False, offsets=kept)
     expected = worst_case_by_linear_program(
         load_once("diabetes")[0], objective.parts.like.weights, objective.uncertainty, offsets
     )
@@ -598,7 +598,7 @@ def test_auto_chooses_by_size_and_by_penalty(monkeypatch):
     assert choose_solver(sparse) == "interior_point"
     monkeypatch.setattr("mgce_sklearn.parts.Parts.working_memory", 2**20)
     assert choose_solver(sparse) == "sgd"  # no room for its zeros
-    assert choose_solver(replace(sparse, labelled=False)) == "lbfgs"
+    assert choose_solver(replace(sparse, labeled=False)) == "lbfgs"
 
 
 def test_threads_give_the_same_solution():
@@ -637,7 +637,7 @@ def test_a_team_has_as_many_threads_as_are_allowed_and_worthwhile():
 
 @over_solvers
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.7])
-def test_a_neighbouring_problem_is_solved_from_the_last_one(solver, q):
+def test_a_neighboring_problem_is_solved_from_the_last_one(solver, q):
     X, y = load_once("iris")
     solve = solver_of(solver, tol=1e-2).solve
     first = solve(make_objective(X, y, q, 0.3))
@@ -656,18 +656,18 @@ def test_a_neighbouring_problem_is_solved_from_the_last_one(solver, q):
 
 
 @over_solvers
-def test_a_neighbour_of_another_potential_is_a_start_too(solver):
+def test_a_neighbor_of_another_potential_is_a_start_too(solver):
     """With labels and without, from the maximum to the maximum and to the threshold."""
-    labelled = make_objective(*load_once("iris"), 0.7)
+    labeled = make_objective(*load_once("iris"), 0.7)
     offsets = np.random.default_rng(0).uniform(1.0, 2.0, (3, 150))
-    kept = columns_of(labelled, offsets)
-    maximum = replace(labelled, potential=MaximumPotential(), offsets=kept)
+    kept = columns_of(labeled, offsets)
+    maximum = replace(labeled, potential=MaximumPotential(), offsets=kept)
     narrower = replace(maximum, uncertainty=maximum.uncertainty.widened(0.9))
-    unlabelled = replace(narrower, labelled=False)
+    unlabeled = replace(narrower, labeled=False)
     solve = solver_of(solver, tol=1e-2, max_iter=200).solve
     first = solve(maximum)
-    for neighbour in (narrower, labelled, unlabelled):
-        cold, warm = solve(neighbour), solve(neighbour, start=first)
+    for neighbor in (narrower, labeled, unlabeled):
+        cold, warm = solve(neighbor), solve(neighbor, start=first)
         assert warm.value == pytest.approx(cold.value, rel=3e-2)
         assert warm.dual_value <= cold.value
 

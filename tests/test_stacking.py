@@ -180,17 +180,17 @@ def test_a_class_missing_in_a_fold_has_the_least_margin(wine):
 def test_boosting_of_tables_that_no_linear_model_takes():
     pd = pytest.importorskip("pandas", reason="needs pandas")
     rng = np.random.default_rng(0)
-    colours = np.array(["red", "green", "blue"])
-    X = pd.DataFrame({"colour": rng.choice(colours, 300), "size": rng.normal(size=300)})
-    y = np.where((X["colour"] == "red") | (X["size"] > 1), "yes", "no")
+    colors = np.array(["red", "green", "blue"])
+    X = pd.DataFrame({"color": rng.choice(colors, 300), "size": rng.normal(size=300)})
+    y = np.where((X["color"] == "red") | (X["size"] > 1), "yes", "no")
     X.loc[::7, "size"] = np.nan
-    X["colour"] = X["colour"].astype("category")
+    X["color"] = X["color"].astype("category")
     boosting = HistGradientBoostingClassifier(max_iter=10, categorical_features="from_dtype")
     with pytest.raises(ValueError, match=r"finite numbers for passthrough=True.*passthrough=False"):
         MGCEStackingClassifier(boosting).fit(X, y)
     model = MGCEStackingClassifier(boosting, passthrough=False, keep_base_margin=True).fit(X, y)
     assert model.score(X, y) > 0.9
-    assert list(model.feature_names_in_) == ["colour", "size"]
+    assert list(model.feature_names_in_) == ["color", "size"]
     with pytest.raises(ValueError, match="feature names"):
         model.predict(X.rename(columns={"size": "weight"}))
     bounds = model.error_bounds(X)  # rows of text are known again
@@ -270,8 +270,8 @@ def test_groups_stay_together(diabetes):
     model.fit(X, y, groups=groups)
     folds = list(GroupKFold(3).split(X, y, groups))
     np.testing.assert_array_equal(model.base_margin_, out_of_fold(TREE, X, y, folds))
-    with pytest.raises(TypeError, match="fit takes colours only with metadata routing"):
-        model.fit(X, y, colours=groups)
+    with pytest.raises(TypeError, match="fit takes colors only with metadata routing"):
+        model.fit(X, y, colors=groups)
 
 
 def test_bounds_on_rows_of_the_fit_are_those_of_its_own_margins(diabetes):

@@ -788,7 +788,7 @@ def test_rows_are_rounded_where_half_widths_are_wide_beside_it():
     wide, narrow = (make_objective(X, y, 0.5, lam) for lam in (0.3, 1e-5))
     assert interior_point._may_be_rounded(wide)
     assert not interior_point._may_be_rounded(narrow)
-    assert not interior_point._may_be_rounded(replace(wide, labelled=False))
+    assert not interior_point._may_be_rounded(replace(wide, labeled=False))
     # Widths are compared in the features' own units.
     assert interior_point._may_be_rounded(
         make_objective(1e-9 * X, y, 0.5, 0.3, fit_intercept=False)

@@ -30,7 +30,7 @@ PROBABLE = ("hoeffding", "bernstein")
 
 @pytest.fixture(scope="module")
 def wine():
-    """Standardised, with columns of either sign only, with zeros, and of zeros only."""
+    """Standardized, with columns of either sign only, with zeros, and of zeros only."""
     X, y = load("wine")
     X = np.where(np.abs(X) > 0.3, X, 0.0)
     X[:, 0], X[:, 1], X[:, 2] = np.abs(X[:, 0]) + 1.0, -np.abs(X[:, 1]) - 2.0, 0.0
@@ -432,7 +432,7 @@ def test_portions_have_the_widths_of_all_rows(wine, width, layout):
     assert risk - gap <= whole.minimax_risk_
 
 
-def test_what_is_learnt_from_portions_depends_on_the_width(wine):
+def test_what_is_learned_from_portions_depends_on_the_width(wine):
     X, y = wine
     one = MGCEClassifier(width="std", lam=0.02).partial_fit(X, y, [0, 1, 2])
     other = MGCEClassifier(lam=0.02 * len(y) ** 0.5).partial_fit(X, y, [0, 1, 2])

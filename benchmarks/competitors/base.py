@@ -57,10 +57,10 @@ class Competitor:
     name : str
     run : callable
         Yields looks in order of effort. Raises `Unable` before the first if the objective is
-        not one that it can minimise.
+        not one that it can minimize.
     instead : callable
-        The name of the problem that it minimises instead, by which its gaps are judged; empty
-        if it minimises the objective itself.
+        The name of the problem that it minimizes instead, by which its gaps are judged; empty
+        if it minimizes the objective itself.
     threaded : bool
         Whether a second thread could help.
     elsewhere : bool

@@ -23,7 +23,7 @@ OWN_TOLERANCES = (1e-4, 1e-6, 1e-8)
 
 
 def run_clarabel(objective: Objective, terms: Terms) -> Iterator[Look]:
-    """Run Clarabel at smaller tolerances. Its other factorisation, with threads, is no faster."""
+    """Run Clarabel at smaller tolerances. Its other factorization, with threads, is no faster."""
 
     def attempt(tolerance: float) -> Look:
         options = {

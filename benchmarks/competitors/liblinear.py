@@ -30,7 +30,7 @@ OWN_TOLERANCE = 1e-12  # it shall end by its iterations
 def run(objective: Objective, terms: Terms) -> Iterator[Look]:
     """Run from scratch; the constant is a column of the design, so no intercept is added.
 
-    Of two classes ours are the coefficients of the second, as liblinear's. It minimises
+    Of two classes ours are the coefficients of the second, as liblinear's. It minimizes
     C (sum of losses) + |w|_1, ours divided by the width.
     """
     require_cross_entropy(objective)

@@ -1,6 +1,6 @@
 """scikit-learn's newton-cholesky: cross-entropy with an L2 penalty, at the default C = 1.
 
-It minimises another problem and is here for reference: what a converged fit of multinomial
+It minimizes another problem and is here for reference: what a converged fit of multinomial
 logistic regression costs by Newton's method. Its gaps are those of its own problem,
 
     P(W) = mean psi - <tau, W> + alpha/2 |W|²,     alpha = 1/(C n),

@@ -27,7 +27,7 @@ OWN_TOLERANCE = 1e-12  # it shall end by its iterations
 def run(objective: Objective, terms: Terms) -> Iterator[Look]:
     """Run from scratch, as a warm start would lose saga's memory of gradients.
 
-    scikit-learn minimises C (sum of losses) + |W|_1, ours divided by the width.
+    scikit-learn minimizes C (sum of losses) + |W|_1, ours divided by the width.
     """
     require_cross_entropy(objective)
     design, width = objective.parts.like, objective.uncertainty.half_width.flat[0]

@@ -71,7 +71,7 @@ class Cell:
     _bases: dict[str, Base] = field(default_factory=dict)
 
     @property
-    def learnt(self) -> tuple[Array, Array]:
+    def learned(self) -> tuple[Array, Array]:
         """Rows for linear models, and labels."""
         return self.table.X[0], self.table.y[0]
 
@@ -281,7 +281,7 @@ def _beside(cell: Cell) -> tuple[Array, Array, Array]:
 
 def forward(cell: Cell, known: bool) -> Iterator[tuple[str, Fitted]]:
     """L2 logistic regression through the noise matrix, the true one or cleanlab's estimate."""
-    X, y = cell.learnt
+    X, y = cell.learned
     if known:
         transition = cell.table.transition
     else:
@@ -315,7 +315,7 @@ def forward_corrected(X: Array, y: Array, transition: Array, C: float) -> Array:
 
 def support_vectors(cell: Cell) -> Iterator[tuple[str, Fitted]]:
     """LinearSVC; it has no probabilities, and here gets the softmax of its margins."""
-    X, y = cell.learnt
+    X, y = cell.learned
     for C in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
         yield (
             named({"C": C}),
@@ -398,7 +398,7 @@ FILTERS = ("prune_by_noise_rate", "prune_by_class", "both", "confident_learning"
 def cleaned_logistic(cell: Cell) -> Iterator[tuple[str, Fitted]]:
     """Logistic regression without the rows that cleanlab takes for wrong."""
     for C in (0.01, 0.1):
-        for name, model in _cleaned(LogisticRegression(C=C, max_iter=300), *cell.learnt):
+        for name, model in _cleaned(LogisticRegression(C=C, max_iter=300), *cell.learned):
             fitted = of_margins(model, cell.table.X[1:], cell.table.n_classes)
             yield f"C={C:g} filter={name}", fitted
 
@@ -439,7 +439,7 @@ def network(cell: Cell, loss: str) -> Iterator[tuple[str, Fitted]]:
         return nn.Sequential(nn.Linear(n_features, 256), nn.ReLU(), nn.Linear(256, n_classes))
 
     torch.set_num_threads(1)
-    X, y = cell.learnt
+    X, y = cell.learned
     if loss == "CE":
         settings = grid(q=(0.0,), decay=(0.0, 1e-4, 1e-3, 1e-2), epochs=EPOCHS)
     else:

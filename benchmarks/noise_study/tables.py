@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mgce_sklearn.demo import UserMistake
-from mgce_sklearn.demo.table import labelled_columns
+from mgce_sklearn.demo.table import labeled_columns
 from mgce_sklearn.label_noise import (
     matrix_noise,
     pair_flip_transition,
@@ -85,9 +85,9 @@ def split(X: Array, y: Array, codes: Array, labels: str, seed: int) -> Table:
     """Split rows whose columns ``codes`` (a mask) are codes, and make labels wrong."""
     y, kept = _frequent(y)
     X = X[kept]
-    n_learnt = min(MOST_ROWS, 2 * len(y) // 3)
+    n_learned = min(MOST_ROWS, 2 * len(y) // 3)
     X, X_test, y, y_test = train_test_split(
-        X, y, train_size=n_learnt, test_size=min(MOST_TEST_ROWS, len(y) - n_learnt),
+        X, y, train_size=n_learned, test_size=min(MOST_TEST_ROWS, len(y) - n_learned),
         stratify=y, random_state=seed,
     )  # fmt: skip
     given, transition = wrong(X, y, labels, seed)
@@ -183,7 +183,7 @@ def from_csv(path: Path, target: str | None) -> tuple[Array, Array, Array]:
     Gaps in numbers are filled with medians, and have a column that says so; text is codes.
     """
     try:
-        frame, labels = labelled_columns(path, target)
+        frame, labels = labeled_columns(path, target)
     except UserMistake as mistake:
         raise SystemExit(str(mistake)) from None
     codes = np.array([kind.kind not in "iuf" for kind in frame.dtypes])

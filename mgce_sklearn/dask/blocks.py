@@ -103,7 +103,7 @@ class Recipe:
     unit: Array | None = None
     keeps: bool = False
 
-    def labelled(self, rows: RowBlock) -> tuple[Labels | None, Array]:
+    def labeled(self, rows: RowBlock) -> tuple[Labels | None, Array]:
         """Return the labels and the weights of rows."""
         weights: Any = rows.sample_weight
         if weights is None:
@@ -178,7 +178,7 @@ class Block:
     def _prepare(self) -> None:
         self._lock = threading.Lock()
         self._state: _State | None = None
-        self._labelled: tuple[Labels | None, Array] | None = None
+        self._labeled: tuple[Labels | None, Array] | None = None
 
     def __getstate__(self) -> tuple[Any, Any]:
         return self.rows, self.facts
@@ -218,9 +218,9 @@ class Block:
     def _part(self, state: _State, recipe: Recipe) -> Part:
         if recipe.number not in state.parts:
             rows: Any = self.rows
-            if self._labelled is None:
-                self._labelled = recipe.labelled(rows)
-            labels, weights = self._labelled
+            if self._labeled is None:
+                self._labeled = recipe.labeled(rows)
+            labels, weights = self._labeled
             design = recipe.design(rows.X, weights, weights / recipe.total_weight)
             state.parts[recipe.number] = Part(design, labels, state.arrays)
         return state.parts[recipe.number]

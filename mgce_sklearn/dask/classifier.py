@@ -232,7 +232,7 @@ n_features_in_, feature_names_in_
                 f"feature_map must be None or a function of rows for rows on many machines; got "
                 f"{got}. Fit a transformer to a sample, and give its method transform."
             )
-        cells = _labelled_partitions(X, y, sample_weight)
+        cells = _labeled_partitions(X, y, sample_weight)
         rounds, totals = self._brought(cells, None)
         for name in ("feature_names_in_", "n_features_in_"):
             self.__dict__.pop(name, None)
@@ -319,7 +319,7 @@ n_features_in_, feature_names_in_
         if not is_collection(X):
             return super()._problem_of_others(X, y, sample_weight, base_margin)
         self._check_collection(X)
-        rounds, totals = self._brought(_labelled_partitions(X, y, sample_weight), self.classes_)
+        rounds, totals = self._brought(_labeled_partitions(X, y, sample_weight), self.classes_)
         self._check_mapped(totals)
         return self._problem_on_workers(rounds, totals, self._has_intercept())
 
@@ -364,7 +364,7 @@ n_features_in_, feature_names_in_
         self._check_collection(X)
         rounds, totals = self._brought(partitions_of(X, None, sample_weight), None)
         self._check_mapped(totals)
-        parts = RowsOnWorkers.of(rounds, totals, self._has_intercept(), labelled=False)
+        parts = RowsOnWorkers.of(rounds, totals, self._has_intercept(), labeled=False)
         return self._judged_parts(parts, rule, cost)
 
     def score(  # type: ignore[override]
@@ -384,7 +384,7 @@ n_features_in_, feature_names_in_
         if not is_collection(X):
             return self.to_local().score(X, y, sample_weight)
         self._check_collection(X)
-        cells = _labelled_partitions(X, y, sample_weight)
+        cells = _labeled_partitions(X, y, sample_weight)
         client = self._connected()
         task, model = (delayed(one, pure=False) for one in (_hits, self._sent()))
         tasks = [task(model, i, *cell) for i, cell in enumerate(cells)]
@@ -518,7 +518,7 @@ def _again(work: Callable[[], Any]) -> Any:
     ) from lost
 
 
-def _labelled_partitions(X: Any, y: Any, sample_weight: Any) -> list[Any]:
+def _labeled_partitions(X: Any, y: Any, sample_weight: Any) -> list[Any]:
     """Return partitions of rows that have labels."""
     cells = partitions_of(X, y, sample_weight)
     if y is None:
@@ -527,7 +527,7 @@ def _labelled_partitions(X: Any, y: Any, sample_weight: Any) -> list[Any]:
 
 
 def _hits(model: MGCEClassifier, number: int, X: Any, y: Any, sample_weight: Any) -> Any:
-    """Return the weight of rows that are predicted as they are labelled, and of all: a task.
+    """Return the weight of rows that are predicted as they are labeled, and of all: a task.
 
     Or, in a sentence, why they cannot be used.
     """

@@ -96,7 +96,7 @@ class RowsOnWorkers(Parts):
         totals: Totals,
         fit_intercept: bool,
         class_weight: Any = None,
-        labelled: bool = True,
+        labeled: bool = True,
     ) -> RowsOnWorkers:
         """Return rows whose features are not centered.
 
@@ -108,10 +108,10 @@ class RowsOnWorkers(Parts):
         classes: Any = None
         factors: Any = None
         weight = validation.check_total_weight(totals.weight)
-        if labelled:
+        if labeled:
             classes = totals.classes
             validation.check_several(classes[totals.totals > 0.0])
-        if labelled and class_weight is not None:
+        if labeled and class_weight is not None:
             factors = class_factors(class_weight, classes, totals.totals)
             name = "sample_weight times class_weight"
             weight = validation.check_total_weight(float(factors @ totals.totals), name)
@@ -119,7 +119,7 @@ class RowsOnWorkers(Parts):
         n_sampled = min(SAMPLED_ROWS, max(256, SAMPLED_NUMBERS // totals.n_columns))
         term = partial(_draw, min(1.0, n_sampled / totals.n_rows))
         drawn = rounds.sum(term, _stacked, recipe)
-        return cls(rounds, recipe, drawn, totals.n_rows, labelled and not totals.certain)
+        return cls(rounds, recipe, drawn, totals.n_rows, labeled and not totals.certain)
 
     @property
     def n_rows(self) -> int:

@@ -15,7 +15,7 @@ from mgce_sklearn.demo.study import Assessment, Search
 Array = np.ndarray[Any, Any]
 
 LAM_LABEL = "lam, half-width in standard errors"
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9772b", "#8a8a8a"
+BLUE, ORANGE, GRAY = "#1f5fa8", "#d9772b", "#8a8a8a"
 
 
 def check_path(path: Path) -> None:
@@ -62,7 +62,7 @@ class DemoFigure:
 
         axes = self.left
         axes.set_title(f"Cross-validated accuracy\n{title}", loc="left")
-        # Cell (i, j) has its centre at (j, i).
+        # Cell (i, j) has its center at (j, i).
         edges = [np.arange(size + 1) - 0.5 for size in search.accuracy.T.shape]
         axes.pcolormesh(*edges, search.accuracy, cmap="Blues", edgecolor="white", linewidth=2)
         middle = (search.accuracy.min() + search.accuracy.max()) / 2
@@ -81,7 +81,7 @@ class DemoFigure:
         """Draw accuracy against confidence, the size of a mark being the share of rows."""
         axes = self.middle
         axes.set_title(f"Are the probabilities right?\n{title}", loc="left")
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=0)
+        axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle="--", zorder=0)
         for assessment, color in ((theirs, ORANGE), (ours, BLUE)):
             bins = assessment.calibration
             axes.plot(bins.confidence, bins.accuracy, color=color, linewidth=1.5)
@@ -117,8 +117,8 @@ class DemoFigure:
         ):
             axes.plot(lams, values, style, color=color, marker="o", markersize=4, label=label)
         default = MGCEClassifier().lam
-        axes.axvline(default, ymax=0.75, color=GREY, linewidth=1, linestyle="--", zorder=0)
-        axes.annotate(" default", (default, 0), (0, 4), textcoords="offset points", color=GREY)
+        axes.axvline(default, ymax=0.75, color=GRAY, linewidth=1, linestyle="--", zorder=0)
+        axes.annotate(" default", (default, 0), (0, 4), textcoords="offset points", color=GRAY)
         axes.set(xscale="log", xlabel=LAM_LABEL, ylim=(0, 1.15 * max(risk + drawn)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.legend(loc="upper left", frameon=False)

@@ -16,12 +16,12 @@ def print_preamble(seconds: float) -> None:
         "Brier: mean squared distance of the probabilities from the label's indicator\n"
         f"ECE: expected calibration error, mean |confidence - accuracy| over {N_BINS} bins\n"
         "minimax_risk_: bounds the error of labels drawn from predict_proba, where feature means\n"
-        "lie within lam standard errors of those learnt from, wrong labels included: the set"
+        "lie within lam standard errors of those learned from, wrong labels included: the set"
     )
 
 
 def print_sample(sample: Sample) -> None:
-    """Say what is learnt from what."""
+    """Say what is learned from what."""
     classes = np.unique(sample.y_train)
     names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
     print(f"\n{sample.title}\n{'-' * len(sample.title)}")

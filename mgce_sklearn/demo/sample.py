@@ -25,7 +25,7 @@ class Sample:
     ----------
     title : str
     preprocessing : transformer
-        Unfitted; what turns columns into standardised numbers.
+        Unfitted; what turns columns into standardized numbers.
     X_train, X_test : ndarray or pandas.DataFrame
     y_train, y_test : ndarray of labels
     """
@@ -76,7 +76,7 @@ def embedded(load: Callable[..., Any], title: str) -> Sample:
 
 
 def breast_cancer() -> Sample:
-    """Return 569 tumours with 30 measurements each, benign or malignant."""
+    """Return 569 tumors with 30 measurements each, benign or malignant."""
     return embedded(load_breast_cancer, "breast cancer")
 
 

@@ -96,7 +96,7 @@ def assess(choice: str, classifier: Any, sample: Sample) -> Assessment:
 
 
 def error_bounds(assessment: Assessment, sample: Sample) -> list[ErrorBounds]:
-    """Return the bounds of both rules for the rows learnt from."""
+    """Return the bounds of both rules for the rows learned from."""
     rows = assessment.model[:-1].transform(sample.X_train)
     return [assessment.classifier.error_bounds(rows, rule) for rule in RULES]
 

@@ -43,19 +43,19 @@ MOST_NUMERIC_CLASSES = 30
 # Smaller classes cannot be split three ways for a search and held out as well.
 FEWEST_ROWS_OF_A_CLASS = 10
 
-# Categories of a column that are rarer share one column; they could not be learnt apart.
+# Categories of a column that are rarer share one column; they could not be learned apart.
 RAREST_CATEGORY = 0.01
 
 MISSING = "(missing)"
 
 
 def sample_from_csv(path: Path, target: str | None) -> Sample:
-    """Read a table and hold out rows; see `labelled_columns`."""
-    features, labels = labelled_columns(path, target)
+    """Read a table and hold out rows; see `labeled_columns`."""
+    features, labels = labeled_columns(path, target)
     return Sample.split(path.name, preprocessing(features), features, labels.to_numpy())
 
 
-def labelled_columns(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series]:
+def labeled_columns(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series]:
     """Read a table's usable columns and its labels; what is done to it is printed.
 
     Raises
@@ -250,7 +250,7 @@ def usable_labels(column: pd.Series) -> pd.Series:
 
 
 def preprocessing(frame: pd.DataFrame) -> Any:
-    """Return the transformer from columns to standardised numbers and indicators."""
+    """Return the transformer from columns to standardized numbers and indicators."""
     numeric = [name for name in frame if _is_numeric(frame[name])]
     text = [name for name in frame if name not in numeric]
     numbers = make_pipeline(

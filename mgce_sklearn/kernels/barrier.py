@@ -2,11 +2,11 @@
 
 The threshold psi(m) of one row is itself a small convex program,
 
-    minimise psi  over psi and t   subject to  t_k >= m_k - psi,  1 + q t_k >= 0,
+    minimize psi  over psi and t   subject to  t_k >= m_k - psi,  1 + q t_k >= 0,
                                                sum_k h(t_k) <= 1,
 
 with h(t) = (1 + q t)^{1/q} (e^t at q = 0): the t_k are the q-logarithms of a rule h that
-majorises the thresholded margins. With slacks s_k = t_k - m_k + psi, c_k = 1 + q t_k and
+majorizes the thresholded margins. With slacks s_k = t_k - m_k + psi, c_k = 1 + q t_k and
 zeta = 1 - sum h, and with multipliers p_k, e_k and y of the three constraints, the points
 at which every complementarity product has the value nu satisfy
 
@@ -345,7 +345,7 @@ def _direction(w, state, start, lanes, q, margin_step, offset):
 
 @jit
 def _second_order(w, state, start, lanes, q):
-    """Mehrotra's correction: the products that the linearisation dropped."""
+    """Mehrotra's correction: the products that the linearization dropped."""
     w_slack = w.wide[SLACK]
     w_c, w_next_slack, w_next_edge, w_dt = (
         w.wide[C],

@@ -52,7 +52,7 @@ def jit(function: Callable[..., Any]) -> Any:
     """Return a function as a kernel.
 
     No fastmath: infinities and NaN have a meaning in every kernel. The numpy error model
-    divides by zero without a branch, and a branch would keep loops from being vectorised.
+    divides by zero without a branch, and a branch would keep loops from being vectorized.
     """
     kernel: Any = numba.njit(nogil=True, error_model="numpy")(function)
     with suppress(RuntimeError):  # numba's, if there is no folder that can be written

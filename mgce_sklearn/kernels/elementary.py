@@ -1,4 +1,4 @@
-"""Scalar logarithms and exponentials that a compiler can vectorise.
+"""Scalar logarithms and exponentials that a compiler can vectorize.
 
 The functions of libm are opaque calls: a loop around them runs one element at a time, at
 5 to 20 ns each. Those below are some twenty additions, products and selections without a
@@ -51,7 +51,7 @@ LOG2E = 1.0 / LN2
 def polynomial(typing_context: Any, x: Any, coefficients: Any) -> Any:
     """Evaluate a polynomial, constant coefficient first, by Estrin's scheme.
 
-    Neighbours are joined as c₀ + c₁x, then those pairs with x², and so on: as many steps
+    Neighbors are joined as c₀ + c₁x, then those pairs with x², and so on: as many steps
     as Horner's rule, but a chain of log₂ their number. The chain is what bounds the speed
     of a long loop body. An intrinsic, because it calls
     ``llvm.fmuladd``, fused where the processor can; numba alone never fuses.
@@ -131,7 +131,7 @@ _LOG2 = (
 )
 
 # Adding 1.5 * 2^52 rounds a double to an integer and leaves that integer in its low bits.
-# Unlike a conversion instruction, this vectorises on every processor.
+# Unlike a conversion instruction, this vectorizes on every processor.
 _ROUND = 1.5 * 2.0**52
 _BITS_ROUND = np.float64(2.0**52).view(np.uint64)
 _BITS_ONE = np.float64(1.0).view(np.uint64)
@@ -190,7 +190,7 @@ def _log2_of_sum(z: float, low: float) -> float:
     """Compute log2(z + low), where low is below the last digit of z.
 
     With z = 2^e (1 + f) and 1 + f in [√½, √2): e + log2(1 + f). Subtracting √½ from the
-    bits of z before reading its exponent is what centres that interval on 1.
+    bits of z before reading its exponent is what centers that interval on 1.
     """
     bits = to_bits(z)
     offset = bits + (_BITS_ONE - _BITS_SQRT_HALF)

@@ -1,4 +1,4 @@
-"""The generalised entropy H_q, conjugate of the threshold: psi(m) = max_p <p, m> + H_q(p)."""
+"""The generalized entropy H_q, conjugate of the threshold: psi(m) = max_p <p, m> + H_q(p)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _pass(rows, q, entropies):
 
 
 def entropy(p: ArrayLike, q: float) -> Array:
-    """Compute the generalised entropy H_q(p) = (1 - ‖p‖_{1/(1-q)}) / q of every row.
+    """Compute the generalized entropy H_q(p) = (1 - ‖p‖_{1/(1-q)}) / q of every row.
 
     Shannon's entropy at q = 0, and 1 - max p at q = 1. It is the least expected loss of a
     classification rule when the labels have distribution p.

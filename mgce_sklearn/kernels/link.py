@@ -6,7 +6,7 @@ For every row, one pass solves
 
 by Newton's method on the *norm* form, ‖z(psi)‖_{1/q} = 1. The norm is convex and decreasing
 in psi, so from the left end of the bracket max m <= psi <= max m + (1 - K^{-q})/q the iterates
-increase towards the root and never pass it; and it is nearly linear (exactly for equal margins,
+increase toward the root and never pass it; and it is nearly linear (exactly for equal margins,
 for one class, and as q -> 0), so that a few steps are enough. With u_k = z_k^{(1-q)/q} and the
 moments S = sum u z, D = sum u, T = sum u/z, the step and its third-order (Chebyshev) form are
 

@@ -2,7 +2,7 @@
 
 The largest margin of a row is the linear program
 
-    minimise t  subject to  t >= m_k,
+    minimize t  subject to  t >= m_k,
 
 with slacks s_k = t - m_k and multipliers p_k. The points at which every complementarity
 product has the value nu satisfy
@@ -131,7 +131,7 @@ def _direction(w, margin_step, offset):
 
 @jit
 def _second_order(w):
-    """Mehrotra's correction: the products that the linearisation dropped."""
+    """Mehrotra's correction: the products that the linearization dropped."""
     n_classes, lanes = w.slack.shape
     for k in range(n_classes):
         for i in range(lanes):

@@ -19,7 +19,7 @@ def soft_threshold(x: Array, width: Array) -> Array:
     Returns
     -------
     ndarray or Tensor
-        Zero where |x| <= width; elsewhere x, moved towards zero by width.
+        Zero where |x| <= width; elsewhere x, moved toward zero by width.
     """
     x = x if is_tensor(x) else np.asarray(x)
     return namespace(x).sign(x) * (abs(x) - width).clip(min=0)

@@ -74,8 +74,8 @@ def curvature(margins: Array, q: float) -> Array:
 
 def hessian(p: Array, v: Array) -> Array:
     """Compute (I - p 1ᵀ) diag(v) (I - 1 pᵀ) for every row, shape (n, K, K)."""
-    centre = np.eye(p.shape[1]) - p[:, :, None]
-    return np.einsum("nij,nj,nkj->nik", centre, v, centre)
+    center = np.eye(p.shape[1]) - p[:, :, None]
+    return np.einsum("nij,nj,nkj->nik", center, v, center)
 
 
 def smoothed_threshold(margins: Array, q: float, eps: float) -> Array:

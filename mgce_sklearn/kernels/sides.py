@@ -29,7 +29,7 @@ def largest_share(indptr, indices, numbers, rows, shares, out):
     any_share = np.empty(len(shares), np.bool_)
     for j in range(len(shares)):
         any_share[j] = shares[j].any()
-    # Class by class: loops of a single maximum are not vectorised.
+    # Class by class: loops of a single maximum are not vectorized.
     largest = np.empty(rows.shape[1])
     for i in range(len(rows)):
         largest[:] = 0.0

@@ -219,14 +219,14 @@ class Solver(Protocol):
         start: Array | Start | SolverResult | None = None,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimise an objective.
+        """Minimize an objective.
 
         Parameters
         ----------
         objective : Objective
         start : ndarray of shape (C, d), Start, SolverResult or None
             Coefficients to start from, with distributions or without, or the result of a
-            neighbouring problem: the same rows and potential, other half-widths.
+            neighboring problem: the same rows and potential, other half-widths.
         watch : Watch
             Who may stop it. It ends after its present step, and with one iterate at least.
 
@@ -322,7 +322,7 @@ class Progress:
         self.value = np.inf
         self._movable: Columns | None = None
         self._before_moves = -np.inf
-        known = self.objective.labelled or self.objective.anchor is not None
+        known = self.objective.labeled or self.objective.anchor is not None
         self.dual_value = self.objective.least_value if known else -np.inf
 
     def let_go(self) -> None:
@@ -346,7 +346,7 @@ class Progress:
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
         self._finite &= bool(np.isfinite(value))
-        if self.objective.labelled and value < self.objective.least_value:
+        if self.objective.labeled and value < self.objective.least_value:
             return  # labels are feasible, so that this is rounding alone
         if value < self.value:
             self.coef, self.value = coef, value
@@ -360,7 +360,7 @@ class Progress:
         self.dual_value = max(self.dual_value, point.value)
         if self._can_move and point.shrink < 1.0 and point.value >= self._before_moves:
             self._movable, self._before_moves = proba, point.value
-        if not self.objective.labelled and np.isfinite(point.value):
+        if not self.objective.labeled and np.isfinite(point.value):
             self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
 

@@ -1,6 +1,6 @@
 """The problem as written on paper, for small data: a conic program through cvxpy and Clarabel.
 
-    minimise   mean psi_i - <tau, W> + <half_width, |W|>
+    minimize   mean psi_i - <tau, W> + <half_width, |W|>
     such that  sum_k h_ik <= 1,     h_ik^q >= 1 + q (m_ik - psi_i),     h >= 0
 
 Its cones depend on q, and are the potential's to state. The multipliers of the second
@@ -66,7 +66,7 @@ class ConicProgram:
         start: Array | Start | SolverResult | None = None,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimise ``objective``; see `Solver.solve`. Clarabel has no use for a start.
+        """Minimize ``objective``; see `Solver.solve`. Clarabel has no use for a start.
 
         Nor can it be interrupted, or tell of its steps.
 

@@ -159,7 +159,7 @@ class InteriorPoint:
         start: Array | Start | SolverResult | None = None,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimise ``objective``; see `Solver.solve`."""
+        """Minimize ``objective``; see `Solver.solve`."""
         with objective.opened() as objective:
             progress = Progress(self, objective, watch)
             if not progress.well_posed:
@@ -245,7 +245,7 @@ def _may_be_rounded(objective: Objective) -> bool:
     Without labels the point that others are moved to, once there is one, must not be rounded.
     Few rows gain nothing, and devices read them in double precision whatever they are.
     """
-    if not objective.labelled or not is_large(objective):
+    if not objective.labeled or not is_large(objective):
         return False
     widths = objective.uncertainty.half_width / objective.parts.column_scale
     return float(np.median(widths)) >= SINGLE_WIDTH
@@ -277,7 +277,7 @@ def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
     arrived = sums.arrive(point.plus - point.minus)
     progress.offer_coef(arrived.coef, arrived.value)
     shrink = progress.offer_proba(proba, arrived.excess).shrink
-    if not objective.labelled:
+    if not objective.labeled:
         _anchor(progress, proba, 1.0 / shrink - 1.0)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
@@ -351,7 +351,7 @@ def _central(
     objective, at_zero = sums.objective, _value_at_zero(sums.objective)
     if value is None:
         value = objective.value(coef)
-    if objective.labelled and not value > 0.0:  # beyond what numbers hold
+    if objective.labeled and not value > 0.0:  # beyond what numbers hold
         coef, value = 0.0 * coef, at_zero
     n_products = 2 * objective.n_classes + 1 + 2 * _share(sums) * np.prod(coef.shape)
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products

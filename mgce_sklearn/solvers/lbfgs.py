@@ -137,7 +137,7 @@ class LBFGS:
         n_coef, parts = int(np.prod(objective.shape)), objective.parts
         closes = objective.potential.smooth or n_coef <= LARGEST_SYSTEM
         cheap = parts.n_rows < n_coef or not parts.like.is_numpy
-        return closes or cheap or not objective.labelled
+        return closes or cheap or not objective.labeled
 
     def solve(
         self,
@@ -145,7 +145,7 @@ class LBFGS:
         start: Array | Start | SolverResult | None = None,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimise ``objective``; see `Solver.solve`."""
+        """Minimize ``objective``; see `Solver.solve`."""
         with objective.opened() as objective:
             progress = Progress(self, objective, watch)
             if not progress.well_posed:

@@ -370,7 +370,7 @@ class _Newton:
         self.target_minus = -point.minus * point.lower
 
     def correct(self, predictor: Coefficients, target: float, kappa: Array) -> None:
-        """Add Mehrotra's correction and centre on ``target``."""
+        """Add Mehrotra's correction and center on ``target``."""
         self.target_plus += target - predictor.plus * predictor.upper
         self.target_minus += target - predictor.minus * predictor.lower
         self.kappa = self.kappa + kappa

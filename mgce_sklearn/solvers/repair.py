@@ -5,7 +5,7 @@ unfinished step, left. Shrinking the whole point toward the labels until the wor
 holds costs its value in proportion. A small change of p where there is room for it costs
 next to nothing:
 
-    minimise mean_i sum_k dp_ik² / p_ik²   subject to  sum_k dp_ik = 0,
+    minimize mean_i sum_k dp_ik² / p_ik²   subject to  sum_k dp_ik = 0,
                                                        mean_i dp_i ⊗ x_i = r,
 
 with r what moves every violated constraint back to its bound. As the classes' means sum to a

@@ -33,7 +33,7 @@ TINY = np.finfo(np.float64).tiny
 
 def can_move(objective: Objective) -> bool:
     """Tell whether there are labels to move to, and rows that have a part in few constraints."""
-    return objective.labelled and objective.parts.like.sparse
+    return objective.labeled and objective.parts.like.sparse
 
 
 def moved_by_rows(objective: Objective, proba: Columns) -> Columns:

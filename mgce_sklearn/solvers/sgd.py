@@ -76,7 +76,7 @@ class _Batches:
         copies = np.ceil(sizes / (SIZE_PER_COPY * sizes.mean()))
         copies = np.clip(copies, 1, self.count).astype(np.intp)
         order = rng.permutation(n_rows)
-        # Copies of a row are neighbours in this list, and thus in different batches.
+        # Copies of a row are neighbors in this list, and thus in different batches.
         self._sequence = np.repeat(order, copies[order])
         self.rates = copies / self.count
         n_reads = len(self._sequence)
@@ -223,7 +223,7 @@ class SGD:
         start: Array | Start | SolverResult | None = None,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimise ``objective``; see `Solver.solve`."""
+        """Minimize ``objective``; see `Solver.solve`."""
         progress = Progress(self, objective, watch)
         if not progress.well_posed:
             return progress.result(Status.NOT_FINITE, 0)

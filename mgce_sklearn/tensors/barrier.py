@@ -154,7 +154,7 @@ class Elimination:
         return Direction(t, slack, proba, edge, multiplier, spare, threshold)
 
     def second_order(self, step: Direction) -> Targets:
-        """Return Mehrotra's correction: the products that the linearisation dropped."""
+        """Return Mehrotra's correction: the products that the linearization dropped."""
         point = self.point
         return Targets(
             -step.proba * step.slack / point.slack,

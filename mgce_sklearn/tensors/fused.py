@@ -86,7 +86,7 @@ def _store_part(sums, part, count):
 def _short_rows(
     margins, labels, kept, loss, n_rows, n_classes, ignored,
     Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELED: tl.constexpr,
     SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Find the roots of ROWS rows of at most BLOCK classes."""
@@ -120,7 +120,7 @@ def _short_rows(
     tl.store(kept + rows, top, mask=here)
     tl.store(kept + n_rows + rows, t, mask=here)
     tl.store(kept + 2 * n_rows + rows, slope, mask=here)
-    if LABELLED:
+    if LABELED:
         label = tl.load(labels + rows, mask=here, other=0)
         known = (label >= 0) & (label < n_classes)
         own = tl.load(margins + rows * n_classes + label, mask=here & known, other=0.0).to(DTYPE)
@@ -137,7 +137,7 @@ def _short_rows(
 def _long_rows(
     margins, labels, kept, loss, scratch, n_rows, n_classes, ignored,
     Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
-    BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELLED: tl.constexpr, SUMMED: tl.constexpr,
+    BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Find the roots of some rows, one after the other, reading BLOCK classes at a time."""
     lanes = tl.arange(0, BLOCK)
@@ -211,7 +211,7 @@ def _long_rows(
         tl.store(kept + row, top)
         tl.store(kept + n_rows + row, t)
         tl.store(kept + 2 * n_rows + row, slope)
-        if LABELLED:
+        if LABELED:
             label = tl.load(labels + row)
             known = (label >= 0) & (label < n_classes)
             own = tl.load(own_row + label, mask=known, other=0.0).to(DTYPE)
@@ -245,7 +245,7 @@ def _total(sums, value, n_parts, MEAN: tl.constexpr, BLOCK: tl.constexpr):
 def _worst_case(
     margins, labels, kept, factor, sums, out, n_rows, n_classes, ignored, stride,
     Q: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
-    LABELLED: tl.constexpr, SUMMED: tl.constexpr,
+    LABELED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Write p*, or the factor of the row times p* - onehot(label)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -266,7 +266,7 @@ def _worst_case(
         if tl.max(tl.max((1.0 + Q * difference > 0.0).to(tl.int32), axis=1), axis=0) > 0:
             u, _ = _powers(difference, Q)
             p = tl.where((t == t)[:, None], u / slope[:, None], p)
-    if LABELLED:
+    if LABELED:
         label = tl.load(labels + rows, mask=here, other=0)
         scale = tl.load(factor + rows * stride, mask=here, other=0.0).to(DTYPE)
         if SUMMED:
@@ -320,7 +320,7 @@ def threshold(
     shape = (1 + 2 * n_programs,) if summed else margins.shape[:-1]
     loss = kept if labels is None else margins.new_empty(shape, dtype=precise)
     targets = (margins, margins if labels is None else labels, kept, loss)
-    flags = {"LABELLED": labels is not None, "SUMMED": summed}
+    flags = {"LABELED": labels is not None, "SUMMED": summed}
     if not n_rows:
         pass
     elif block <= LONGEST:
@@ -403,7 +403,7 @@ def _written(
         ROWS=rows,
         BLOCK=block,
         DTYPE=PRECISIONS[margins.dtype],
-        LABELLED=labels is not None,
+        LABELED=labels is not None,
         SUMMED=sums is not None,
         num_warps=warps,
     )

@@ -1,4 +1,4 @@
-r"""The link of minimax generalised cross-entropy on tensors: psi, the rule h and the worst case p*.
+r"""The link of minimax generalized cross-entropy on tensors: psi, the rule h and the worst case p*.
 
 One function finds psi and its gradient p* on the tensor's own device (`solve`). Everything else is
 elementwise and follows from these two; only the loss of labels, for speed, has the labels' part

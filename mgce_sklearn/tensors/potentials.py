@@ -1,4 +1,4 @@
-"""The threshold of minimax generalised cross-entropy as a potential over tensors."""
+"""The threshold of minimax generalized cross-entropy as a potential over tensors."""
 
 from __future__ import annotations
 

@@ -174,20 +174,20 @@ class MarginLoss(nn.Module):
     def _checked(self, margins: Any, target: Any, sample_weight: Any) -> Tensor:
         """Return the target, labels in 64 bits; raise TypeError or ValueError for what is amiss."""
         check_margins(margins)
-        labelled = _check_target(target, margins)
+        labeled = _check_target(target, margins)
         self._check_factors(margins, sample_weight)
-        if self.correction is not None and not labelled:
+        if self.correction is not None and not labeled:
             raise ValueError(
                 "target must be labels if noise_matrix is given, integers; got distributions, of "
                 "which it says nothing. Drop one of the two."
             )
         # In fewer bits K and the ignored label may be other numbers.
-        return target.long() if labelled else target
+        return target.long() if labeled else target
 
     def _is_of_labels(self, target: Tensor) -> bool:
         """Tell whether the loss of a row is that of one label."""
-        labelled = not target.is_floating_point()
-        return labelled and self.label_smoothing == 0.0 and self.correction is None
+        labeled = not target.is_floating_point()
+        return labeled and self.label_smoothing == 0.0 and self.correction is None
 
     def _reduced_at_once(self, margins: Tensor, target: Tensor) -> Tensor | None:
         """Return the loss, None where that takes what `weighted_rows` has."""
@@ -307,7 +307,7 @@ class _LossOfQ(MarginLoss):
 
 
 class MGCELoss(_LossOfQ):
-    r"""Minimax generalised cross-entropy, convex in the margins.
+    r"""Minimax generalized cross-entropy, convex in the margins.
 
     .. math:: \psi(m) - m_y, \qquad
               \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1 .
@@ -397,7 +397,7 @@ class MGCELoss(_LossOfQ):
 
 
 class GCELoss(_LossOfQ):
-    r"""Generalised cross-entropy of the softmax, not convex in the margins.
+    r"""Generalized cross-entropy of the softmax, not convex in the margins.
 
     .. math:: (1 - p_y^q) / q, \qquad p = \operatorname{softmax}(m),
 
@@ -583,20 +583,20 @@ def _check_target(target: Any, margins: Tensor) -> bool:
             f"distributions; got {kind}. Try torch.as_tensor(target)."
         )
     _check_device("target", target, margins)
-    labelled = not target.is_floating_point()
-    expected = margins.shape[:-1] if labelled else margins.shape
+    labeled = not target.is_floating_point()
+    expected = margins.shape[:-1] if labeled else margins.shape
     if target.shape != expected:
-        what = "integers" if labelled else "floating point"
+        what = "integers" if labeled else "floating point"
         raise ValueError(
             f"target must have shape {tuple(expected)} if it is of {what}, for margins of shape "
             f"{tuple(margins.shape)}; got {tuple(target.shape)}. The classes are the last "
             "dimension of the margins; labels are integers, distributions floating point."
         )
-    if not (labelled or _all_non_negative(target)):
+    if not (labeled or _all_non_negative(target)):
         raise ValueError(
             "target must be distributions, non-negative numbers; got a negative one or NaN."
         )
-    return labelled
+    return labeled
 
 
 def _check_weight(sample_weight: Tensor, loss: Tensor) -> None:

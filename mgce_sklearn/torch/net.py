@@ -89,7 +89,7 @@ def _trained_by_mgce(net: MGCENetClassifier) -> bool:
 
 
 class MGCENetClassifier(ClassifierMixin, NeuralNet):
-    r"""Network trained by minimax generalised cross-entropy, or another loss of margins.
+    r"""Network trained by minimax generalized cross-entropy, or another loss of margins.
 
     .. math::
 
@@ -117,7 +117,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     criterion : class, default=MGCELoss
         A `MarginLoss`, whose link also makes the probabilities.
     penalized : str or list of str, default="*weight"
-        Which parameters of the module ``lam`` penalises: patterns of their names, as in file names.
+        Which parameters of the module ``lam`` penalizes: patterns of their names, as in file names.
         "*" is all of them. Only those that are trained count.
     class_weight : dict, "balanced" or None, default=None
         Factors on the loss by class. "balanced": inverse to class frequencies.
@@ -139,7 +139,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     validation_fraction : float or None, default=None
         Share of the rows, in (0, 1) and stratified, that is held out from learning, for
         ``valid_loss`` and ``valid_acc`` in the history and for callbacks such as `EarlyStopping`.
-        None: all rows are learnt from, unless skorch's ``train_split`` is given.
+        None: all rows are learned from, unless skorch's ``train_split`` is given.
     random_state : int, RandomState instance or None, default=None
         Decides initial weights (save those of an instance), the split, the order of rows and
         dropout, and leaves PyTorch's global generators as they were, those of the CPU and of CUDA;
@@ -180,7 +180,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     class_weight_ : ndarray of shape (n_classes,)
         Factors on the loss by class.
     minimax_risk_ : float
-        The objective at the end of `fit`, in evaluation mode, over the rows learnt from: see the
+        The objective at the end of `fit`, in evaluation mode, over the rows learned from: see the
         notes for what it bounds. Only with `MGCELoss` and without a ``noise_matrix``, and not after
         `partial_fit`.
     module_, criterion_, optimizer_, history_
@@ -192,14 +192,14 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     Notes
     -----
-    *What* ``minimax_risk_`` *bounds.* Take phi(x), the inputs of the last linear layer as learnt,
+    *What* ``minimax_risk_`` *bounds.* Take phi(x), the inputs of the last linear layer as learned,
     for fixed features. ``minimax_risk_`` is at least the expected loss (1 - h_y^q) / q, hence at
     least the error of labels drawn from `predict_proba`, under every distribution that has the x
-    of the rows learnt from, and whose means of onehot(y) ⊗ phi(x) lie within ``lam`` of the
-    sample's where that layer is penalised, and equal the sample's where it is not, its bias
+    of the rows learned from, and whose means of onehot(y) ⊗ phi(x) lie within ``lam`` of the
+    sample's where that layer is penalized, and equal the sample's where it is not, its bias
     for instance. Means are weighted as the rows are. This holds whether or not training
     converged, and the penalty of other layers only adds to it. It says nothing of new data:
-    phi was learnt from the same rows, and labels are taken as they are, wrong ones included.
+    phi was learned from the same rows, and labels are taken as they are, wrong ones included.
     With a ``noise_matrix`` it is not reported: no labels of these rows need have the corrected
     means, and a bound over no distributions bounds nothing.
 
@@ -211,7 +211,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     *Known noise.* With a ``noise_matrix`` T the loss of an observed label is the sum over classes k
     of :math:`(T^{-1})_{\tilde y k}` times the loss of k, whatever the criterion. For fixed
     parameters its mean over the noise is the loss of the true labels, which `predict` and
-    `predict_proba` are then about. On the rows learnt from it may become negative, without an end
+    `predict_proba` are then about. On the rows learned from it may become negative, without an end
     if the criterion has no upper bound: networks that can fit every row need a penalty, early
     stopping by ``valid_loss``, or few epochs. Predictions need not gain: where noise is symmetric,
     few epochs without the matrix may do better. `score` and ``valid_acc`` are about labels as they
@@ -222,7 +222,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     zeros are exact. With `torch.optim.SGD` without momentum this is proximal gradient descent on
     the objective above; with momentum its fixed points are the same. Adam and its kin divide
     gradients by their own scale, which the threshold does not follow: what they end at is sparse,
-    and no minimiser.
+    and no minimizer.
 
     *Types.* Arrays, frames and lists must hold finite numbers; every batch is turned into the type
     of the module's parameters. So are floating-point tensors; tensors of integers stay integers,
@@ -360,9 +360,9 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self.classes_ = np.unique(y) if classes is None else classes
         validation.check_several(self.classes_)
         self._train(X, y, sample_weight, fresh, self.max_epochs)
-        learnt_from = self.__dict__.pop("learnt_from_")
+        learned_from = self.__dict__.pop("learned_from_")
         if self._has_minimax_risk():
-            self.minimax_risk_ = self._minimax_risk(learnt_from)
+            self.minimax_risk_ = self._minimax_risk(learned_from)
         return self
 
     def partial_fit(
@@ -409,7 +409,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         self.classes_ = validation.check_classes(classes, known, begun=known is not None)
         X, y, sample_weight, _ = self._check_rows(X, y, sample_weight, self.classes_, fresh)
         self._train(X, y, sample_weight, fresh, 1)
-        self.__dict__.pop("learnt_from_")
+        self.__dict__.pop("learned_from_")
         return self
 
     def _train(self, X: Any, y: Array, sample_weight: Any, fresh: bool, epochs: int) -> None:
@@ -440,7 +440,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         return class_factors(self.class_weight, self.classes_, totals)
 
     def _known_classes(self, fresh: bool) -> Array | None:
-        """Return the labels given as a parameter or, unless learning starts afresh, learnt."""
+        """Return the labels given as a parameter or, unless learning starts afresh, learned."""
         if not fresh:
             return getattr(self, "classes_", None)
         if self.classes is None:
@@ -581,7 +581,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("learnt_from_", None)  # rows, while training
+        state.pop("learned_from_", None)  # rows, while training
         return state
 
     def _get_param_names(self) -> list[str]:
@@ -610,18 +610,18 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             )
             labels = np.argmax(y, axis=1) if np.ndim(y) == 2 else y
             datasets = split(self.get_dataset(X, y), labels)
-        self.learnt_from_ = datasets[0]
+        self.learned_from_ = datasets[0]
         return datasets
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return an iterator over batches; labelled rows to learn from are shuffled."""
+        """Return an iterator over batches; labeled rows to learn from are shuffled."""
         iterator = self.iterator_train if training else self.iterator_valid
         options = self.get_params_for("iterator_train" if training else "iterator_valid")
         options.setdefault("batch_size", self.batch_size)
         if options["batch_size"] == -1:
             options["batch_size"] = len(dataset)
-        labelled = getattr(dataset, "y", dataset) is not None
-        if training and labelled and iterator in (batches, DataLoader):
+        labeled = getattr(dataset, "y", dataset) is not None
+        if training and labeled and iterator in (batches, DataLoader):
             options.setdefault("shuffle", True)
         return iterator(dataset, **options)
 
@@ -983,7 +983,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
             return X
         if not isinstance(X, Tensor):
             kind = {"dtype": [np.float64, np.float32], "allow_nd": True}
-            if not (reset or hasattr(self, "n_features_in_")):  # no arrays have been learnt from
+            if not (reset or hasattr(self, "n_features_in_")):  # no arrays have been learned from
                 return check_array(X, **kind)
             return validate_data(self, X, reset=reset, **kind)
         if X.layout != torch.strided:
