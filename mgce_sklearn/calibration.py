@@ -41,7 +41,7 @@ from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
 Link = Callable[[Array], Array]
-Rules = dict[str, validation.Rule]
+Constraints = dict[str, validation.Constraint]
 
 COLDEST, HOTTEST = LIMITS = (1 / 20, 20.0)
 LOSSES = ("auto", "log_loss", "brier")
@@ -58,7 +58,7 @@ ROUNDING = 1e-6
 class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
     """A classifier whose margins are divided by temperatures found on rows it has not seen."""
 
-    _rules: ClassVar[Rules]
+    _constraints: ClassVar[Constraints]
 
     @abstractmethod
     def _temperature_of(self, margins: Array) -> Array | float:
@@ -102,7 +102,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> _Tempered:
-        validation.check_all(vars(self), self._rules)
+        validation.check_all(vars(self), self._constraints)
         if not (hasattr(self.estimator, "decision_function") and is_classifier(self.estimator)):
             raise TypeError(
                 f"estimator must be a classifier with decision_function; got {self.estimator!r}. "
@@ -382,7 +382,7 @@ class TemperatureScaling(_Tempered):
     0.92 0.94
     """
 
-    _rules: ClassVar[Rules] = {
+    _constraints: ClassVar[Constraints] = {
         "loss": validation.one_of(LOSSES),
         "noise_matrix": validation.NOISE_MATRIX,
     }
@@ -469,7 +469,7 @@ class PiecewiseTemperatureScaling(_Tempered):
     (4,) (3,)
     """
 
-    _rules: ClassVar[Rules] = {
+    _constraints: ClassVar[Constraints] = {
         "loss": validation.one_of(LOSSES),
         "n_pieces": validation.COUNT,
         "min_samples_per_piece": validation.COUNT,

@@ -43,7 +43,7 @@ from mgce_sklearn.feature_maps import (
 from mgce_sklearn.parallel import one_blas_thread
 from mgce_sklearn.parts import RowsInMemory, column_range, wider_range
 from mgce_sklearn.path import (
-    SETTING_RULES,
+    SETTING_PARAMETERS,
     PathPoint,
     Settings,
     feasible_lam,
@@ -75,7 +75,7 @@ from mgce_sklearn.uncertainty import (
     n_coefficient_rows,
 )
 
-PARAMETER_RULES = {
+PARAMETERS = {
     "q": validation.LOSS_PARAMETER,
     "lam": validation.HALF_WIDTH_OR_FEASIBLE,
     "width": validation.one_of_or_array(
@@ -86,7 +86,7 @@ PARAMETER_RULES = {
     "warm_start": validation.SWITCH,
     "feature_map": FEATURE_MAP,
     "noise_matrix": validation.NOISE_MATRIX,
-    **SETTING_RULES,
+    **SETTING_PARAMETERS,
 }
 
 
@@ -201,7 +201,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced": inverse to class frequencies.
     width : str or array-like, default="standard_error"
-        Rule of the half-widths. "standard_error": ``lam`` times the standard error of each
+        Method of the half-widths. "standard_error": ``lam`` times the standard error of each
         feature mean. "std": ``lam`` times its standard deviation, however many the rows.
         "hoeffding", "bernstein" and "betting": so wide that all true means lie within with
         probability 1 - ``delta``, under the assumptions in the notes. "betting" is mostly the
@@ -322,7 +322,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     Zeros are no base at all. Of probabilities p, ``np.log(p + 0.02)`` does well. Predictions and
     bounds ask for the base margins of their rows; `partial_fit` knows none.
 
-    Features need no scaling. Widths by rule follow the scale of the features, and means are
+    Features need no scaling. Widths by a method follow the scale of the features, and means are
     taken about the means of the columns. So a factor on a column, and a constant added to it,
     change neither predictions nor risk (a constant added to a sparse column may, since "auto"
     then centers it). A feature that is constant within a class gets the
@@ -506,7 +506,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
-        validation.check_all(vars(self), PARAMETER_RULES)
+        validation.check_all(vars(self), PARAMETERS)
         deadline = deadline_in(self.max_time)
         problem = self._problem_of(X, y, sample_weight, base_margin)
         settings, start = Settings.of(self), self._previous(problem)
@@ -631,7 +631,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCEClassifier:
         refuse_blocks(X)
-        validation.check_all(vars(self), PARAMETER_RULES)
+        validation.check_all(vars(self), PARAMETERS)
         validation.check_weight_of_portions(self.class_weight)
         # A copy: what is learned counts only if nothing fails on the way.
         stream = deepcopy(getattr(self, "_stream", None))
@@ -730,7 +730,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             For a parameter or data that cannot be used, or if the classes are not those of the fit.
         """
         check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETER_RULES)
+        validation.check_all(vars(self), PARAMETERS)
         self._check_based(base_margin)
         problem = self._problem_of_others(X, y, sample_weight, base_margin)
         if not np.array_equal(problem.classes, self.classes_):
@@ -1215,7 +1215,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.TIME_LIMIT.check("max_time", max_time)
         validation.VERBOSITY.check("verbose", verbose)
         check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETER_RULES)
+        validation.check_all(vars(self), PARAMETERS)
         judged = self._judged(X, rule, sample_weight, cost, base_margin)
         costs = judged.costs
         try:
@@ -1384,7 +1384,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         DECISION.check("rule", rule)
         validation.PROBABILITY.check("delta", delta)
         X = on_host(self._checked(X))
-        validation.check_all(vars(self), PARAMETER_RULES)
+        validation.check_all(vars(self), PARAMETERS)
         self._check_equal_weights()
         costs = self._costs(self._upon(base_margin, self._margins_of(X)), rule, cost)
         validation.check_several_rows(X)

@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_array
 
 from mgce_sklearn.arrays import Array, is_tensor, namespace
 from mgce_sklearn.expressive import NAMED, named_map
-from mgce_sklearn.validation import Rule, check_tensor
+from mgce_sklearn.validation import Constraint, check_tensor
 
-FEATURE_MAP = Rule(
+FEATURE_MAP = Constraint(
     (object,),
     lambda value: (
         value in NAMED

@@ -22,7 +22,7 @@ LOG_TEMPERATURES = np.linspace(np.log(1 / 50), np.log(20.0), 40)
 # and told by labels if those in doubt are no further apart than that.
 DOUBT, WIDE = 2.0, 0.1
 
-N_CLASSES = validation.Rule((Integral,), lambda n: n >= 2, "an integer of at least 2")
+N_CLASSES = validation.Constraint((Integral,), lambda n: n >= 2, "an integer of at least 2")
 
 
 def symmetric_transition(n_classes: int, rate: float) -> Array:

@@ -55,7 +55,7 @@ NARROWER = 0.9
 ROOM = 1.5
 
 # What classifier, path and search ask of the parameters they share.
-SETTING_RULES = {
+SETTING_PARAMETERS = {
     "fit_intercept": validation.SWITCH,
     "center": validation.CENTER,
     "solver": validation.one_of(["auto", *SOLVERS]),
@@ -420,7 +420,7 @@ def mgce_path(
     """
     settings = Settings(solver, tol, max_iter, verbose, random_state)
     others = {"fit_intercept": fit_intercept, "center": center, "max_time": max_time}
-    validation.check_all({**settings._asdict(), **others}, SETTING_RULES)
+    validation.check_all({**settings._asdict(), **others}, SETTING_PARAMETERS)
     watch = Watch(deadline_in(max_time))
     all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
     all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)

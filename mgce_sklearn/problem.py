@@ -41,7 +41,7 @@ class Problem:
     moments : Moments
         Of the labeled rows, read once for all lam.
     width : Width
-        Rule of the half-widths.
+        Method of the half-widths.
     anchors : dict
         A point of the set for every lam for which one was asked for, if labels are none.
     largest_empty : list

@@ -28,7 +28,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
-from mgce_sklearn.classifier import PARAMETER_RULES, MGCEClassifier
+from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
+from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
 from mgce_sklearn.path import (
     PathPoint,
@@ -74,20 +75,20 @@ HANDED_ON = (
     "random_state",
 )
 
-ERROR_SCORE = validation.Rule(
+ERROR_SCORE = validation.Constraint(
     (Real, str),
     lambda value: not isinstance(value, str) or value == "raise",
     "'raise' or a number (try nan)",
 )
 
-RULES = {
+PARAMETERS = {
     "certify_scores": validation.SWITCH,
     "refit": validation.SWITCH,
     "selection": validation.one_of(SELECTIONS),
     "error_score": ERROR_SCORE,
     "max_time": validation.TIME_LIMIT,
     "verbose": validation.VERBOSITY,
-    **{name: rule for name, rule in PARAMETER_RULES.items() if name in HANDED_ON},
+    **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in HANDED_ON},
 }
 
 
@@ -140,7 +141,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class, "balanced" within each fold.
     width, delta, feature_range
-        Rule of the half-widths, as in `MGCEClassifier`; in every fold of its own rows. Where
+        Method of the half-widths, as in `MGCEClassifier`; in every fold of its own rows. Where
         ``width`` does not depend on ``lam``, one of ``lams`` is enough.
     feature_map : str, transformer, torch.nn.Module, callable or None, default=None
         What makes the features of the linear model from X, or "relu", "fourier" or "threshold", as
@@ -368,7 +369,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         params: Params,
         task: Task,
     ) -> None:
-        validation.check_all(vars(self), RULES)
+        validation.check_all(vars(self), PARAMETERS)
         deadline = deadline_in(self.max_time)
         qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
         lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)

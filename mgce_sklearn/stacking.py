@@ -20,7 +20,8 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from mgce_sklearn import validation
 from mgce_sklearn.bounds import ErrorBounds, ErrorCertificate
-from mgce_sklearn.classifier import PARAMETER_RULES, MGCEClassifier
+from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
+from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.feature_maps import len_of
 from mgce_sklearn.search import SELECTIONS, MGCEClassifierCV, chosen, joined
 from mgce_sklearn.sketch import RowSketch, row_codes
@@ -45,15 +46,15 @@ N_FOLDS = 5
 # Parameters of the correction that are parameters here, and mean the same.
 HANDED_ON = ("feature_map", "solver", "tol", "max_iter", "feature_range", "random_state")
 
-RULES = {
-    **{name: rule for name, rule in PARAMETER_RULES.items() if name in HANDED_ON},
+PARAMETERS = {
+    **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in HANDED_ON},
     "passthrough": validation.SWITCH,
     "keep_base_margin": validation.SWITCH,
     "selection": validation.one_of(SELECTIONS),
     "verbose": validation.VERBOSITY,
 }
 
-SCALE = validation.Rule(
+SCALE = validation.Constraint(
     (Real,), lambda scale: np.isfinite(scale) and scale > 0, "a positive, finite number (try 1)"
 )
 
@@ -264,7 +265,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]
     ) -> MGCEStackingClassifier:
-        validation.check_all(vars(self), RULES)
+        validation.check_all(vars(self), PARAMETERS)
         grid, bases = self._grid(), self._checked_bases()
         y, classes = validation.check_label_array("y", y, warn=True)
         X = self._read(X, reset=True)
@@ -302,11 +303,11 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
     def _grid(self) -> dict[str, Array]:
         """Return the numbers to try of q, lam and scale."""
-        rules = {**PARAMETER_RULES, "lam": validation.HALF_WIDTH, "scale": SCALE}
+        constraints = {**CLASSIFIER_PARAMETERS, "lam": validation.HALF_WIDTH, "scale": SCALE}
         return {
-            name: validation.check_sequence(name, value, rules[name])
+            name: validation.check_sequence(name, value, constraints[name])
             if np.iterable(value)
-            else _single(name, value, rules[name])
+            else _single(name, value, constraints[name])
             for name, value in (("q", self.q), ("lam", self.lam), ("scale", self.scale))
         }
 
@@ -670,8 +671,8 @@ def _check_counted(y: Array, classes: Array, sample_weight: Array) -> None:
         )
 
 
-def _single(name: str, value: Any, rule: validation.Rule) -> Array:
-    rule.check(name, value)
+def _single(name: str, value: Any, constraint: validation.Constraint) -> Array:
+    constraint.check(name, value)
     return np.array([value], dtype=np.float64)
 
 

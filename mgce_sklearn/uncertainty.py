@@ -301,7 +301,7 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Width:
-    r"""Rule of the half-widths.
+    r"""Method of the half-widths.
 
     Parameters
     ----------

@@ -36,40 +36,42 @@ from mgce_sklearn.problem import class_factors
 from mgce_sklearn.tensors.link import check_numbers, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
 from mgce_sklearn.torch.losses import MarginLoss, MGCELoss
-from mgce_sklearn.validation import Rule
+from mgce_sklearn.validation import Constraint
 
 Array = np.ndarray[Any, Any]
 
-PARAMETER_RULES = {
+PARAMETERS = {
     "q": validation.LOSS_PARAMETER,
     "noise_matrix": validation.NOISE_MATRIX,
     "track_minimax_risk": validation.SWITCH,
-    "lam": Rule(
+    "lam": Constraint(
         (Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number (try 1e-4)"
     ),
-    "penalized": Rule(
+    "penalized": Constraint(
         (str, list, tuple),
         lambda value: all(isinstance(each, str) for each in value),
         "a pattern of names, such as '*weight', or a list of them",
     ),
-    "gradient_clip": Rule(
+    "gradient_clip": Constraint(
         (Real, type(None)),
         lambda value: value is None or 0 < value < np.inf,
         "a positive, finite norm (try 1.0), or None",
     ),
-    "amp": Rule(
+    "amp": Constraint(
         (str, type(None)),
         lambda value: value in (None, "bfloat16", "float16"),
         "'bfloat16', 'float16' or None",
     ),
-    "validation_fraction": Rule(
+    "validation_fraction": Constraint(
         (Real, type(None)),
         lambda value: value is None or 0 < value < 1,
         "a fraction in (0, 1) (try 0.1), or None",
     ),
-    "lr": Rule((Real,), lambda value: 0 < value < np.inf, "a positive, finite number (try 1e-3)"),
-    "max_epochs": Rule((Integral,), lambda value: value >= 1, "a positive integer"),
-    "batch_size": Rule(
+    "lr": Constraint(
+        (Real,), lambda value: 0 < value < np.inf, "a positive, finite number (try 1e-3)"
+    ),
+    "max_epochs": Constraint((Integral,), lambda value: value >= 1, "a positive integer"),
+    "batch_size": Constraint(
         (Integral,), lambda value: value >= 1 or value == -1, "a positive integer, or -1 for all"
     ),
 }
@@ -909,7 +911,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     # Checks
 
     def _check_parameters(self) -> None:
-        validation.check_all(vars(self), PARAMETER_RULES)
+        validation.check_all(vars(self), PARAMETERS)
         if not (self.noise_matrix is None or self.class_weight is None):
             raise ValueError(
                 "class_weight must be None if noise_matrix is given: factors by observed class "
