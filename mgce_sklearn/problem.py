@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
@@ -28,9 +28,77 @@ from mgce_sklearn.uncertainty import (
 Array = np.ndarray[Any, Any]
 
 
+class UsedRows(NamedTuple):
+    """Labels and weights of the rows that count: those of positive weight.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (n,) or None
+        Which of the given rows they are. None: all.
+    classes : ndarray of shape (K,)
+        Label of each class, sorted.
+    labels : Labels
+        By positions in ``classes``.
+    weights : ndarray of shape (n,)
+        Sample weights times class weights.
+    inverse : ndarray of shape (K, K) or None
+        Inverse of the matrix by which labels became wrong.
+    """
+
+    positions: Array | None
+    classes: Array
+    labels: Labels
+    weights: Array
+    inverse: Array | None
+
+    @property
+    def rows(self) -> Any:
+        """What indexes an array of all given rows."""
+        return slice(None) if self.positions is None else self.positions
+
+    @classmethod
+    def of(
+        cls,
+        y: Array | Distributions,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        noise_matrix: Any = None,
+        classes: Array | None = None,
+    ) -> UsedRows:
+        """Check weights, leave out rows of weight 0, encode labels, and apply class weights.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,), or Distributions
+            Labels, checked.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative.
+        class_weight : dict, "balanced" or None, default=None
+        noise_matrix : float, array-like of shape (K, K) or None, default=None
+            By which labels became wrong; see `Moments`.
+        classes : ndarray of shape (K,), default=None
+            All classes that can occur. None: those that do.
+
+        Raises
+        ------
+        ValueError
+            If y has one class only, or if weights or the matrix are invalid.
+        """
+        weights = validation.check_sample_weight(sample_weight, len(y))
+        positions = None
+        if not (weights > 0.0).all():
+            positions = np.flatnonzero(weights)
+            y, weights = y[positions], weights[positions]
+        classes, labels = encoded(y, classes)
+        inverse = inverse_noise(noise_matrix, class_weight, classes, labels.certain)
+        if class_weight is not None:
+            labels, weights = weighted_by_class(class_weight, classes, labels, weights)
+        return cls(positions, classes, labels, weights, inverse)
+
+
 @dataclass(frozen=True)
 class Problem:
-    """What a fit, a path and a search have in common: everything but q and lam.
+    """What a fit, a path and a search share: everything except q and lam.
 
     Parameters
     ----------
@@ -95,28 +163,21 @@ class Problem:
         ValueError
             If y has one class only, or if weights, margins or the matrix are invalid.
         """
-        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used, rows = sample_weight > 0.0, None
-        if not used.all():
-            rows = np.flatnonzero(used)
-            y, sample_weight = y[rows], sample_weight[rows]
-        classes, labels = encoded(y)
+        used = UsedRows.of(y, sample_weight, class_weight, noise_matrix)
+        n_classes = len(used.classes)
+        base = None
         if base_margin is not None:
-            _check_alone(width, noise_matrix)
-            base_margin = validation.check_base_margin(base_margin, len(used), len(classes))[used].T
-        inverse = inverse_noise(noise_matrix, class_weight, classes, labels.certain)
-        if class_weight is not None:
-            labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
-        n_coefficients = n_coefficient_rows(len(classes)) * (X.shape[1] + fit_intercept)
-        design = design_of(X, rows, sample_weight, fit_intercept, n_coefficients)
-        parts = RowsInMemory.of(design, labels.put(design))
-        moments = Moments.of(parts, len(classes)).unmixed(inverse)
+            _check_base_allowed(width, noise_matrix)
+            base = validation.check_base_margin(base_margin, X.shape[0], n_classes)
+            base = np.ascontiguousarray(base[used.rows].T)
+        n_coefficients = n_coefficient_rows(n_classes) * (X.shape[1] + fit_intercept)
+        design = design_of(X, used.positions, used.weights, fit_intercept, n_coefficients)
+        parts = RowsInMemory.of(design, used.labels.put(design))
+        moments = Moments.of(parts, n_classes).unmixed(used.inverse)
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
         parts = parts.centered_at(moments.center)
-        kept = None
-        if base_margin is not None:
-            kept = parts.kept_array(design.put(np.ascontiguousarray(base_margin)))
-        return cls(parts, classes, moments, width, kept)
+        kept = None if base is None else parts.kept_array(design.put(base))
+        return cls(parts, used.classes, moments, width, kept)
 
     @classmethod
     def from_blocks(
@@ -287,7 +348,7 @@ def _loss_beyond(
     return part.design.weights @ (columns * more**power).sum(axis=0)
 
 
-def _check_alone(width: Width, noise_matrix: Any) -> None:
+def _check_base_allowed(width: Width, noise_matrix: Any) -> None:
     """Raise ValueError unless the base margins' loss has a half-width that is a multiple of lam."""
     if noise_matrix is not None:
         raise ValueError(

@@ -33,16 +33,16 @@ from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
 from mgce_sklearn.path import (
     PathPoint,
-    Settings,
+    as_text,
     estimates,
-    follow,
-    named,
+    solve_path,
     warn_of_gaps,
     widest_first,
 )
 from mgce_sklearn.problem import Problem, inverse_noise
 from mgce_sklearn.row_blocks import refuse_blocks
 from mgce_sklearn.solvers import Status, Watch, deadline_in
+from mgce_sklearn.solvers.settings import Settings
 from mgce_sklearn.targets import Distributions, encoded, read_labels
 from mgce_sklearn.uncertainty import UncertaintySet
 
@@ -781,8 +781,10 @@ class _Fold(NamedTuple):
 
     def _points(self, q: float, lams: Array) -> Iterator[PathPoint]:
         if self.certify:
-            settings = Settings.of(self.pattern)
-            return follow(self.problem, q, lams, settings, watch=self.watch)
+            settings = Settings.of(
+                self.pattern, partial(validation.seed_of, self.pattern.random_state)
+            )
+            return solve_path(self.problem, q, lams, settings, watch=self.watch)
         return estimates(self.problem, q, lams, self.watch)
 
 
@@ -896,7 +898,7 @@ def _warn_of_the_rest(candidates: list[dict[str, float]], scores: _Scores) -> No
     counted = scores.counted
     n_folds, n_complete = len(counted), int(counted.all(axis=1).sum())
     rest = [candidates[i] for i in np.flatnonzero(~counted.any(axis=0))]
-    without = named([(pair["q"], pair["lam"]) for pair in rest])
+    without = as_text([(pair["q"], pair["lam"]) for pair in rest])
     warnings.warn(
         f"The search was stopped before every fold was scored. Pairs are compared on "
         f"{max(n_complete, 1)} of {n_folds} folds"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
+from sklearn.utils import assert_all_finite, check_random_state, check_X_y, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
 
@@ -244,6 +244,11 @@ def _check_within(low: Array, high: Array, X: Any, used: Array) -> None:
 def _least_and_most(X: Any) -> tuple[Array, Array]:
     """Return the least and the largest number of each column, dense or sparse."""
     return min_max_axis(X, axis=0) if sp.issparse(X) else (X.min(axis=0), X.max(axis=0))
+
+
+def seed_of(random_state: Any) -> int:
+    """Return a seed that ``random_state`` draws: the same for every call if it is an integer."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 @contextmanager

@@ -495,7 +495,7 @@ def test_the_first_pair_is_chosen_where_no_score_is_a_number(wine, selection):
     assert np.isnan(search.best_score_)
 
 
-@pytest.mark.parametrize(("name", "certify"), [("follow", True), ("estimates", False)])
+@pytest.mark.parametrize(("name", "certify"), [("solve_path", True), ("estimates", False)])
 def test_a_fit_that_fails_leaves_its_neighbors(wine, monkeypatch, name, certify):
     lams = [0.1, 1.0, 0.3, 3.0]
     plain = MGCEClassifierCV(
