@@ -1065,7 +1065,9 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         costs = self._costs(self._with_base(base_margin, self._margins_of(X)), rule, cost)
         validation.check_several_rows(X)
         self._sketch.check_unseen(RowSketch.of(X))
-        feature_range = validation.ends_of_range(self.feature_range, X.shape[1], self._precision)
+        feature_range = validation.ends_of_range(
+            self.feature_range, X.shape[1], np.dtype(self._precision)
+        )
         held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), self._has_intercept())
         return bounds.certify(
             self._moments, feature_range, held_out, costs, rule, float(delta), self.center

@@ -77,6 +77,7 @@ class LinearMargins:
     classes_: Array
     uncertainty_set_: UncertaintySet
     n_features_in_: int
+    _moments: Moments
 
     # Upper bound of the base classifier's expected loss; None if the fit had no base_margin.
     _base_ceiling: float | None
@@ -146,7 +147,7 @@ class LinearMargins:
 
         float32 suffices if no coefficient leaves its normal range, and no column is `FAR` from 0.
         """
-        self._precision = design.precision
+        self._precision = design.precision.name  # text, which skops trusts
         coef = raw_coefficients(coef, moments.center)
         size, limits = np.abs(coef[coef != 0.0]), np.finfo(design.precision)
         normal = (size >= limits.smallest_normal).all() and (size <= limits.max).all()
@@ -155,11 +156,82 @@ class LinearMargins:
             coef.astype(design.precision if suffices else np.float64)
         )
 
+    def summary(self) -> Any:
+        r"""List coefficients and feature means by class and feature.
+
+        For two classes there is one coefficient for each feature, the second class's less the
+        first's, and so the rows are those of ``classes_[1]``.
+
+        Returns
+        -------
+        DataFrame
+            A row for each class and feature, the intercept last, with the index levels "class" and
+            "feature" and the columns
+
+            - "coef": W, the change of the margin when the feature grows by 1;
+            - "effect": the change of the margin when it grows by one standard deviation of the
+              training rows, which can be compared between features;
+            - "mean": :math:`\tau`, the mean of :math:`1[y = k] \, (x - c)`, in units of the
+              feature;
+            - "half_width": by how much that mean may differ within the uncertainty set, in the
+              same units.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from mgce_sklearn import MGCEClassifier
+        >>> X, y = load_iris(return_X_y=True, as_frame=True)
+        >>> frame = MGCEClassifier().fit(X, y).summary()
+        >>> frame.loc[2, "effect"].abs().idxmax()
+        'petal width (cm)'
+        """
+        check_is_fitted(self)
+        return self._summary(self._coefficient_names())
+
+    def _summary(self, names: Any) -> Any:
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "summary returns a pandas DataFrame, and pandas is not installed: pip install "
+                "pandas, or read coef_ and uncertainty_set_."
+            ) from error
+        coef = np.asarray(self._dense_coef(), dtype=np.float64)
+        if self._has_intercept():
+            coef, names = np.column_stack([coef, self.intercept_]), [*names, "(intercept)"]
+        index = pd.MultiIndex.from_product(
+            [self.classes_[-len(coef) :], names], names=["class", "feature"]
+        )
+        of_coefficients = self.uncertainty_set_.of_coefficients()
+        columns = {
+            "coef": coef,
+            "effect": coef * self._moments.spread(),
+            "mean": of_coefficients.tau,
+            "half_width": of_coefficients.half_width,
+        }
+        return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
+
+    def _coefficient_names(self) -> list[str]:
+        """Return a name for each column of ``coef_``."""
+        n_columns = self.coef_.shape[1]
+        tell = getattr(getattr(self, "feature_map_", None), "get_feature_names_out", None)
+        if self.feature_map is not None and tell is not None:
+            return list(tell())
+        known = getattr(self, "feature_names_in_", None)
+        if self.feature_map is None and known is not None:
+            return list(known)
+        return [f"x{i}" for i in range(n_columns)]
+
     def sparsify(self) -> Any:
         """Convert ``coef_`` to a sparse matrix, which predicts the same.
 
-        It takes less memory where most coefficients are 0, as they are at a large ``lam``, and a
-        smaller file when the model is saved. Call it after `fit`.
+        It takes less memory where most coefficients are 0, as they are at a large ``lam``. Call it
+        after `fit`.
 
         Returns
         -------

@@ -610,6 +610,10 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Compute the worst case; see `MGCEClassifier.predict_worst_case_proba`."""
         return self._best().predict_worst_case_proba(X, base_margin)
 
+    def summary(self) -> Any:
+        """List coefficients and means by class and feature; see `MGCEClassifier.summary`."""
+        return self._best().summary()
+
     @property
     def coef_(self) -> Array:
         """Coefficients of the chosen classifier, (1, n_features) or (n_classes, n_features)."""

@@ -618,6 +618,20 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         features, margins = self._parts(X)
         return self.correction_.certify(features, delta, rule, cost=cost, base_margin=margins)
 
+    def summary(self) -> Any:
+        """List the correction's coefficients and means by class and feature.
+
+        See `MGCEClassifier.summary`. Without ``passthrough`` the features are the base's margins.
+        """
+        check_is_fitted(self)
+        if not self._sees_X:
+            return self.correction_._summary([f"margin of {label}" for label in self.classes_])
+        if self.feature_map is not None:
+            return self.correction_.summary()
+        names = getattr(self, "feature_names_in_", None)
+        names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(names)
+        return self.correction_._summary(names)
+
     @property
     def coef_(self) -> Array:
         """Coefficients W of the correction, (1, n_features) or (n_classes, n_features)."""
