@@ -3,13 +3,15 @@ PYTHON ?= python3
 OLDEST_PYTHON ?= python3.10 python3.11 python3.12 $(PYTHON)
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-oldest clean
+.PHONY: help demo test test-oldest release-check clean
 
 help:
 	@echo "make demo         install into .venv, run the demonstration, write mgce_demo.png"
 	@echo "make test         install into .venv, run linter, type checks and tests"
 	@echo "make test-oldest  install the oldest versions that setup.cfg allows into .venv-oldest,"
 	@echo "                  run the tests of the core"
+	@echo "make release-check  build the sdist and the wheel, check both, install the wheel into an empty"
+	@echo "                  environment of each Python that setup.cfg declares, and use it"
 	@echo "make clean        remove both environments, caches and build products"
 	@echo "PYTHON=...        the interpreter that makes .venv, $(PYTHON) by default"
 	@echo "OLDEST_PYTHON=... the one that makes .venv-oldest, the first by default that is there of"
@@ -26,6 +28,13 @@ test: .venv/test.stamp
 # Compiled kernels are kept apart: numba would replace those of another version.
 test-oldest: .venv-oldest/test-core.stamp
 	NUMBA_CACHE_DIR='$(CURDIR)/.venv-oldest/kernels' .venv-oldest/bin/python -m pytest
+
+# The wheel is built from the sdist, so that the sdist is complete.
+release-check: .venv/release.stamp
+	rm -rf build dist
+	.venv/bin/python -m build --outdir dist .
+	.venv/bin/python -m twine check --strict dist/*
+	.venv/bin/python .ci/release.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
