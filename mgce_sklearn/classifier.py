@@ -14,10 +14,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import bounds, kernels, validation
-from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
-from mgce_sklearn.block_parts import RowsInBlocks, Survey
-from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate, Judged, Limit
+from mgce_sklearn import kernels, validation
+from mgce_sklearn.arrays import (
+    Array,
+    decision_values,
+    is_tensor,
+    namespace,
+    on_host,
+    two_class_margins,
+)
+from mgce_sklearn.block_parts import Survey
 from mgce_sklearn.callbacks import (
     WRAPPERS,
     CallbackSupportMixin,
@@ -28,7 +34,6 @@ from mgce_sklearn.callbacks import (
 from mgce_sklearn.design import (
     Design,
     centered_coefficients,
-    design_of,
     products,
     raw_coefficients,
 )
@@ -40,8 +45,6 @@ from mgce_sklearn.feature_maps import (
     learns,
     len_of,
 )
-from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.parts import RowsInMemory, column_range, wider_range
 from mgce_sklearn.path import (
     SETTING_PARAMETERS,
     PathPoint,
@@ -50,15 +53,13 @@ from mgce_sklearn.path import (
     follow,
     objective_of,
 )
-from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.problem import Problem, inverse_noise, weighted_by_class
-from mgce_sklearn.row_blocks import RowBlock, RowBlocks, refuse_blocks
-from mgce_sklearn.sketch import RowSketch
+from mgce_sklearn.row_blocks import RowBlock, RowBlocks, check_alone, refuse_blocks
+from mgce_sklearn.rule_bounds import RuleBoundsMixin
 from mgce_sklearn.solvers import (
     Interrupted,
     Progress,
     SolverResult,
-    Start,
     Status,
     Watch,
     certificate,
@@ -71,7 +72,6 @@ from mgce_sklearn.uncertainty import (
     WIDTHS,
     Moments,
     Width,
-    check_magnitudes,
     n_coefficient_rows,
 )
 
@@ -97,19 +97,6 @@ NUMBERS = [np.float64, np.float32]
 # float32 would be off by more than 1e-5 of what a spread contributes.
 FAR = 100.0
 
-DECISION = validation.one_of(bounds.RULES)
-
-
-def _check_alone(**given: Any) -> None:
-    """Raise ValueError unless nothing is given beside `RowBlocks`."""
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(
-                f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights; "
-                "give (X, y, sample_weight) in the blocks, or rows that fit in memory for anything "
-                "else."
-            )
-
 
 def by_blocks(method: Any) -> Any:
     """Have a method of rows take `RowBlocks` too: what it returns of each comes one by one."""
@@ -118,7 +105,7 @@ def by_blocks(method: Any) -> Any:
     def of_rows_or_blocks(self: Any, X: Any, base_margin: Any = None) -> Any:
         if not isinstance(X, RowBlocks):
             return method(self, X, base_margin)
-        _check_alone(base_margin=base_margin)
+        check_alone(base_margin=base_margin)
         check_is_fitted(self)
         each = _each_block(partial(method, self), self._check_columns, X)
         return (found for _, found in each)
@@ -140,7 +127,7 @@ class Certificate(NamedTuple):
     dual_gap: float
 
 
-class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class MGCEClassifier(RuleBoundsMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Linear classifier that minimizes the worst-case generalized cross-entropy.
 
     Over all distributions whose feature means lie within ``half_width`` of the sample's, and
@@ -215,8 +202,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         For "hoeffding", "bernstein" and "betting" the probability in (0, 1), over the sample,
         that some component of the true mean lies outside.
     feature_range : pair (low, high) or None, default=None
-        For widths that hold with a probability, and for `certify`, the least and the largest
-        value that features can take, known beforehand: numbers, or arrays of shape
+        For widths that hold with a probability, and for `confidence_bound`, the least and the
+        largest value that features can take, known beforehand: numbers, or arrays of shape
         (n_features,). Rows of a fit outside are an error whatever the ``width``. None: the
         range of these rows.
     warm_start : bool, default=False
@@ -293,16 +280,16 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     before it is kept. ``minimax_risk_`` and ``dual_gap_`` hold in all these cases, with a warning.
 
     A parameter that is set after a fit takes effect at the next. Until then predictions and
-    bounds are those of the fit's ``q``. The exceptions are what `certificate` and `certify` take
-    for the sets that they make: ``lam``, ``width``, ``delta``, ``feature_range``, ``center`` and
-    ``class_weight`` as they are now.
+    bounds are those of the fit's ``q``. The exceptions are what `certificate` and
+    `confidence_bound` take for the sets that they make: ``lam``, ``width``, ``delta``,
+    ``feature_range``, ``center`` and ``class_weight`` as they are now.
 
     X may be a tensor of PyTorch, on a CPU or another device. The fit then takes place there, by the
     same objective and solvers ("interior_point" and "lbfgs"; "auto" chooses), in float64. Tensors
     on a CPU with more than 4,000 coefficients are solved as the arrays they share memory with.
     Margins and probabilities of tensors are tensors on their device. What is learned is in ndarrays
-    all the same, so that a model fitted on one device predicts on any. `error_bounds`, `certify`
-    and `partial_fit` bring tensors to the host.
+    all the same, so that a model fitted on one device predicts on any. `error_bounds`,
+    `confidence_bound` and `partial_fit` bring tensors to the host.
 
     With a ``base_margin`` c the margins are :math:`W x + c`, and W is penalized as ever: toward
     what the base decides. The base's loss is :math:`L = \psi(c) - c_y`: that of its own rule,
@@ -333,7 +320,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ``minimax_risk_`` and `error_bounds` hold for all distributions whose feature means lie within.
     A map that is fitted to labels, such as "threshold", leaves this true of the set, but the
     labels have chosen the set: data come from it less often than from one fixed beforehand.
-    Widths that hold with a probability then do not, nor does `certify`, unless the map was
+    Widths that hold with a probability then do not, nor does `confidence_bound`, unless the map was
     fitted to other rows. Maps are fitted to all rows alike, whatever their weights.
 
     Named maps take what a fit without a map takes, except that "threshold" takes no sparse X; for
@@ -358,7 +345,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     limit and no choice, since bounds just above it are narrow and mostly wrong. ``lam="feasible"``
     keeps away from it. Below ``lam=1`` no bound on the error of true labels is claimed. The matrix
     must be known: one that was estimated from the same rows makes the bounds those of a guess.
-    ``class_weight``, distributions as labels, probable widths and `certify` are refused beside it.
+    ``class_weight``, distributions as labels, probable widths and `confidence_bound` are refused
+    beside it.
 
     On text as tf-idf, with more columns than rows, accuracy is best long before the optimum: take
     ``q=0.5, lam=0.3, solver="sgd", max_iter=10``, and the warning of the open gap with it.
@@ -506,7 +494,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        self._check_parameters()
         deadline = deadline_in(self.max_time)
         problem = self._problem_of(X, y, sample_weight, base_margin)
         settings, start = Settings.of(self), self._previous(problem)
@@ -553,7 +541,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             For what only rows in memory can have, or a block that cannot be used.
         """
-        _check_alone(
+        check_alone(
             y=y,
             sample_weight=sample_weight,
             base_margin=base_margin,
@@ -631,7 +619,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCEClassifier:
         refuse_blocks(X)
-        validation.check_all(vars(self), PARAMETERS)
+        self._check_parameters()
         validation.check_weight_of_portions(self.class_weight)
         # A copy: what is learned counts only if nothing fails on the way.
         stream = deepcopy(getattr(self, "_stream", None))
@@ -730,7 +718,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             For a parameter or data that cannot be used, or if the classes are not those of the fit.
         """
         check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETERS)
+        self._check_parameters()
         self._check_based(base_margin)
         problem = self._problem_of_others(X, y, sample_weight, base_margin)
         if not np.array_equal(problem.classes, self.classes_):
@@ -825,6 +813,10 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "width='standard_error'."
             )
         return Width(self.width, float(self.delta), feature_range)
+
+    def _check_parameters(self) -> None:
+        """Raise TypeError or ValueError with the first parameter that cannot be used."""
+        validation.check_all(vars(self), PARAMETERS)
 
     @property
     def _fitted_q(self) -> float:
@@ -922,9 +914,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if is_tensor(X):
             return self._tensor_margins_of(X)
         scores = products(X, self.coef_).T + self.intercept_[:, np.newaxis]
-        if len(self.classes_) == 2:
-            scores = np.vstack([np.zeros_like(scores), scores])
-        return scores.T
+        return (two_class_margins(scores[0], 0) if len(self.classes_) == 2 else scores).T
 
     def _tensor_margins_of(self, X: Any) -> Any:
         arrays = namespace(X)
@@ -935,9 +925,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             for part in (self.coef_, self.intercept_)
         )
         scores = X @ coef.T + intercept
-        if len(self.classes_) == 2:
-            scores = arrays.concatenate([arrays.zeros_like(scores), scores], axis=1)
-        return scores
+        return two_class_margins(scores[:, 0], 1) if len(self.classes_) == 2 else scores
 
     @by_blocks
     def decision_function(self, X: Any, base_margin: Any = None) -> Array:
@@ -955,10 +943,8 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
             Of `RowBlocks` an iterator: an array for each block, as it is read.
         """
-        margins = self._margins(X, base_margin)
-        if len(self.classes_) == 2:
-            return margins[:, 1] - margins[:, 0]
-        return margins if is_tensor(margins) else np.ascontiguousarray(margins)
+        values = decision_values(self._margins(X, base_margin))
+        return values if is_tensor(values) else np.ascontiguousarray(values)
 
     @by_blocks
     def predict(self, X: Any, base_margin: Any = None) -> Array:
@@ -1008,7 +994,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _score_of_blocks(
         self, blocks: RowBlocks, y: Any, sample_weight: Any, base_margin: Any
     ) -> float:
-        _check_alone(y=y, sample_weight=sample_weight, base_margin=base_margin)
+        check_alone(y=y, sample_weight=sample_weight, base_margin=base_margin)
         check_is_fitted(self)
         right = total = 0.0
         for block, predicted in _each_block(self.predict, self._check_columns, blocks):
@@ -1074,7 +1060,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         from mgce_sklearn.tensors.link import mgce_proba
 
         if margins.dim() == 1 and len(self.classes_) == 2:
-            margins = namespace(margins).stack([namespace(margins).zeros_like(margins), margins], 1)
+            margins = two_class_margins(margins, 1)
         validation.check_columns(margins, len(self.classes_))
         return mgce_proba(margins, self._fitted_q)
 
@@ -1119,304 +1105,3 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         from mgce_sklearn.tensors.link import mgce_worst_case
 
         return mgce_worst_case(margins, q)
-
-    def error_bounds(
-        self,
-        X: Any,
-        rule: str = "deterministic",
-        sample_weight: Any = None,
-        tol: float = 1e-3,
-        *,
-        cost: Any = None,
-        max_time: float | None = None,
-        verbose: int = 0,
-        base_margin: Any = None,
-    ) -> ErrorBounds:
-        r"""Bound the error of the fitted rule over the uncertainty set from both sides.
-
-        Of all distributions whose features are distributed as in X, and whose means lie within
-        ``uncertainty_set_``, the rule's error is at most ``upper`` and at least ``lower``:
-
-        .. math::
-
-            U(c) = \max_p \operatorname{mean}_i \langle p_i, c_i \rangle
-            = \min_W \operatorname{mean}_i \max_k (m_{ik} + c_{ik}) - \langle \tau, W \rangle
-            + \langle \lambda, |W| \rangle,
-
-        with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
-        :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
-        ``minimax_risk_``; for the randomized rule they are never above it. If the fit had a
-        ``base_margin``, distributions keep to its condition too: the base's expected loss L is no
-        more than ``minimax_risk_`` allows. The bound is then that of costs
-        :math:`c + a (\text{ceiling} - L)` at the best price a >= 0. The error is that of labels as
-        they come, or with a ``noise_matrix`` of true ones.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
-            Rows without labels: those of the fit, or others.
-        rule : {"deterministic", "randomized"}, default="deterministic"
-            "deterministic": the error of `predict`. "randomized": of a label drawn from
-            `predict_proba`.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. Give the fit's for its rows, class weights multiplied in.
-        tol : float, default=1e-3
-            Gap at which to stop, in units of error; with ``cost`` a share of its range.
-        cost : array-like of shape (n_classes, n_classes), default=None
-            Cost of deciding the column's class when the row's is true. None: 0 on the
-            diagonal and 1 elsewhere, so that expected costs are errors.
-        max_time : float or None, default=None
-            Seconds after which the two bounds are what they are by then, half of them for the
-            upper. To find by how much ``lam`` must grow, if the set is empty, is not limited.
-        verbose : int, default=0
-            Whether to print the size of the problem, and a line whenever the gap is checked.
-        base_margin : array-like of shape (n_samples, n_classes), default=None
-            Of these rows, if the fit had one, as there.
-
-        Returns
-        -------
-        ErrorBounds
-            ``lower``, ``upper``, ``rule``, ``gap``, ``status`` and ``chance``. Both bounds are
-            valid whatever the gap. An upper bound of ``chance`` or more says nothing.
-
-        Raises
-        ------
-        EmptySetError
-            A ValueError: no labels give the rows of X means within the set. It says by how much
-            ``lam`` must grow. Rows other than the fit's have other means, so that half-widths
-            of less than about two standard errors rarely suffice for them. Another ``lam`` takes
-            another fit; ``uncertainty_set_.widened(factor)`` in place of ``uncertainty_set_``
-            has the present rule judged over a wider set.
-        TypeError, ValueError
-            For an argument that cannot be used.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the gap exceeds ``tol``.
-
-        References
-        ----------
-        .. [1] "Minimax Generalized Cross-Entropy", 2026.
-        .. [2] S. Mazuelas, M. Romero and P. Grunwald, "Minimax Risk Classifiers with 0-1 Loss",
-           J. Mach. Learn. Res. 24, 2023: upper and lower bounds of a given rule.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from mgce_sklearn import MGCEClassifier
-        >>> X, y = load_iris(return_X_y=True)
-        >>> bounds = MGCEClassifier(q=0.7, lam=0.3).fit(X, y).error_bounds(X, tol=1e-4)
-        >>> print(f"{bounds.lower:.3f} <= error <= {bounds.upper:.3f}")
-        0.004 <= error <= 0.200
-        """
-        DECISION.check("rule", rule)
-        validation.TOLERANCE.check("tol", tol)
-        validation.TIME_LIMIT.check("max_time", max_time)
-        validation.VERBOSITY.check("verbose", verbose)
-        check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETERS)
-        judged = self._judged(X, rule, sample_weight, cost, base_margin)
-        costs = judged.costs
-        try:
-            lower, upper, gap, status = bounds.error_bounds(
-                judged, self.uncertainty_set_, float(tol), max_time, verbose
-            )
-        except EmptySetError as error:
-            raise EmptySetError(error.growth, self._lam) from None
-        if gap > tol * (costs.largest - costs.least):
-            warnings.warn(
-                f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
-                f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter "
-                "ones, allow more time, or accept a larger tol.",
-                ConvergenceWarning,
-                stacklevel=2 + self._calls,
-            )
-        ended = status.name.lower()
-        return ErrorBounds(lower, upper, rule, gap, ended, costs.chance, costs.quantity)
-
-    def _judged(self, X: Any, rule: str, sample_weight: Any, cost: Any, base_margin: Any) -> Judged:
-        """Return rows and how the rule decides them."""
-        if isinstance(X, RowBlocks):
-            return self._judged_blocks(X, rule, sample_weight, cost, base_margin)
-        X = on_host(self._checked(X))
-        margins, q = self._upon(base_margin, self._margins_of(X)), self._fitted_q
-        limit = self._limit(base_margin, len(margins))
-        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used, rows = sample_weight > 0.0, None
-        if not used.all():
-            rows = np.flatnonzero(used)
-            sample_weight, margins = sample_weight[rows], margins[rows]
-            limit = None if limit is None else (limit[0][:, rows], limit[1])
-        parts = RowsInMemory.of(design_of(X, rows, sample_weight, self._has_intercept()))
-        check_magnitudes(*parts.over(column_range, wider_range))
-        center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
-        parts = parts.centered_at(center)
-        costs = self._costs(margins, rule, cost)
-        worst, proba, scaled = map(
-            parts.kept_array,
-            (kernels.worst_case(margins, q).T, kernels.rule(margins, q).T, costs.scaled),
-        )
-        kept = None if limit is None else Limit(parts.kept_array(limit[0]), limit[1])
-        fitted = Start(self._coefficients(center), worst)
-        return Judged(parts, costs, scaled, fitted, proba, kept)
-
-    def _judged_blocks(
-        self, X: RowBlocks, rule: str, sample_weight: Any, cost: Any, base_margin: Any
-    ) -> Judged:
-        """Return the same of rows that are read block by block."""
-        _check_alone(
-            sample_weight=sample_weight, base_margin=base_margin, feature_map=self.feature_map
-        )
-        self._check_based(None)
-        self._check_columns(X.scan().n_features, X.feature_names)
-        survey = Survey.of(X)
-        weights = validation.check_sample_weight(survey.weights, len(survey.weights))
-        parts = RowsInBlocks.of(survey, None, weights, self._has_intercept())
-        return self._judged_parts(parts, rule, cost)
-
-    def _judged_parts(self, parts: Any, rule: str, cost: Any) -> Judged:
-        """Return parts of unlabeled rows, and how the rule decides them."""
-        check_magnitudes(*parts.over(column_range, wider_range))
-        center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
-        parts, coef, q = parts.centered_at(center), self._coefficients(center), self._fitted_q
-        if cost is not None:
-            cost = validation.check_cost(cost, len(self.classes_))
-        costs_of = partial(Costs.of, q=q, rule=rule, cost=cost)
-        worst, proba, scaled = bounds.judge(parts, coef, costs_of, q)
-        costs = costs_of(np.zeros((1, len(self.classes_))))
-        return Judged(parts, costs, scaled, Start(coef, worst), proba, None)
-
-    def certify(
-        self,
-        X: Any,
-        delta: float = 0.05,
-        rule: str = "deterministic",
-        *,
-        cost: Any = None,
-        base_margin: Any = None,
-    ) -> ErrorCertificate:
-        r"""Bound the error on new data, with a probability, from held-out rows without labels.
-
-        With probability 1 - ``delta`` the error on new data is at most
-
-        .. math::
-
-            -\langle \tau, W' \rangle + \langle \lambda_\delta, |W'| \rangle
-            + \operatorname{mean}_X \max_k (m'_k + c_k) + \text{a concentration term},
-
-        where :math:`c_k` is the probability that the fitted rule errs at a row if its class is
-        k, and W' is chosen to make the sum small: for every row of X by others that were read
-        before it, in an order drawn beforehand.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
-            Held-out rows, two or more, which neither the fit nor any choice before it has seen.
-            Labels are not needed. The more, the smaller the concentration term, and the better
-            the choice of W': some hundred say little, and as many as the fit had are not too many.
-        delta : float, default=0.05
-            Probability in (0, 1) that the statement is wrong.
-        rule : {"deterministic", "randomized"}, default="deterministic"
-            "deterministic": the error of `predict`. "randomized": of a label drawn from
-            `predict_proba`.
-        cost : array-like of shape (n_classes, n_classes), default=None
-            Cost of deciding the column's class when the row's is true. None: errors.
-        base_margin : array-like of shape (n_samples, n_classes), default=None
-            Of these rows, if the fit had one, as there.
-
-        Returns
-        -------
-        ErrorCertificate
-            ``upper``, ``rule``, ``delta``, the parts of the sum, and ``chance``: a bound of
-            ``chance`` or more says nothing.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For an argument that cannot be used; if X are the rows of the fit, of which a sketch
-            of 512 is kept, or plainly distributed unlike them; or if the fit weighted rows or
-            classes differently.
-
-        Notes
-        -----
-        The error is that on labels as they come, wrong ones too.
-
-        What is random: the labeled rows of the fit, or of portions that were read once, and the
-        rows of X. All are independent draws from one distribution, which is that of new data too.
-        The statement is about the rule as fitted, and fails for at most a share ``delta`` of all
-        such draws: half of it for the means to lie within :math:`\lambda_\delta`
-        (``width="betting"``), half for the mean over X. ``q``, ``lam`` and ``width`` may have been
-        chosen by the rows of the fit, not by those of X.
-
-        What is assumed: the features of the fit lie within ``feature_range``, fixed before they
-        were seen. Those of X and of new data need not: m' is taken of features clipped to it.
-        A ``base_margin`` is that of a classifier to which the rows of X are new; it may have been
-        fitted to those of the fit.
-        With ``feature_range=None`` the range seen in the fit stands in for it, which is an
-        assumption, slightly optimistic where extremes matter. A transformer, a scaler say, that
-        was fitted to the same rows makes them depend on each other a little; one that was
-        fitted to others, or to none, does not. A map that the labels of the fit have chosen, as
-        for ``feature_map="threshold"``, voids the statement.
-
-        However many the rows, the bound stays well above the error: means tell less than labels.
-        Where labels of held-out rows are known, their error rate bounds the error more tightly.
-
-        References
-        ----------
-        .. [1] S. Mazuelas, M. Romero and P. Grunwald, "Minimax Risk Classifiers with 0-1 Loss",
-           J. Mach. Learn. Res. 24, 2023.
-        .. [2] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
-           Betting", J. R. Stat. Soc. B 86, 2024.
-        .. [3] V. Vovk and R. Wang, "E-values: Calibration, Combination and Applications", Ann.
-           Statist. 49, 2021.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from mgce_sklearn import MGCEClassifier
-        >>> X = np.random.default_rng(0).uniform(-1, 1, (20_000, 2))
-        >>> y = X @ [1, 1] > 0
-        >>> model = MGCEClassifier(feature_range=(-1, 1)).fit(X[:10_000], y[:10_000])
-        >>> print(model.certify(X[10_000:], delta=0.05).informative)
-        True
-        """
-        DECISION.check("rule", rule)
-        validation.PROBABILITY.check("delta", delta)
-        X = on_host(self._checked(X))
-        validation.check_all(vars(self), PARAMETERS)
-        self._check_equal_weights()
-        costs = self._costs(self._upon(base_margin, self._margins_of(X)), rule, cost)
-        validation.check_several_rows(X)
-        self._sketch.check_unseen(RowSketch.of(X))
-        feature_range = validation.ends_of_range(self.feature_range, X.shape[1], self._precision)
-        held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), self._has_intercept())
-        return bounds.certify(
-            self._moments, feature_range, held_out, costs, rule, float(delta), self.center
-        )
-
-    @one_blas_thread()
-    def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
-        if cost is not None:
-            cost = validation.check_cost(cost, len(self.classes_))
-        return Costs.of(margins, self._fitted_q, rule, cost)
-
-    def _limit(self, base_margin: Any, n_rows: int) -> tuple[Array, float] | None:
-        """Return the base's loss (K, n) at rows and its ceiling, if the fit had a base."""
-        if self._base_ceiling is None:
-            return None
-        base = validation.check_base_margin(base_margin, n_rows, len(self.classes_)).T
-        return MGCEPotential(self._fitted_q).value(base) - base, self._base_ceiling
-
-    def _check_equal_weights(self) -> None:
-        """Raise ValueError unless a certificate may rest on the moments of the fit."""
-        if self._moments.inverse is not None:
-            raise ValueError(
-                "certify must have a fit without noise_matrix: its probability is that of labels "
-                "as they come. Fit without the matrix, or take error_bounds."
-            )
-        if self.class_weight is not None or not self._moments.equal_weights:
-            raise ValueError(
-                "certify must have a fit whose rows count alike, being draws from the distribution "
-                "of new data; this one had sample or class weights. Fit without them."
-            )
