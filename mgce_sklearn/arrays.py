@@ -43,6 +43,20 @@ def positions_of(array: Any) -> Any:
     return np.arange(len(array)) if arrays is np else arrays.arange(len(array), device=array.device)
 
 
+def two_class_margins(difference: Any, axis: int) -> Any:
+    """Return margins (0, d) of two classes, whose difference d is the second's less the first's.
+
+    The classes are along a new ``axis`` of the result.
+    """
+    arrays = namespace(difference)
+    return arrays.stack([arrays.zeros_like(difference), difference], axis)
+
+
+def decision_values(margins: Any) -> Any:
+    """Return margins (n, K), or (n,) of two classes: the second's less the first's."""
+    return margins[:, 1] - margins[:, 0] if margins.shape[1] == 2 else margins
+
+
 def inner(a: Any, b: Any) -> float:
     """Return the sum of products."""
     return float((a * b).sum())

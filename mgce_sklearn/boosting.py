@@ -16,6 +16,7 @@ from sklearn.utils import check_consistent_length, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import kernels, validation
+from mgce_sklearn.arrays import two_class_margins
 from mgce_sklearn.kernels.link import subtract_labels
 from mgce_sklearn.problem import class_factors
 
@@ -92,7 +93,7 @@ class ScoreLoss:
 def as_margins(scores: Array) -> Array:
     """Return margins (n, K) of raw scores, which of two classes are a vector."""
     if scores.ndim == 1:
-        scores = np.column_stack([np.zeros_like(scores), scores])
+        scores = two_class_margins(scores, 1)
     return np.ascontiguousarray(scores, dtype=np.float64)
 
 

@@ -37,6 +37,7 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from mgce_sklearn import validation
+from mgce_sklearn.arrays import decision_values
 from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
@@ -236,8 +237,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
         """
-        margins = self._rescaled(X)
-        return margins[:, 1] - margins[:, 0] if len(self.classes_) == 2 else margins
+        return decision_values(self._rescaled(X))
 
     def predict(self, X: Any) -> Array:
         """Predict as the classifier does.

@@ -12,10 +12,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from mgce_sklearn import bounds, kernels, validation
+from mgce_sklearn import validation
 from mgce_sklearn.arrays import Array, on_host
-from mgce_sklearn.block_parts import RowsInBlocks, Survey
-from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate, Judged, Limit
+from mgce_sklearn.block_parts import Survey
 from mgce_sklearn.callbacks import (
     WRAPPERS,
     CallbackSupportMixin,
@@ -25,16 +24,13 @@ from mgce_sklearn.callbacks import (
 )
 from mgce_sklearn.design import (
     Design,
-    design_of,
 )
 from mgce_sklearn.feature_maps import (
     FEATURE_MAP,
     is_named,
     learns,
 )
-from mgce_sklearn.linear import LinearMargins, check_only_blocks
-from mgce_sklearn.parallel import one_blas_thread
-from mgce_sklearn.parts import RowsInMemory, column_range, wider_range
+from mgce_sklearn.linear import LinearMargins
 from mgce_sklearn.path import (
     SETTING_PARAMETERS,
     PathPoint,
@@ -42,15 +38,13 @@ from mgce_sklearn.path import (
     objective_of,
     solve_path,
 )
-from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.problem import Problem, UsedRows
-from mgce_sklearn.row_blocks import RowBlocks, refuse_blocks
-from mgce_sklearn.sketch import RowSketch
+from mgce_sklearn.row_blocks import RowBlocks, check_alone, refuse_blocks
+from mgce_sklearn.rule_bounds import RuleBoundsMixin
 from mgce_sklearn.solvers import (
     Interrupted,
     Progress,
     SolverResult,
-    Start,
     Status,
     Watch,
     certificate,
@@ -63,7 +57,6 @@ from mgce_sklearn.uncertainty import (
     PROBABLE_WIDTHS,
     WIDTHS,
     Width,
-    check_magnitudes,
     n_coefficient_rows,
 )
 
@@ -81,8 +74,6 @@ PARAMETERS = {
     **SETTING_PARAMETERS,
 }
 
-DECISION = validation.one_of(bounds.RULES)
-
 
 class Certificate(NamedTuple):
     """Minimax risk and duality gap, as `MGCEClassifier.certificate` returns them."""
@@ -91,7 +82,9 @@ class Certificate(NamedTuple):
     dual_gap: float
 
 
-class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseEstimator):
+class MGCEClassifier(
+    RuleBoundsMixin, CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseEstimator
+):
     r"""Linear classifier that minimizes the worst-case generalized cross-entropy.
 
     The worst case is over an *uncertainty set*: all distributions whose feature means, class by
@@ -472,7 +465,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        self._check_parameters()
         deadline = deadline_in(self.max_time)
         problem = self._problem_of(X, y, sample_weight, base_margin)
         settings = Settings.of(self, partial(validation.seed_of, self.random_state))
@@ -520,7 +513,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         ValueError
             For arguments that need rows in memory, or an invalid block.
         """
-        check_only_blocks(
+        check_alone(
             y=y,
             sample_weight=sample_weight,
             base_margin=base_margin,
@@ -598,7 +591,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCEClassifier:
         refuse_blocks(X)
-        validation.check_all(vars(self), PARAMETERS)
+        self._check_parameters()
         validation.check_weight_of_portions(self.class_weight)
         # A copy, so that an error below leaves the estimator unchanged.
         stream = deepcopy(getattr(self, "_stream", None))
@@ -707,7 +700,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         True
         """
         check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETERS)
+        self._check_parameters()
         self._check_based(base_margin)
         problem = self._problem_of_others(X, y, sample_weight, base_margin)
         if not np.array_equal(problem.classes, self.classes_):
@@ -795,306 +788,3 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
             self.n_features_in_ = design.n_columns
         self.__dict__.pop("_stream", None)
         return self
-
-    def error_bounds(
-        self,
-        X: Any,
-        rule: str = "deterministic",
-        sample_weight: Any = None,
-        tol: float = 1e-3,
-        *,
-        cost: Any = None,
-        max_time: float | None = None,
-        verbose: int = 0,
-        base_margin: Any = None,
-    ) -> ErrorBounds:
-        r"""Bound the error of the fitted rule over the uncertainty set from both sides.
-
-        Of all distributions whose features are distributed as in X, and whose means lie within
-        ``uncertainty_set_``, the rule's error is at most ``upper`` and at least ``lower``:
-
-        .. math::
-
-            U(c) = \max_p \operatorname{mean}_i \langle p_i, c_i \rangle
-            = \min_W \operatorname{mean}_i \max_k (m_{ik} + c_{ik}) - \langle \tau, W \rangle
-            + \langle \lambda, |W| \rangle,
-
-        with :math:`c_{ik}` the probability that the rule errs at row i if its class is k, and
-        :math:`-U(-c)` for the other side. The training rows give the bounds that belong to
-        ``minimax_risk_``; for the randomized rule they are never above it. If the fit had a
-        ``base_margin``, distributions keep to its condition too: the base's expected loss L is no
-        more than ``minimax_risk_`` allows. The bound is then that of costs
-        :math:`c + a (\text{ceiling} - L)` at the best price a >= 0. The error is that of labels as
-        they come, or with a ``noise_matrix`` of true ones.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features), or RowBlocks
-            Rows without labels: those of the fit, or others.
-        rule : {"deterministic", "randomized"}, default="deterministic"
-            "deterministic": the error of `predict`. "randomized": of a label drawn from
-            `predict_proba`.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. Give the fit's for its rows, class weights multiplied in.
-        tol : float, default=1e-3
-            Gap at which to stop, in units of error; with ``cost`` a share of its range.
-        cost : array-like of shape (n_classes, n_classes), default=None
-            Cost of deciding the column's class when the row's is true. None: 0 on the
-            diagonal and 1 elsewhere, so that expected costs are errors.
-        max_time : float or None, default=None
-            Seconds after which the two bounds are what they are by then, half of them for the
-            upper. To find by how much ``lam`` must grow, if the set is empty, is not limited.
-        verbose : int, default=0
-            Whether to print the size of the problem, and a line whenever the gap is checked.
-        base_margin : array-like of shape (n_samples, n_classes), default=None
-            Of these rows, if the fit had one, as there.
-
-        Returns
-        -------
-        ErrorBounds
-            ``lower``, ``upper``, ``rule``, ``gap``, ``status`` and ``chance``. Both bounds are
-            valid whatever the gap. An upper bound of ``chance`` or more says nothing.
-
-        Raises
-        ------
-        EmptySetError
-            A ValueError: no labels give the rows of X means within the set. It says by how much
-            ``lam`` must grow. Rows other than the fit's have other means, so that half-widths
-            of less than about two standard errors rarely suffice for them. Another ``lam`` takes
-            another fit; ``uncertainty_set_.widened(factor)`` in place of ``uncertainty_set_``
-            has the present rule judged over a wider set.
-        TypeError, ValueError
-            For an argument that cannot be used.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the gap exceeds ``tol``.
-
-        References
-        ----------
-        .. [1] "Minimax Generalized Cross-Entropy", 2026.
-        .. [2] S. Mazuelas, M. Romero and P. Grunwald, "Minimax Risk Classifiers with 0-1 Loss",
-           J. Mach. Learn. Res. 24, 2023: upper and lower bounds of a given rule.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from mgce_sklearn import MGCEClassifier
-        >>> X, y = load_iris(return_X_y=True)
-        >>> bounds = MGCEClassifier(q=0.7, lam=0.3).fit(X, y).error_bounds(X, tol=1e-4)
-        >>> print(f"{bounds.lower:.3f} <= error <= {bounds.upper:.3f}")
-        0.004 <= error <= 0.200
-        """
-        DECISION.check("rule", rule)
-        validation.TOLERANCE.check("tol", tol)
-        validation.TIME_LIMIT.check("max_time", max_time)
-        validation.VERBOSITY.check("verbose", verbose)
-        check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETERS)
-        judged = self._judged(X, rule, sample_weight, cost, base_margin)
-        costs = judged.costs
-        try:
-            lower, upper, gap, status = bounds.error_bounds(
-                judged, self.uncertainty_set_, float(tol), max_time, verbose
-            )
-        except EmptySetError as error:
-            raise EmptySetError(error.growth, self._lam) from None
-        if gap > tol * (costs.largest - costs.least):
-            warnings.warn(
-                f"The gap of the error bounds is {gap:.1e} (tol={tol:g}): the solver ended as "
-                f"{status.name.lower()!r}. Both are valid all the same; raise lam for tighter "
-                "ones, allow more time, or accept a larger tol.",
-                ConvergenceWarning,
-                stacklevel=2 + self._calls,
-            )
-        ended = status.name.lower()
-        return ErrorBounds(lower, upper, rule, gap, ended, costs.chance, costs.quantity)
-
-    def _judged(self, X: Any, rule: str, sample_weight: Any, cost: Any, base_margin: Any) -> Judged:
-        """Return rows and how the rule decides them."""
-        if isinstance(X, RowBlocks):
-            return self._judged_blocks(X, rule, sample_weight, cost, base_margin)
-        X = on_host(self._checked(X))
-        margins, q = self._with_base(base_margin, self._margins_of(X)), self._fitted_q
-        limit = self._limit(base_margin, len(margins))
-        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used, rows = sample_weight > 0.0, None
-        if not used.all():
-            rows = np.flatnonzero(used)
-            sample_weight, margins = sample_weight[rows], margins[rows]
-            limit = None if limit is None else (limit[0][:, rows], limit[1])
-        parts = RowsInMemory.of(design_of(X, rows, sample_weight, self._has_intercept()))
-        check_magnitudes(*parts.over(column_range, wider_range))
-        center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
-        parts = parts.centered_at(center)
-        costs = self._costs(margins, rule, cost)
-        worst, proba, scaled = map(
-            parts.kept_array,
-            (kernels.worst_case(margins, q).T, kernels.rule(margins, q).T, costs.scaled),
-        )
-        kept = None if limit is None else Limit(parts.kept_array(limit[0]), limit[1])
-        fitted = Start(self._coefficients(center), worst)
-        return Judged(parts, costs, scaled, fitted, proba, kept)
-
-    def _judged_blocks(
-        self, X: RowBlocks, rule: str, sample_weight: Any, cost: Any, base_margin: Any
-    ) -> Judged:
-        """Return the same of rows that are read block by block."""
-        check_only_blocks(
-            sample_weight=sample_weight, base_margin=base_margin, feature_map=self.feature_map
-        )
-        self._check_based(None)
-        self._check_columns(X.scan().n_features, X.feature_names)
-        survey = Survey.of(X)
-        weights = validation.check_sample_weight(survey.weights, len(survey.weights))
-        parts = RowsInBlocks.of(survey, None, weights, self._has_intercept())
-        return self._judged_parts(parts, rule, cost)
-
-    def _judged_parts(self, parts: Any, rule: str, cost: Any) -> Judged:
-        """Return parts of unlabeled rows, and how the rule decides them."""
-        check_magnitudes(*parts.over(column_range, wider_range))
-        center = np.broadcast_to(self.uncertainty_set_.center, parts.n_features)
-        parts, coef, q = parts.centered_at(center), self._coefficients(center), self._fitted_q
-        if cost is not None:
-            cost = validation.check_cost(cost, len(self.classes_))
-        costs_of = partial(Costs.of, q=q, rule=rule, cost=cost)
-        worst, proba, scaled = bounds.judge(parts, coef, costs_of, q)
-        costs = costs_of(np.zeros((1, len(self.classes_))))
-        return Judged(parts, costs, scaled, Start(coef, worst), proba, None)
-
-    def certify(
-        self,
-        X: Any,
-        delta: float = 0.05,
-        rule: str = "deterministic",
-        *,
-        cost: Any = None,
-        base_margin: Any = None,
-    ) -> ErrorCertificate:
-        r"""Bound the error on new data, with a probability, from held-out rows without labels.
-
-        With probability 1 - ``delta`` the error on new data is at most
-
-        .. math::
-
-            -\langle \tau, W' \rangle + \langle \lambda_\delta, |W'| \rangle
-            + \operatorname{mean}_X \max_k (m'_k + c_k) + \text{a concentration term},
-
-        where :math:`c_k` is the probability that the fitted rule errs at a row if its class is
-        k, and W' is chosen to make the sum small: for every row of X by others that were read
-        before it, in an order drawn beforehand.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, Tensor} of shape (n_samples, n_features)
-            Held-out rows, two or more, which neither the fit nor any choice before it has seen.
-            Labels are not needed. The more, the smaller the concentration term, and the better
-            the choice of W': some hundred say little, and as many as the fit had are not too many.
-        delta : float, default=0.05
-            Probability in (0, 1) that the statement is wrong.
-        rule : {"deterministic", "randomized"}, default="deterministic"
-            "deterministic": the error of `predict`. "randomized": of a label drawn from
-            `predict_proba`.
-        cost : array-like of shape (n_classes, n_classes), default=None
-            Cost of deciding the column's class when the row's is true. None: errors.
-        base_margin : array-like of shape (n_samples, n_classes), default=None
-            Of these rows, if the fit had one, as there.
-
-        Returns
-        -------
-        ErrorCertificate
-            ``upper``, ``rule``, ``delta``, the parts of the sum, and ``chance``: a bound of
-            ``chance`` or more says nothing.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For an argument that cannot be used; if X are the rows of the fit, of which a sketch
-            of 512 is kept, or plainly distributed unlike them; or if the fit weighted rows or
-            classes differently.
-
-        Notes
-        -----
-        The error is that on labels as they come, wrong ones too.
-
-        What is random: the labeled rows of the fit, or of portions that were read once, and the
-        rows of X. All are independent draws from one distribution, which is that of new data too.
-        The statement is about the rule as fitted, and fails for at most a share ``delta`` of all
-        such draws: half of it for the means to lie within :math:`\lambda_\delta`
-        (``width="betting"``), half for the mean over X. ``q``, ``lam`` and ``width`` may have been
-        chosen by the rows of the fit, not by those of X.
-
-        What is assumed: the features of the fit lie within ``feature_range``, fixed before they
-        were seen. Those of X and of new data need not: m' is taken of features clipped to it.
-        A ``base_margin`` is that of a classifier to which the rows of X are new; it may have been
-        fitted to those of the fit.
-        With ``feature_range=None`` the range seen in the fit stands in for it, which is an
-        assumption, slightly optimistic where extremes matter. A transformer, a scaler say, that
-        was fitted to the same rows makes them depend on each other a little; one that was
-        fitted to others, or to none, does not. A map that the labels of the fit have chosen, as
-        for ``feature_map="threshold"``, voids the statement.
-
-        However many the rows, the bound stays well above the error: means tell less than labels.
-        Where labels of held-out rows are known, their error rate bounds the error more tightly.
-
-        References
-        ----------
-        .. [1] S. Mazuelas, M. Romero and P. Grunwald, "Minimax Risk Classifiers with 0-1 Loss",
-           J. Mach. Learn. Res. 24, 2023.
-        .. [2] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
-           Betting", J. R. Stat. Soc. B 86, 2024.
-        .. [3] V. Vovk and R. Wang, "E-values: Calibration, Combination and Applications", Ann.
-           Statist. 49, 2021.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from mgce_sklearn import MGCEClassifier
-        >>> X = np.random.default_rng(0).uniform(-1, 1, (20_000, 2))
-        >>> y = X @ [1, 1] > 0
-        >>> model = MGCEClassifier(feature_range=(-1, 1)).fit(X[:10_000], y[:10_000])
-        >>> print(model.certify(X[10_000:], delta=0.05).informative)
-        True
-        """
-        DECISION.check("rule", rule)
-        validation.PROBABILITY.check("delta", delta)
-        X = on_host(self._checked(X))
-        validation.check_all(vars(self), PARAMETERS)
-        self._check_equal_weights()
-        costs = self._costs(self._with_base(base_margin, self._margins_of(X)), rule, cost)
-        validation.check_several_rows(X)
-        self._sketch.check_unseen(RowSketch.of(X))
-        feature_range = validation.ends_of_range(
-            self.feature_range, X.shape[1], np.dtype(self._precision)
-        )
-        held_out = Design(X, np.broadcast_to(1.0, X.shape[0]), self._has_intercept())
-        return bounds.certify(
-            self._moments, feature_range, held_out, costs, rule, float(delta), self.center
-        )
-
-    @one_blas_thread()
-    def _costs(self, margins: Array, rule: str, cost: Any) -> Costs:
-        if cost is not None:
-            cost = validation.check_cost(cost, len(self.classes_))
-        return Costs.of(margins, self._fitted_q, rule, cost)
-
-    def _limit(self, base_margin: Any, n_rows: int) -> tuple[Array, float] | None:
-        """Return the base's loss (K, n) at rows and its ceiling, if the fit had a base."""
-        if self._base_ceiling is None:
-            return None
-        base = validation.check_base_margin(base_margin, n_rows, len(self.classes_)).T
-        return MGCEPotential(self._fitted_q).value(base) - base, self._base_ceiling
-
-    def _check_equal_weights(self) -> None:
-        """Raise ValueError unless a certificate may rest on the moments of the fit."""
-        if self._moments.inverse is not None:
-            raise ValueError(
-                "certify must have a fit without noise_matrix: its probability is that of labels "
-                "as they come. Fit without the matrix, or take error_bounds."
-            )
-        if self.class_weight is not None or not self._moments.equal_weights:
-            raise ValueError(
-                "certify must have a fit whose rows count alike, being draws from the distribution "
-                "of new data; this one had sample or class weights. Fit without them."
-            )

@@ -195,8 +195,8 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Labels choose the thresholds. So in a `MGCEClassifier` of these features ``minimax_risk_`` and
     `error_bounds` hold for all distributions of a set about features that the same labels chose:
     the data come from it less often than from one about features fixed beforehand. No probability
-    can be claimed for widths such as "betting", nor for `certify`, unless the thresholds were
-    learned from other rows.
+    can be claimed for widths such as "betting", nor for `confidence_bound`, unless the thresholds
+    were learned from other rows.
 
     References
     ----------

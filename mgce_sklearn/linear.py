@@ -17,10 +17,17 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mgce_sklearn import kernels, validation
-from mgce_sklearn.arrays import Array, is_tensor, namespace, on_host
+from mgce_sklearn.arrays import (
+    Array,
+    decision_values,
+    is_tensor,
+    namespace,
+    on_host,
+    two_class_margins,
+)
 from mgce_sklearn.design import Design, centered_coefficients, products, raw_coefficients
 from mgce_sklearn.feature_maps import apply_feature_map, fit_feature_map, len_of
-from mgce_sklearn.row_blocks import RowBlock, RowBlocks
+from mgce_sklearn.row_blocks import RowBlock, RowBlocks, check_alone
 from mgce_sklearn.targets import Distributions, read_labels
 from mgce_sklearn.uncertainty import Moments, UncertaintySet
 
@@ -32,17 +39,6 @@ NUMBERS = [np.float64, np.float32]
 FAR = 100.0
 
 
-def check_only_blocks(**given: Any) -> None:
-    """Raise ValueError if anything is given that `RowBlocks` bring themselves, or cannot have."""
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(
-                f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights; "
-                "give (X, y, sample_weight) in the blocks, or rows that fit in memory for anything "
-                "else."
-            )
-
-
 def by_blocks(method: Any) -> Any:
     """Make a method of rows accept `RowBlocks`: it then yields the result of each block."""
 
@@ -50,7 +46,7 @@ def by_blocks(method: Any) -> Any:
     def of_rows_or_blocks(self: Any, X: Any, base_margin: Any = None) -> Any:
         if not isinstance(X, RowBlocks):
             return method(self, X, base_margin)
-        check_only_blocks(base_margin=base_margin)
+        check_alone(base_margin=base_margin)
         check_is_fitted(self)
         each = _each_block(partial(method, self), self._check_columns, X)
         return (result for _, result in each)
@@ -315,9 +311,7 @@ class LinearMargins:
         else:
             scores = products(X, self.coef_).T
         scores = scores + self.intercept_[:, np.newaxis]
-        if len(self.classes_) == 2:
-            scores = np.vstack([np.zeros_like(scores), scores])
-        return scores.T
+        return (two_class_margins(scores[0], 0) if len(self.classes_) == 2 else scores).T
 
     def _tensor_margins_of(self, X: Any) -> Any:
         arrays = namespace(X)
@@ -328,9 +322,7 @@ class LinearMargins:
             for part in (self._dense_coef(), self.intercept_)
         )
         scores = X @ coef.T + intercept
-        if len(self.classes_) == 2:
-            scores = arrays.concatenate([arrays.zeros_like(scores), scores], axis=1)
-        return scores
+        return two_class_margins(scores[:, 0], 1) if len(self.classes_) == 2 else scores
 
     @by_blocks
     def decision_function(self, X: Any, base_margin: Any = None) -> Array:
@@ -349,10 +341,8 @@ class LinearMargins:
             For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
             For `RowBlocks` an iterator with an array for each block.
         """
-        margins = self._margins(X, base_margin)
-        if len(self.classes_) == 2:
-            return margins[:, 1] - margins[:, 0]
-        return margins if is_tensor(margins) else np.ascontiguousarray(margins)
+        values = decision_values(self._margins(X, base_margin))
+        return values if is_tensor(values) else np.ascontiguousarray(values)
 
     @by_blocks
     def predict(self, X: Any, base_margin: Any = None) -> Array:
@@ -406,7 +396,7 @@ class LinearMargins:
     def _score_of_blocks(
         self, blocks: RowBlocks, y: Any, sample_weight: Any, base_margin: Any
     ) -> float:
-        check_only_blocks(y=y, sample_weight=sample_weight, base_margin=base_margin)
+        check_alone(y=y, sample_weight=sample_weight, base_margin=base_margin)
         check_is_fitted(self)
         right = total = 0.0
         for block, predicted in _each_block(self.predict, self._check_columns, blocks):
@@ -476,7 +466,7 @@ class LinearMargins:
         from mgce_sklearn.tensors.link import mgce_proba
 
         if margins.dim() == 1 and len(self.classes_) == 2:
-            margins = namespace(margins).stack([namespace(margins).zeros_like(margins), margins], 1)
+            margins = two_class_margins(margins, 1)
         validation.check_columns(margins, len(self.classes_))
         return mgce_proba(margins, self._fitted_q)
 

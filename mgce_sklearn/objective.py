@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgce_sklearn.arrays import Array, inner, namespace
+from mgce_sklearn.arrays import Array, inner, namespace, two_class_margins
 from mgce_sklearn.design import FEATURES_PER_MARGIN
 from mgce_sklearn.parts import Columns, Kept, Part, Parts, Term, of_blocks
 from mgce_sklearn.potentials import Potential
@@ -191,10 +191,7 @@ class Objective:
 
 def with_reference(margins: Array, coef: Array) -> Array:
     """Put the zero margins of a class without coefficients (C, d) before the others (..., K, n)."""
-    if len(coef) > 1:
-        return margins
-    arrays = namespace(margins)
-    return arrays.concatenate([arrays.zeros_like(margins[..., :1, :]), margins], axis=-2)
+    return margins if len(coef) > 1 else two_class_margins(margins[..., 0, :], -2)
 
 
 def linear_margins(part: Part, coef: Array) -> Array:

@@ -296,6 +296,17 @@ def refuse_blocks(X: Any) -> None:
         )
 
 
+def check_alone(**given: Any) -> None:
+    """Raise ValueError if an argument is given that blocks have of their own, or cannot have."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights. "
+                "Give (X, y, sample_weight) in the blocks, or rows that fit in memory for anything "
+                "else."
+            )
+
+
 def _check_repeatable(blocks: Any) -> None:
     """Raise TypeError unless blocks can be read again and again."""
     kind = type(blocks).__name__

@@ -91,9 +91,9 @@ class RowSketch(NamedTuple):
             return
         known, asked = self._in_common(other)
         raise ValueError(
-            f"X must be rows that the fit has not seen; of {asked.counts.sum()} compared "
-            f"{asked.n_among(known.codes)} are rows of the fit. Hold rows out before fitting, and "
-            "certify on these."
+            f"X must be rows that the fit has not seen; of {asked.counts.sum()} rows compared, "
+            f"{asked.n_among(known.codes)} are rows of the fit. Hold rows out before the fit, and "
+            "give these."
         )
 
     def explains_by_chance(self, asked: RowSketch) -> bool:

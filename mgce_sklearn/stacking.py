@@ -19,10 +19,12 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from mgce_sklearn import validation
-from mgce_sklearn.bounds import ErrorBounds, ErrorCertificate
+from mgce_sklearn.bounds import ErrorBounds
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
 from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.confidence import ConfidenceBound
 from mgce_sklearn.feature_maps import len_of
+from mgce_sklearn.rule_bounds import CertifyMixin
 from mgce_sklearn.search import SELECTIONS, MGCEClassifierCV, chosen, joined
 from mgce_sklearn.sketch import RowSketch, row_codes
 from mgce_sklearn.uncertainty import UncertaintySet
@@ -59,7 +61,7 @@ SCALE = validation.Constraint(
 )
 
 
-class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
+class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
     r"""Any classifier, corrected by a minimax linear model that begins with its margins.
 
     .. math:: m(x) = \text{scale} \cdot \log(p(x) + 0.02) + W x
@@ -108,7 +110,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     max_iter : int or None, default=None
         Its iteration limit. None: the solver's own.
     feature_range : pair (low, high) or None, default=None
-        Least and largest value of the features, known beforehand, for `certify`.
+        Least and largest value of the features, known beforehand, for `confidence_bound`.
     random_state : int, RandomState instance or None, default=None
         Handed to the correction and to the default forests.
     verbose : int, default=0
@@ -166,7 +168,8 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
     Bounds are about the corrected rule. On the rows of the fit it is the one of the margins that
     the fit saw. On rows held out the base is the one fitted to all rows, and `error_bounds` takes
-    it that its loss is no larger than out of fold. `certify` takes nothing for granted of the base.
+    it that its loss is no larger than out of fold. `confidence_bound` takes nothing for granted of
+    the base.
 
     Examples
     --------
@@ -584,10 +587,10 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         features = self._read(X, reset=False) if self._sees_X else self.base_margin_
         return features, self.scale_ * self.base_margin_
 
-    def certify(
+    def confidence_bound(
         self, X: Any, delta: float = 0.05, rule: str = "deterministic", *, cost: Any = None
-    ) -> ErrorCertificate:
-        """Bound the error on new data, with a probability; see `MGCEClassifier.certify`.
+    ) -> ConfidenceBound:
+        """Bound the error on new data with a probability; see `MGCEClassifier.confidence_bound`.
 
         Parameters
         ----------
@@ -599,7 +602,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        ErrorCertificate
+        ConfidenceBound
 
         Raises
         ------
@@ -610,13 +613,15 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not (self._sees_X or self._prefit):
             raise ValueError(
-                "certify must have means of features that new rows have too, and with "
+                "confidence_bound must have means of features that new rows have too, and with "
                 "passthrough=False they are of margins out of fold. Set passthrough=True, or give "
                 "a base that is fitted to other rows."
             )
         self._sketch.check_unseen(RowSketch.of(_numbers_of(X)))
         features, margins = self._parts(X)
-        return self.correction_.certify(features, delta, rule, cost=cost, base_margin=margins)
+        return self.correction_.confidence_bound(
+            features, delta, rule, cost=cost, base_margin=margins
+        )
 
     def summary(self) -> Any:
         """List the correction's coefficients and means by class and feature.

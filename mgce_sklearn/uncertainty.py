@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgce_sklearn.arrays import on_host
+from mgce_sklearn.concentration import (
+    bernstein_deviation,
+    betting_deviation,
+    hoeffding_deviation,
+)
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parts import Part, Parts, RowsInMemory
@@ -30,9 +35,6 @@ LARGEST_FEATURE, SMALLEST_SPREAD = 1e150, 1e-150
 
 # A center that moves rows by no more than so many of their spreads is left out.
 NEGLIGIBLE = 1e-13
-
-# Share of the capital, in `Width`'s rule "betting", that even the smallest variances repay.
-LARGEST_BET = 0.8
 
 # Squared coefficient of variation of the weights up to which they are equal: far more than what
 # rounding makes of a million portions, and far less than one other weight among a million rows.
@@ -402,7 +404,7 @@ class Width:
     def _hoeffding(self, moments: Moments, lam: float) -> Array:
         moments.check_equal_weights("hoeffding")
         log_term = np.log(2.0 * moments.mean.size) - np.log(self.delta)
-        width = self._lengths(moments) * np.sqrt(log_term / (2.0 * moments.n_rows))
+        width = hoeffding_deviation(self._lengths(moments), moments.n_rows, log_term)
         return np.tile(width, (len(moments.mean), 1))
 
     def _bernstein(self, moments: Moments, lam: float) -> Array:
@@ -414,9 +416,7 @@ class Width:
                 "rows, or take width='hoeffding'."
             )
         log_term = np.log(4.0 * moments.mean.size) - np.log(self.delta)
-        unbiased = moments.variance() * n / (n - 1)
-        rest = 7.0 * self._lengths(moments) * log_term / (3.0 * (n - 1))
-        return np.sqrt(2.0 * unbiased * log_term / n) + rest
+        return bernstein_deviation(self._lengths(moments), moments.variance(), n, log_term)
 
     def _betting(self, moments: Moments, lam: float) -> Array:
         moments.check_equal_weights("betting")
@@ -424,8 +424,8 @@ class Width:
         log_term = np.log(2.0 * moments.mean.size) - np.log(self.delta)
         variance, n = moments.variance(), moments.n_rows
         return np.maximum(
-            _deviation_by_betting(high - moments.mean, variance, n, log_term),
-            _deviation_by_betting(moments.mean - low, variance, n, log_term),
+            betting_deviation(high - moments.mean, variance, n, log_term),
+            betting_deviation(moments.mean - low, variance, n, log_term),
         )
 
     def range_of(self, moments: Moments) -> tuple[Array, Array]:
@@ -622,37 +622,6 @@ def _first_of(one: Array, other: Array) -> Array:
 def _differing(values: Array, part: Part) -> tuple[Array, Array]:
     labels: Any = part.labels
     return part.design.differing(labels, values)
-
-
-def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float) -> Array:
-    """Return by how much, at most, the means of non-negative Z lie below the sample's.
-
-    Parameters
-    ----------
-    mean, variance : ndarrays
-        Of the sample, the variance by the mean over rows.
-    n : int
-    log_term : float
-        Logarithm of 1 over the probability of the contrary.
-    """
-    # Bets from the best for a standard deviation of twice the mean to the largest of use. Between
-    # these no variance is served much worse by the nearest of powers of 2 than by its own.
-    smallest = min(LARGEST_BET, 0.5 * np.sqrt(2.0 * log_term / n))
-    n_bets = int(np.ceil(np.log2(LARGEST_BET / smallest))) + 1
-    cost = (log_term + np.log(n_bets)) / n
-    positive = np.where(mean > 0.0, mean, 1.0)
-    ratio = variance / positive**2
-    best: Array = np.full(mean.shape, np.inf)
-    for bet in LARGEST_BET * 0.5 ** np.arange(n_bets):
-        omega = -np.log1p(-bet) - bet
-        a, b, c = omega * (1.0 + ratio), bet - 2.0 * omega * ratio, omega * ratio + cost
-        square = b**2 - 4.0 * a * c
-        solvable = (b > 0.0) & (square >= 0.0)
-        # The smaller root without cancellation: both are positive.
-        root = 2.0 * c / (b + np.sqrt(np.where(solvable, square, 0.0)))
-        best = np.where(solvable, np.minimum(best, root), best)
-    share = np.where(np.isinf(best), 1.0, best / (1.0 + np.where(np.isinf(best), 0.0, best)))
-    return np.where(mean > 0.0, mean * share, 0.0)
 
 
 def _fitting(half_width: Array, moments: Moments) -> Array:

@@ -16,7 +16,7 @@ from sklearn.utils import assert_all_finite, check_random_state, check_X_y, colu
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
 
-from mgce_sklearn.arrays import is_tensor, namespace, on_host
+from mgce_sklearn.arrays import is_tensor, namespace, on_host, two_class_margins
 
 Array = np.ndarray[Any, Any]
 
@@ -494,7 +494,7 @@ def check_margins(margins: Any, n_classes: int) -> Array:
     if getattr(margins, "dtype", None) not in (np.float32, np.float64):
         margins = check_numbers("margins", margins)
     if margins.ndim == 1 and n_classes == 2:
-        margins = np.column_stack([np.zeros_like(margins), margins])
+        margins = two_class_margins(margins, 1)
     check_columns(margins, n_classes)
     below_infinity = (margins < np.inf).all(axis=1)  # -inf is a class of probability 0
     if not below_infinity.all():
@@ -515,7 +515,7 @@ def check_base_margin(base_margin: Any, n_rows: int, n_classes: int) -> Array:
     """
     margins = check_numbers("base_margin", base_margin, copy=False)
     if margins.ndim == 1 and n_classes == 2:
-        margins = np.column_stack([np.zeros_like(margins), margins])
+        margins = two_class_margins(margins, 1)
     if margins.shape != (n_rows, n_classes):
         vector = f", or ({n_rows},)" if n_classes == 2 else ""
         raise ValueError(

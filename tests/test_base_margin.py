@@ -296,9 +296,9 @@ def test_a_certificate_for_new_rows_judges_the_corrected_rule():
     base = np.column_stack([-3.0 * X[:, 0], 3.0 * X[:, 0]])
     train, held_out = slice(3000), slice(3000, None)
     model = MGCEClassifier(feature_range=(-1, 1)).fit(X[train], y[train], base_margin=base[train])
-    good = model.certify(X[held_out], base_margin=base[held_out])
+    good = model.confidence_bound(X[held_out], base_margin=base[held_out])
     # A base that decides everything, wrongly.
-    bad = model.certify(X[held_out], base_margin=-100.0 * base[held_out])
+    bad = model.confidence_bound(X[held_out], base_margin=-100.0 * base[held_out])
     assert good.informative
     assert good.upper < bad.upper
 
@@ -368,7 +368,12 @@ def test_bad_margins_lose_nothing(spoil, message, cancer):
 def test_base_margins_are_given_always_or_never(cancer):
     X, y, base = cancer
     model = MGCEClassifier().fit(X, y, base_margin=base)
-    for call in (model.predict, model.error_bounds, model.certify, model.predict_log_proba):
+    for call in (
+        model.predict,
+        model.error_bounds,
+        model.confidence_bound,
+        model.predict_log_proba,
+    ):
         with pytest.raises(ValueError, match="must be given, since the fit had one; got None"):
             call(X[:50])
     with pytest.raises(ValueError, match="must be given, since the fit had one; got None"):

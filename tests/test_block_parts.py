@@ -412,7 +412,7 @@ def test_bounds_leave_out_what_no_row_of_the_fit_had():
 
 def test_rows_that_the_fit_has_seen_are_known_again():
     with pytest.raises(ValueError, match="X must be rows that the fit has not seen"):
-        fitted().certify(X)
+        fitted().confidence_bound(X)
 
 
 def test_weights_come_with_the_blocks():
@@ -568,7 +568,7 @@ def test_the_first_pass_names_the_block():
         (lambda b: mgce_path(b, None, [0.5], [0.1]), "got RowBlocks, which this method"),
         (lambda b: np.asarray(b), "got RowBlocks, which this method does not read"),
         (lambda b: lam_max(b, Y), "got RowBlocks, which this method does not read"),
-        (lambda b: fitted().certify(b), "got RowBlocks, which this method does not read"),
+        (lambda b: fitted().confidence_bound(b), "got RowBlocks, which this method does not read"),
         (lambda b: fitted().predict(b, np.ones((N, 3))), "base_margin must be None"),
         (lambda b: fitted().score(b, Y), "y must be None where X is RowBlocks"),
         (lambda b: fitted().error_bounds(b, sample_weight=np.ones(N)), "sample_weight must be"),

@@ -628,7 +628,7 @@ def test_rows_in_memory():
     assert far.score(X, y, weights) == local.score(X, y, weights)
     assert far.score(RowBlocks([(X, y)])) == local.score(X, y)
     new = np.random.default_rng(5).normal(size=(50, 3))
-    assert far.certify(new) == local.certify(new)
+    assert far.confidence_bound(new) == local.confidence_bound(new)
 
 
 def test_a_score_of_one_class_and_of_labels_that_the_fit_had_not():
@@ -1170,7 +1170,7 @@ def test_collections_that_a_model_cannot_judge():
         with pytest.raises(ValueError, match=r"X must have two dimensions.*Array of 3"):
             call(da.ones((150, 4, 2)))
     with pytest.raises(TypeError, match=r"X must be rows in memory here; got a dask Array"):
-        far.certify(cut(50, X)[0])
+        far.confidence_bound(cut(50, X)[0])
     with_nan = X.copy()
     with_nan[75, 0] = np.nan
     for name in ("score", "certificate"):

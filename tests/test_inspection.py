@@ -64,7 +64,6 @@ def test_a_summary_has_the_numbers_of_every_class_and_feature(frame, n_classes, 
     np.testing.assert_allclose(half_width, 0.3 * standard_error / np.sqrt(len(X)), rtol=1e-9)
 
 
-
 def test_features_of_a_summary_have_the_names_that_the_model_knows(frame):
     X, y = frame
     named = ["petal width (cm)", "(intercept)"]

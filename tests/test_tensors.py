@@ -270,8 +270,9 @@ def test_bounds_certificates_and_portions_of_tensors():
     mine, tensors = (clone(model).fit(part, y) for part in (X, rows))
     assert tensors.error_bounds(rows).upper == pytest.approx(mine.error_bounds(X).upper, abs=1e-3)
     shifted = X + 0.01
-    expected = mine.certify(shifted).upper
-    assert tensors.certify(torch.tensor(shifted)).upper == pytest.approx(expected, abs=1e-6)
+    expected = mine.confidence_bound(shifted).upper
+    found = tensors.confidence_bound(torch.tensor(shifted)).upper
+    assert found == pytest.approx(expected, abs=1e-6)
     assert tensors.certificate(rows, y) == pytest.approx(mine.certificate(X, y), abs=1e-7)
     for width in ("hoeffding", "betting"):
         pair = (

@@ -12,17 +12,11 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from mgce_sklearn import MGCEClassifier
+from mgce_sklearn.concentration import LARGEST_BET, betting_deviation
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.parts import RowsInMemory
-from mgce_sklearn.uncertainty import (
-    LARGEST_BET,
-    PROBABLE_WIDTHS,
-    WIDTHS,
-    Moments,
-    Width,
-    _deviation_by_betting,
-)
+from mgce_sklearn.uncertainty import PROBABLE_WIDTHS, WIDTHS, Moments, Width
 
 # Those with a formula by component.
 PROBABLE = ("hoeffding", "bernstein")
@@ -270,7 +264,7 @@ def test_betting_wins_what_it_says(name, delta):
     rng, log_term = np.random.default_rng(0), -np.log(delta)
     for n in (30, 300, 3000, 100_000):
         z = draw(rng, n)
-        found = _deviation_by_betting(z.mean(), z.var(), n, log_term)
+        found = betting_deviation(z.mean(), z.var(), n, log_term)
         exact = deviation_by_capital(z, log_term)
         assert exact <= found * (1.0 + 1e-9)
         if n == 100_000 and delta > 1e-9:  # where the bound on the logarithm costs little
@@ -283,7 +277,7 @@ def test_one_component_keeps_the_promise_of_betting(name, n):
     """The mean is above the sample's less the deviation, and that is no large one."""
     draw, mean, sigma = VARIABLES[name]
     z, delta = draw(np.random.default_rng(0), (1000, n)), 0.05
-    deviation = _deviation_by_betting(z.mean(axis=1), z.var(axis=1), n, -np.log(delta))
+    deviation = betting_deviation(z.mean(axis=1), z.var(axis=1), n, -np.log(delta))
     assert np.mean(z.mean(axis=1) - deviation > mean) <= delta
     assert (deviation >= 0.0).all() and (deviation <= z.mean(axis=1)).all()
     if n == 3000:
@@ -302,7 +296,7 @@ def test_betting_takes_the_larger_of_both_sides(wine):
         for j in range(14):
             sides = high[j] - phi[:, k, j], phi[:, k, j] - low[j]
             expected = max(
-                _deviation_by_betting(side.mean(), side.var(), len(y), log_term) for side in sides
+                betting_deviation(side.mean(), side.var(), len(y), log_term) for side in sides
             )
             assert found[k, j] == pytest.approx(expected, rel=1e-9)
             assert found[k, j] >= max(deviation_by_capital(side, log_term) for side in sides)
@@ -323,8 +317,8 @@ def test_betting_on_a_feature_of_one_sign(wine):
 
 def test_a_component_that_no_bet_decides_has_the_width_of_its_mean():
     """Variance and cost too large for any bet: a mean of Z >= 0 is above 0, and that is all."""
-    assert _deviation_by_betting(np.float64(0.5), np.float64(0.25), 1, 30.0) == 0.5
-    assert _deviation_by_betting(np.float64(0.0), np.float64(0.0), 10, 3.0) == 0.0
+    assert betting_deviation(np.float64(0.5), np.float64(0.25), 1, 30.0) == 0.5
+    assert betting_deviation(np.float64(0.0), np.float64(0.0), 10, 3.0) == 0.0
 
 
 def test_a_class_never_seen_has_the_width_of_the_range():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg.blas import dgemm, dsyrk
 
+from mgce_sklearn.kernels import triangles
 from mgce_sklearn.kernels.compilation import jit
 
 Array = np.ndarray[Any, Any]
@@ -54,8 +55,7 @@ class GramSum:
 
     def __init__(self, n_classes: int, n_features: int) -> None:
         self.n_classes, self.n_features = n_classes, n_features
-        n_pairs = n_classes * (n_classes + 1) // 2
-        n_products = n_features * (n_features + 1) // 2
+        n_pairs, n_products = triangles.n_pairs(n_classes), triangles.n_pairs(n_features)
         self.by_pairs = n_pairs >= _FEWEST_CLASS_PAIRS and n_features <= _MOST_FEATURES
         if self.by_pairs:
             self.rows_per_block = int(np.clip(_CACHED_FEATURE_PAIRS // n_products, 64, 1024))
@@ -107,19 +107,10 @@ class GramSum:
         """Return the sum as a symmetric (C d, C d) matrix, coefficients class by class."""
         n_classes, d = self.n_classes, self.n_features
         out = np.empty((n_classes, d, n_classes, d))
-        upper = np.triu_indices(d)
-        pair = 0
-        for k in range(n_classes):
-            for other in range(k, n_classes):
-                if self.by_pairs:
-                    block = np.zeros((d, d))
-                    block[upper] = self._sums[pair]
-                else:
-                    block = np.triu(self._sums[pair])
-                block += np.triu(block, 1).T
-                out[k, :, other] = block
-                out[other, :, k] = block
-                pair += 1
+        for k, other, total in zip(*triangles.pairs(n_classes), self._sums, strict=True):
+            block = triangles.unpacked(total, d) if self.by_pairs else triangles.symmetric(total)
+            out[k, :, other] = block
+            out[other, :, k] = block
         return out.reshape(n_classes * d, n_classes * d)
 
     def __add__(self, other: GramSum) -> GramSum:

@@ -16,6 +16,7 @@ from scipy.linalg import LinAlgError
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import Block
 from mgce_sklearn.interior_rows import Rows
+from mgce_sklearn.kernels import triangles
 from mgce_sklearn.objective import Objective, margins_of, normalized_columns, with_reference
 from mgce_sklearn.parts import Columns, Held, Kept, Part, Term, add, once
 from mgce_sklearn.solvers.systems import Form, System
@@ -325,7 +326,7 @@ def _curvature(along: Along, part: Part) -> Array:
 def _eliminated(along: Along, features: Block, block: Part) -> tuple[Array, Array]:
     design, rows, n_coef = block.design, along.rows(block), len(along.coefs[0])
     n_classes = len(rows.proba)
-    curvature = design.empty(n_coef * (n_coef + 1) // 2, block.n_rows)
+    curvature = design.empty(triangles.n_pairs(n_coef), block.n_rows)
     kappas = design.empty(2, n_classes, block.n_rows)
     margins = along.margins(features, block)[0]
     rows.eliminate(block.start, block.stop, margins, n_classes - n_coef, curvature, *kappas)

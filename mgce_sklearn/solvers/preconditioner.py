@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from mgce_sklearn.arrays import set_diagonal
-from mgce_sklearn.kernels import blocks
+from mgce_sklearn.kernels import blocks, triangles
 from mgce_sklearn.parts import Columns, Kept, Part, add
 
 Array = np.ndarray[Any, Any]
@@ -213,7 +213,7 @@ class ActiveBlock:
     def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
         own = self.source.parts.kept()
-        same = np.cumsum([0, *range(self.source.shape[0], 1, -1)])  # C_kk among the pairs
+        same = triangles.diagonal(self.source.shape[0])
         diagonal = self.source.sum(partial(_own_curvature, self.source.curvature, same, own))
         self.total = diagonal + barrier
         free = _free(barrier / np.maximum(diagonal, TINY))
@@ -250,7 +250,7 @@ class ActiveBlock:
         columns = [np.flatnonzero(one) for one in self.free]
         size, curvature = self.source.rows_per_block, self.source.curvature
         block = self.source.parts.over(partial(_free_block, columns, curvature, weight, size))
-        return np.triu(block) + np.triu(block, 1).T
+        return triangles.symmetric(block)
 
     def apply(self, residual: Array) -> Array:
         """Return the approximate solution for a residual (C, d)."""
@@ -268,14 +268,9 @@ def _free(ratio: Array) -> Array:
 
 def _class_weights(curvature: Columns, weights: Kept, part: Part, features: Array) -> Array:
     """Keep the v (C, rows) of the rows, and return the sum of v x²."""
-    out = part.allotted(weights, _n_classes(curvature(part)), dtype=np.float32)
+    out = part.allotted(weights, triangles.size_of(len(curvature(part))), dtype=np.float32)
     blocks.diagonal_part(curvature(part), out)
     return (out @ np.square(features).T).astype(np.float64)
-
-
-def _n_classes(pairs: Array) -> int:
-    """Return how many classes have so many pairs."""
-    return int(np.sqrt(2 * len(pairs)))
 
 
 def _own_curvature(
@@ -307,8 +302,7 @@ def _free_block(
     out = np.zeros((ends[-1], ends[-1]), np.float32)
     for features, curved in _chosen(curvature, weight, size, part):
         parts = [features[:, free] for free in columns]
-        pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
-        for (k, other), factor in zip(pairs, curved, strict=True):
+        for k, other, factor in zip(*triangles.pairs(len(parts)), curved, strict=True):
             out[places[k], places[other]] += (parts[k].T * factor) @ parts[other]
     return out
 

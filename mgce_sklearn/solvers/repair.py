@@ -24,6 +24,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from mgce_sklearn.arrays import Array, cholesky, namespace, set_diagonal
+from mgce_sklearn.kernels import triangles
 from mgce_sklearn.objective import Objective, linear_margins
 from mgce_sklearn.parts import Columns, Part
 from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
@@ -133,7 +134,7 @@ def _target(objective: Objective, proba: Columns, margin: float) -> Array:
 
 def _gram(proba: Columns, n_coef: int, part: Part) -> Any:
     """Return the sum of M_i ⊗ x_i x_iᵀ."""
-    gram, (upper_k, upper_l) = part.design.gram(n_coef), np.triu_indices(n_coef)
+    gram, (upper_k, upper_l) = part.design.gram(n_coef), triangles.pairs(n_coef)
     for block in part.blocks_of(gram.rows_per_block):
         room = proba(block) ** 2
         own = room[len(room) - n_coef :]

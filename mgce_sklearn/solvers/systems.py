@@ -25,7 +25,7 @@ from mgce_sklearn.arrays import (
     set_diagonal,
 )
 from mgce_sklearn.design import Block
-from mgce_sklearn.kernels import blocks
+from mgce_sklearn.kernels import blocks, triangles
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parts import Columns, Kept, Part
 from mgce_sklearn.solvers.preconditioner import (
@@ -181,7 +181,7 @@ def _product_seconds(objective: Objective) -> float:
 def _seconds_of_product(objective: Objective) -> float:
     """Return what a product takes, and the preconditioner with it."""
     n_rows, (n_classes, d) = _rows_a_thread(objective), objective.shape
-    pairs = n_rows * n_classes * (n_classes + 1) / 2
+    pairs = n_rows * triangles.n_pairs(n_classes)
     rows = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
     return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT + objective.parts.latency
 
@@ -297,7 +297,7 @@ class Conjugate:
         self.parts, self.shape = objective.parts.compact(), objective.shape
         self.seconds_of_product = _seconds_of_product(objective)
         n_classes, n_features = objective.shape
-        n_pairs = n_classes * (n_classes + 1) // 2
+        n_pairs = triangles.n_pairs(n_classes)
         fits = 4 * n_pairs * self.parts.n_rows <= self.parts.working_memory
         self._kept = self.parts.kept() if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mgce_sklearn.kernels import triangles
 from mgce_sklearn.kernels.barrier import (
     LAST_DROPPED,
     LEAST_Q_OF_LOGARITHMS,
@@ -103,7 +104,7 @@ class Elimination:
 
     def curvature(self, first: int) -> Tensor:
         """Return C_kl (pairs, n) for first <= k <= l, row by row of the upper triangle."""
-        k, other = (index + first for index in np.triu_indices(len(self.beta) - first))
+        k, other = (index + first for index in triangles.pairs(len(self.beta) - first))
         beta_k, delta_k, beta_l, delta_l = (
             array[index] for index in (k, other) for array in (self.beta, self.delta)
         )

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mgce_sklearn.kernels import triangles
+
 # Numbers of a block of features: on a device enough to keep it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
 
@@ -36,7 +38,7 @@ class TensorGram:
             C_kl for k <= l, row by row of the upper triangle, weights included.
         features : Tensor of shape (d, rows)
         """
-        for k, other, weight in zip(*np.triu_indices(self.n_classes), curvature, strict=True):
+        for k, other, weight in zip(*triangles.pairs(self.n_classes), curvature, strict=True):
             self._sums[k, :, other] += (features * weight) @ features.T
 
     def matrix(self) -> Tensor:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mgce_sklearn import validation
-from mgce_sklearn.arrays import on_host
+from mgce_sklearn.arrays import decision_values, on_host
 from mgce_sklearn.problem import class_factors
 from mgce_sklearn.tensors.link import check_numbers, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
@@ -771,8 +771,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         ndarray of shape (n_samples, n_classes) or (n_samples,)
             One margin per class; of two classes, the second margin less the first.
         """
-        margins = self._margins(X).numpy()
-        return margins[:, 1] - margins[:, 0] if margins.shape[1] == 2 else margins
+        return decision_values(self._margins(X).numpy())
 
     def predict(self, X: Any) -> Array:
         """Predict the label with the largest margin.
