@@ -464,6 +464,9 @@ class MGCEClassifier(
         task.end(fitted=dict)
         return self
 
+    def _check_parameters(self) -> None:
+        validation.check_all(vars(self), PARAMETERS)
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
         self._check_parameters()
         deadline = deadline_in(self.max_time)
