@@ -555,11 +555,13 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
             Held-out rows; or all rows of the fit in their order, whose out-of-fold margins must
             have been stored by ``keep_base_margin=True``.
         rule : {"deterministic", "randomized"}, default="deterministic"
-            Whether the most probable class is predicted, or a class drawn from the rule.
+            "deterministic": the error of `predict`. "randomized": that of a label drawn from
+            `predict_proba`.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
         tol : float, default=1e-3
-            Relative gap between the bounds at which the solver stops.
+            Gap between the bounds at which to stop, in units of error. With ``cost``, a share of
+            the range of the costs.
         **options : dict
             ``cost``, ``max_time`` and ``verbose`` of `MGCEClassifier.error_bounds`.
 
