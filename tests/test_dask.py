@@ -858,7 +858,7 @@ def test_a_pickled_model_predicts_without_a_cluster_and_does_not_fit(tmp_path):
     )  # fmt: skip
     same, error = done.stdout.splitlines()
     assert same == "True None", done.stderr
-    assert error.startswith("client must be a distributed.Client, or one must have been made before")
+    assert error.startswith("client must be a distributed.Client, or one must have been made bef")
 
 
 def test_there_is_no_partial_fit():

@@ -280,7 +280,7 @@ def test_a_net_without_classes_has_probabilities_and_no_labels():
     net = make(module__n_features=4, module__n_classes=3).initialize()
     assert net.predict_proba(X).shape == net.decision_function(X).shape == (150, 3)
     for method in ("predict", "margins_to_proba"):
-        with pytest.raises(NotFittedError, match="does not know the labels"):
+        with pytest.raises(NotFittedError, match="has no class labels"):
             getattr(net, method)(X)
     before = weights(net)
     with pytest.raises(ValueError, match="classes must be given at the first call"):
@@ -339,7 +339,8 @@ def test_every_loss(criterion, q):
 def test_worst_case_belongs_to_mgce():
     with pytest.raises(AttributeError, match="predict_worst_case_proba") as error:
         _ = make(criterion=FocalLoss).predict_worst_case_proba
-    assert "Only MGCELoss has a worst-case distribution; got criterion=FocalLoss" in str(error.value.__cause__)
+    sentence = "Only MGCELoss has a worst-case distribution; got criterion=FocalLoss"
+    assert sentence in str(error.value.__cause__)
 
 
 def full_batch(module=double, **options):

@@ -277,7 +277,7 @@ def test_groups_stay_together(diabetes):
 def test_bounds_on_rows_of_the_fit_are_those_of_its_own_margins(diabetes):
     X, y = diabetes
     model = MGCEStackingClassifier(TREE, lam=2.0, cv=FOLDS).fit(X, y)
-    with pytest.raises(ValueError, match="not stored. Fit with keep_base_margin=True"):
+    with pytest.raises(ValueError, match=r"not stored. Fit with keep_base_margin=True"):
         model.error_bounds(X)
     with pytest.raises(ValueError, match="must be rows that the fit has not seen"):
         model.certify(X)

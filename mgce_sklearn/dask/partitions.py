@@ -97,8 +97,8 @@ def check_collection(collection: Any, name: str) -> None:
     elif collection.ndim not in ((2,) if name == "X" else (1, 2)):
         expected = "two dimensions, rows and columns" if name == "X" else "one or two dimensions"
         raise ValueError(
-            f"{name} must have {expected}; got a dask {_kind(collection)} of {collection.ndim}. Try "
-            "reshape, or to_frame for a Series."
+            f"{name} must have {expected}; got a dask {_kind(collection)} of {collection.ndim}. "
+            "Try reshape, or to_frame for a Series."
         )
 
 

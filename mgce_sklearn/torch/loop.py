@@ -88,7 +88,7 @@ class TrainingLoop(NeuralNet):
         return self
 
     def initialize_module(self) -> TrainingLoop:
-        """Make the module, with the numbers of features and classes if it asks for them."""
+        """Make the module, with the numbers of features and classes if it takes them."""
         module = made_module(self.module, self.get_params_for("module"), self._sizes())
         check_precision(module, self._device_type())
         self.module_ = module

@@ -1,4 +1,4 @@
-"""The network itself: made with the sizes that it asks for, and checked before it learns."""
+"""The network itself: made with the sizes that it takes, and checked before it learns."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def made_module(module: Any, options: dict[str, Any], sizes: dict[str, int]) -> 
     TypeError
         If ``module`` makes no module.
     ValueError
-        If it asks for a size that is not known.
+        If it needs a size that is not known.
     """
     if isinstance(module, nn.Module) and not options:
         return deepcopy(module)  # every fit starts from the user's
     make = type(module) if isinstance(module, nn.Module) else module
     if not callable(make) or (isinstance(make, type) and not issubclass(make, nn.Module)):
         raise TypeError(f"module must be {MODULE}; got {make!r}.")
-    made = make(**_sizes_asked_for(make, options, sizes), **options)
+    made = make(**_sizes_to_pass(make, options, sizes), **options)
     if not isinstance(made, nn.Module):
         raise TypeError(f"module must be {MODULE}; {make!r} returned {made!r}.")
     return made
 
 
-def _sizes_asked_for(make: Any, options: dict[str, Any], sizes: dict[str, int]) -> dict[str, int]:
+def _sizes_to_pass(make: Any, options: dict[str, Any], sizes: dict[str, int]) -> dict[str, int]:
     """Return the sizes that are arguments of ``make`` and that the user did not set."""
-    asked = signature(make).parameters
-    names = [name for name in UNKNOWN_SIZE if name in asked and name not in options]
+    arguments = signature(make).parameters
+    names = [name for name in UNKNOWN_SIZE if name in arguments and name not in options]
     for name in names:
-        if name not in sizes and asked[name].default is Parameter.empty:
-            raise ValueError(f"module asks for {name}, which {UNKNOWN_SIZE[name]}.")
+        if name not in sizes and arguments[name].default is Parameter.empty:
+            raise ValueError(f"module needs {name}, which {UNKNOWN_SIZE[name]}.")
     return {name: sizes[name] for name in names if name in sizes}
 
 

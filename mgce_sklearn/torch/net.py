@@ -70,7 +70,7 @@ PARAMETERS = {
 }
 
 NO_LABELS = (
-    "This %(name)s does not know the labels yet. Call fit. To load saved parameters, set classes, "
+    "This %(name)s has no class labels yet. Call fit. To load saved parameters, set classes, "
     "then call initialize and load_params."
 )
 
