@@ -45,7 +45,7 @@ LOST = (CancelledError, CommClosedError, TimeoutError)
 
 
 class ClusterError(RuntimeError):
-    """Workers, or the scheduler, went away and did not come back."""
+    """Workers, or the scheduler, were lost for good."""
 
 
 class _Result(NamedTuple):
@@ -328,7 +328,7 @@ class Rounds:
                 continue
             if result.lost:
                 self._note_loss()
-                raise LostRows("a worker that kept something with its rows has gone")
+                raise LostRows("a worker that kept arrays with its rows is lost")
             if list(result.numbers) == list(self._ids):
                 self._completed = self._number
                 return result.total

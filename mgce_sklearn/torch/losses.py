@@ -56,6 +56,11 @@ class MarginLoss(nn.Module):
         corrected for this noise, see the notes. It cannot be combined with ``weight``, nor with
         targets that are distributions.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
+
     Notes
     -----
     With a ``noise_matrix`` T, the loss of an observed label is the sum over classes k of
@@ -69,6 +74,18 @@ class MarginLoss(nn.Module):
     ----------
     .. [1] G. Patrini, A. Rozza, A. Menon, R. Nock and L. Qu, "Making Deep Neural Networks Robust to
        Label Noise: A Loss Correction Approach", CVPR 2017, theorem 1.
+
+    Examples
+    --------
+    By default the score of a class is the logarithm of its softmax probability:
+
+    >>> import torch
+    >>> from mgce_sklearn.torch import MarginLoss
+    >>> class MeanAbsoluteError(MarginLoss):
+    ...     def _loss(self, scores):
+    ...         return 2.0 * (1.0 - torch.exp(scores))
+    >>> MeanAbsoluteError()(torch.zeros(2, 4), torch.tensor([0, 1]))
+    tensor(1.5000)
     """
 
     weight: Tensor | None
@@ -414,6 +431,11 @@ class GCELoss(_LossOfQ):
     weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
+
     References
     ----------
     .. [1] Z. Zhang and M. Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural
@@ -445,6 +467,11 @@ class GenerativeCrossEntropyLoss(MarginLoss):
     ----------
     weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`. The mean over the batch is not weighted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
 
     References
     ----------
@@ -488,6 +515,11 @@ class FocalLoss(MarginLoss):
         Focusing parameter, at least 0. The loss is cross-entropy for 0.
     weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
 
     References
     ----------
