@@ -324,7 +324,7 @@ def test_who_goes_for_good_is_told(end, in_round, monkeypatch):
         }[end]
         in_round(12, action, 0.001)
         begin, model = time.monotonic(), DaskMGCEClassifier(client=client)
-        sentence = "No worker has taken tasks" if end == "workers" else "scheduler cannot be reach"
+        sentence = "No worker has accepted tasks" if end == "workers" else "scheduler cannot be"
         with pytest.raises(ClusterError, match=sentence):
             model.fit(*lazy())
         assert time.monotonic() - begin < 40
