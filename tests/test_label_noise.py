@@ -323,7 +323,7 @@ def test_a_rate_that_labels_do_not_tell_is_mentioned():
     y = np.arange(1000) % 2
     wrong = np.random.default_rng(0).random(1000) < 0.3
     proba = np.where((y ^ wrong)[:, np.newaxis] == [0, 1], 0.8, 0.2)
-    with pytest.warns(UserWarning, match=r"do not tell the rate: those from 0.00 to 0.2\d") as seen:
+    with pytest.warns(UserWarning, match=r"determine the rate: rates from 0.00 to 0.2\d") as seen:
         symmetric_rate(proba, y)
     assert seen[0].filename == __file__
     with warnings.catch_warnings():
@@ -360,7 +360,7 @@ def test_a_matrix_is_counted(n_classes):
 def test_a_class_that_no_row_counts_for():
     pytest.importorskip("cleanlab")
     proba, y = drawn(300, 3)
-    with pytest.raises(ValueError, match="sure of some row of every class; of class 2"):
+    with pytest.raises(ValueError, match="confident of some row of every class; of class number 2"):
         estimated_transition(proba, np.minimum(y, 1), classes=[0, 1, 2])
 
 

@@ -155,7 +155,7 @@ def test_a_fitted_base_is_taken_as_it_is(diabetes):
     assert named.score(X[200:], names[y[200:]]) > 0.3
     searched = MGCEStackingClassifier(base, lam=1.0, cv="prefit", scale=[0.5, 1.0]).fit(*rows)
     assert len(searched.cv_results_["params"]) == 2
-    with pytest.raises(ValueError, match=r"must know the classes of y, \['a', 'b'\].*it has \[0"):
+    with pytest.raises(ValueError, match=r"must have the classes of y, \['a', 'b'\].*it has \[0"):
         MGCEStackingClassifier(base, cv="prefit").fit(X, np.array(["a", "b"])[y % 2])
 
 
@@ -277,7 +277,7 @@ def test_groups_stay_together(diabetes):
 def test_bounds_on_rows_of_the_fit_are_those_of_its_own_margins(diabetes):
     X, y = diabetes
     model = MGCEStackingClassifier(TREE, lam=2.0, cv=FOLDS).fit(X, y)
-    with pytest.raises(ValueError, match="gone: fit with keep_base_margin=True"):
+    with pytest.raises(ValueError, match=r"not stored. Fit with keep_base_margin=True"):
         model.error_bounds(X)
     with pytest.raises(ValueError, match="must be rows that the fit has not seen"):
         model.confidence_bound(X)
@@ -408,7 +408,7 @@ def test_names_of_maps_are_taken(wine):
         (
             {"estimator": []},
             ValueError,
-            r"estimator must be one .* or more to fit if not; got \[\]",
+            r"estimator must be one .* at least one otherwise; got \[\]",
         ),
         (
             {"estimator": None, "cv": "prefit"},
