@@ -176,8 +176,8 @@ class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
 
     *Bounds* are about the corrected rule. On the rows of the fit they use the out-of-fold margins,
     which the correction was fitted to. On held-out rows they use the base that was fitted to all
-    rows: `error_bounds` assumes that its loss is no larger than out of fold. `confidence_bound` assumes
-    nothing about the base.
+    rows: `error_bounds` assumes that its loss is no larger than out of fold. `confidence_bound`
+    assumes nothing about the base.
 
     Examples
     --------
