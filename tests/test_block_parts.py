@@ -523,7 +523,7 @@ def test_ctrl_c_while_blocks_are_read_keeps_what_was_reached():
 CHANGES = {
     "number": (lambda X, y: (X + 1.0, y), "Block 1: it has other numbers"),
     "NaN": (with_nan, "Block 1: X must be finite; row 3, column 1 has nan"),
-    "labels": (lambda X, y: (X, y[::-1]), "Block 1: it has other numbers, labels"),
+    "labels": (lambda X, y: (X, y[::-1]), "Block 1: its numbers, labels"),
     "rows": (lambda X, y: (X[:9], y[:9]), "Block 1: it has 9 rows, and had 200"),
     "columns": (lambda X, y: (X[:, :2], y), "Block 1: the number of columns"),
     "dtype": (lambda X, y: (X.astype(np.float32), y), "Block 1: the dtype of X"),

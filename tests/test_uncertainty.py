@@ -519,7 +519,7 @@ def test_what_is_no_width(wine, parameters, error, message):
 
 def test_bernstein_needs_two_rows():
     clf = MGCEClassifier(width="bernstein")
-    with pytest.raises(ValueError, match="at least 2 rows to see their variance; got 1"):
+    with pytest.raises(ValueError, match="at least 2 rows to estimate a variance; got 1"):
         clf.partial_fit([[1.0]], [0], classes=[0, 1])
     MGCEClassifier(width="hoeffding").partial_fit([[1.0]], [0], classes=[0, 1])
 

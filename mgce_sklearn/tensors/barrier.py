@@ -1,6 +1,6 @@
 """Row elimination for the interior point method, on tensors: `kernels.barrier` once more.
 
-The equations and the names are those of `kernels.barrier`, where they are derived. What is a
+The equations and the names are those of `kernels.elimination`, where they are derived. What is a
 loop over rows there is one operation on a block of rows (K, rows) here.
 """
 
@@ -15,12 +15,11 @@ from torch import Tensor
 from mgce_sklearn.kernels import triangles
 from mgce_sklearn.kernels.barrier import (
     LAST_DROPPED,
-    LEAST_Q_OF_LOGARITHMS,
     MOST_CENTERINGS,
     TINY,
     TO_THE_BOUNDARY,
-    RowState,
 )
+from mgce_sklearn.kernels.elimination import LEAST_Q_OF_LOGARITHMS, RowState
 
 Array = np.ndarray[Any, Any]
 
