@@ -262,8 +262,8 @@ UNUSABLE = {
     "no parts": ((), "got a tuple of 0"),
     "one dimension": ((np.zeros(4), *GOOD[1:]), r"two dimensions.*ndarray of shape \(4,\)"),
     "a dict": ({"X": 1}, "X must have two dimensions.*got a dict"),
-    "strings": (([["a", "b"]] * 4, *GOOD[1:]), "X must be numbers.*'a'"),
-    "complex": ((1j * GOOD[0], *GOOD[1:]), "X must be numbers.*Complex"),
+    "strings": (([["a", "b"]] * 4, *GOOD[1:]), "X must have numbers.*'a'"),
+    "complex": ((1j * GOOD[0], *GOOD[1:]), "X must have numbers.*Complex"),
     "no columns": ((GOOD[0][:, :0], *GOOD[1:]), "at least one column"),
     "NaN": ((NAN, *GOOD[1:]), "X must be finite; row 1, column 1 has nan"),
     "infinity": ((NAN[[2, 0, 0, 0]], *GOOD[1:]), "X must be finite; row 0, column 1 has inf"),
@@ -480,7 +480,7 @@ def test_text_in_objects_is_known_by_what_it_says():
 def test_blocks_that_change_places():
     parts = in_parts(*table(), sizes=(500, 500))
     blocks = RowBlocks(Changing(parts, parts[::-1])).scan()
-    with pytest.raises(ValueError, match="Block 0: it has other numbers"):
+    with pytest.raises(ValueError, match="Block 0: its numbers"):
         joined(blocks)
 
 
@@ -737,7 +737,7 @@ def test_a_file_that_is_written_anew(tmp_path):
     blocks = RowBlocks.from_parquet(path, "y", rows_per_block=400).scan()
     X[500, 0] += 1.0
     write(path, columns_of(X, y=y))
-    with pytest.raises(ValueError, match="Block 1: it has other numbers"):
+    with pytest.raises(ValueError, match="Block 1: its numbers"):
         joined(blocks)
 
 
