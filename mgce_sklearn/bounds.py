@@ -53,18 +53,20 @@ class ErrorBounds(AgainstChance):
     ----------
     lower, upper : float
         Every distribution of the set has an expected cost in [lower, upper]. For the default
-        costs that is the error rate, in [0, 1]: on labels as they come, wrong ones too, or after a
-        fit with a ``noise_matrix`` on true ones.
+        costs this is the error rate, in [0, 1], on labels as observed, wrong ones included. After
+        a fit with a ``noise_matrix`` it is the error rate on true labels.
     rule : {"deterministic", "randomized"}
-        Whose error: that of `predict`, or of a label drawn from `predict_proba`.
+        "deterministic": the error of `predict`. "randomized": of a label drawn from
+        `predict_proba`.
     gap : float
-        By how much, at most, either bound could be tighter, if the set holds something.
+        How much tighter, at most, either bound could be, if the set is not empty.
     status : {"converged", "max_iter", "stalled", "stopped", "not_finite"}
-        How the solver ended, "stopped" for want of time. The bounds are valid in every case.
+        How the solver ended. "stopped" means that time was over. The bounds are valid in every
+        case.
     chance : float
         Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
     quantity : {"error", "expected cost"}
-        What is bounded: the latter if a cost matrix was given.
+        What is bounded. "expected cost" if a cost matrix was given.
     """
 
     lower: float
@@ -83,7 +85,7 @@ class ErrorBounds(AgainstChance):
 
 
 class Limit(NamedTuple):
-    """A condition more on distributions: a loss whose expectation has a ceiling.
+    """A further condition on distributions: the expectation of a loss has a ceiling.
 
     Attributes
     ----------
@@ -96,7 +98,7 @@ class Limit(NamedTuple):
     ceiling: float
 
     def relaxed(self, costs: Columns, price: float) -> Columns:
-        """Return costs (K, n) with what the loss leaves below the ceiling added, at a price."""
+        """Return costs (K, n) plus a price times the distance of the loss below its ceiling."""
         return partial(_relaxed, costs, self.loss, self.ceiling, price)
 
 
@@ -109,21 +111,22 @@ def _above(columns: Columns, sign: float, constant: float, part: Part) -> Array:
 
 
 class Judged(NamedTuple):
-    """Rows, and how the rule that is judged decides them.
+    """Rows, and a fitted rule whose decisions about them are to be bounded.
 
     Attributes
     ----------
     parts : Parts
         Rows, with or without known labels.
     costs : Costs
+        Range of the costs, and the cost of guessing.
     scaled : Columns
-        The costs (K, n) in [0, 1] of these rows.
+        The costs (K, n) in [0, 1] of the decisions about these rows.
     fitted : Start
-        Coefficients of the fit, and its worst case on the rows.
+        Coefficients of the fit, and its worst case p* on the rows.
     rule : Columns
-        The fit's rule (K, n) on the rows.
+        The fitted rule h (K, n) on the rows.
     limit : Limit or None
-        What distributions keep to beside the set.
+        A further condition on distributions.
     """
 
     parts: Parts
@@ -135,7 +138,7 @@ class Judged(NamedTuple):
 
 
 def judge(parts: Parts, coef: Array, costs_of: Any, q: float) -> tuple[Kept, Kept, Kept]:
-    """Keep worst case, rule and scaled costs (K, n) of rows, in one pass.
+    """Store worst case p*, rule h and scaled costs (K, n) of rows, in one pass.
 
     Parameters
     ----------
@@ -165,7 +168,7 @@ def error_bounds(
     max_time: float | None = None,
     verbose: int = 0,
 ) -> tuple[float, float, float, Status]:
-    """Bound the expected costs of a rule over all distributions of a set.
+    """Bound the expected cost of a rule over all distributions of a set.
 
     Parameters
     ----------
@@ -175,7 +178,7 @@ def error_bounds(
     tol : float
         Largest gap, as a share of the range of costs.
     max_time : float or None, default=None
-        Seconds: half of them, and what it leaves, for either side.
+        Seconds. The upper bound has half of them, and the lower bound what is left.
     verbose : int, default=0
 
     Returns
@@ -186,9 +189,9 @@ def error_bounds(
     Raises
     ------
     EmptySetError
-        If no distribution has these features and means.
+        If no labeling of the rows is consistent with the set.
     ValueError
-        If none of those that do keeps to the limit.
+        If some are, but none of them satisfies the limit.
     """
     parts, costs, scaled, fitted, rule, limit = judged
     sample = Sample.of(parts, uncertainty)
@@ -199,14 +202,14 @@ def error_bounds(
     _announce("upper bound is value - 1", verbose)
     watch = Watch(deadline_in(half))
     largest = _worst_case(sample, scaled, tol, fitted, watch, verbose, limit)
-    # The best case is no worst case of the loss: its coefficients are small, and its
-    # distributions more like the rule, which on these rows is right with such probabilities.
+    # The worst case of the loss is a bad start for the best case. Coefficients are small there,
+    # and distributions are more like the rule: it is right with these probabilities.
     _announce("lower bound is 2 - value", verbose)
     start = Start(0.0 * fitted.coef, rule)
     watch = Watch(deadline)
     gains = partial(_above, scaled, -1.0, 1.0)
     least = _worst_case(sample, gains, tol, start, watch, verbose, limit)
-    # Rounding may swap them where the means leave one cost only.
+    # Rounding may swap the bounds if the means allow one expected cost only.
     ends = costs.unscaled(1.0 - least.value), costs.unscaled(largest.value)
     gap = (costs.largest - costs.least) * max(largest.gap, least.gap)
     status = largest.status if largest.status is not Status.CONVERGED else least.status
@@ -214,7 +217,7 @@ def error_bounds(
 
 
 class _Bounded(NamedTuple):
-    """The worst case at a price, from both sides."""
+    """The largest expected cost at a price: an upper and a lower bound of it."""
 
     price: float
     value: float
@@ -263,9 +266,9 @@ def _over_prices(
 ) -> tuple[list[_Bounded], float]:
     """Return worst cases at some prices of the limit, and a lower bound on that at the best price.
 
-    With a limit on E L the worst case is the least over prices a >= 0 of U(c + a (ceiling - L)),
-    which is convex in a. Each is a valid bound. The next price is where the least can be, by the
-    bounds so far.
+    With a limit on E L the worst case is the minimum over prices a >= 0 of U(c + a (ceiling - L)),
+    which is convex in a. The value at any price is a valid bound. The next price to try is where
+    the minimum can be, as far as the bounds so far tell.
     """
 
     def at(price: float) -> _Bounded:
@@ -274,11 +277,11 @@ def _over_prices(
     found = [at(price) for price in FIRST_PRICES]
     while True:
         best = min(point.value for point in found)
-        if best < 1.0 - tol:  # below what any cost is
+        if best < 1.0 - tol:  # costs are never negative
             raise ValueError(
-                "X must be able to have a base loss as small as that of the fit; no labels give "
-                "its rows means within the uncertainty set and such a loss. Give the base margins "
-                "that belong to X, or rows distributed like those of the fit."
+                "X must have labelings that are consistent with the uncertainty set and whose base "
+                "loss is as small as in the fit; it has none. Give the base margins that belong to "
+                "X, or rows distributed like those of the fit."
             )
         price, least = least_of_convex(sorted(found))
         if best - least <= tol or len(found) == MOST_PRICES or watch.out_of_time():
@@ -287,7 +290,7 @@ def _over_prices(
 
 
 def least_of_convex(points: list[Any]) -> tuple[float, float]:
-    """Return where a convex function of prices >= 0 may be least, and a bound below its minimum.
+    """Return where a convex function of prices >= 0 may be smallest, and a lower bound on it.
 
     Parameters
     ----------
@@ -296,8 +299,8 @@ def least_of_convex(points: list[Any]) -> tuple[float, float]:
 
     Notes
     -----
-    A line through two points, above the one that is further off and below the nearer one, lies
-    below the function beyond the nearer one.
+    Take two points, and a line through the upper bound of the first and the lower bound of the
+    second. Beyond the second point the function lies above this line.
     """
     at, upper, lower = np.array([point[:3] for point in points], dtype=np.float64).T
     forward = (lower[1:] - upper[:-1]) / np.diff(at)  # beyond the second of each pair
@@ -334,13 +337,13 @@ def _priced(
     watch: Watch,
     verbose: int,
 ) -> _Bounded:
-    """Return 1 + U(c), from both sides."""
+    """Return 1 + U(c) with an upper and a lower bound."""
     # Costs in [1, 2], so that a gap relative to the value is an absolute one up to a factor 2.
     objective = sample.objective(partial(_above, costs, 1.0, 1.0))
     result = solved(objective, tol / 2.0, start, watch, verbose)
     if result.status is Status.EMPTY:
         raise EmptySetError(sample.growth())
-    # The coefficients of the rule bound its worst case by its minimax risk, zeros by the largest
-    # cost. No solver need find better ones.
+    # Two bounds are known beforehand: the minimax risk, by the coefficients of the rule, and the
+    # largest cost, by zeros. The solver may end with worse ones.
     value = min(result.value, objective.value(start.coef))
     return _Bounded(price, value, max(result.dual_value, objective.least_value), result.status)

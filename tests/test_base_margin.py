@@ -263,7 +263,7 @@ def test_error_bounds_of_rows_of_the_base(diabetes, cancer):
     assert half == model.error_bounds(X[1::2], base_margin=base[1::2], max_time=60)
     X, y, base = cancer
     model.fit(X, y, base_margin=base)
-    with pytest.raises(ValueError, match="a base loss as small as that of the fit"):
+    with pytest.raises(ValueError, match="base loss is as small as in the fit"):
         model.error_bounds(X, base_margin=0.0 * base)  # whatever the labels
 
 

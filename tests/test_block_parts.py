@@ -521,13 +521,13 @@ def test_ctrl_c_while_blocks_are_read_keeps_what_was_reached():
 
 
 CHANGES = {
-    "number": (lambda X, y: (X + 1.0, y), "Block 1: it has other numbers"),
+    "number": (lambda X, y: (X + 1.0, y), "Block 1: its numbers"),
     "NaN": (with_nan, "Block 1: X must be finite; row 3, column 1 has nan"),
-    "labels": (lambda X, y: (X, y[::-1]), "Block 1: it has other numbers, labels"),
+    "labels": (lambda X, y: (X, y[::-1]), "Block 1: its numbers, labels"),
     "rows": (lambda X, y: (X[:9], y[:9]), "Block 1: it has 9 rows, and had 200"),
     "columns": (lambda X, y: (X[:, :2], y), "Block 1: the number of columns"),
     "dtype": (lambda X, y: (X.astype(np.float32), y), "Block 1: the dtype of X"),
-    "end": (lambda X, y: None, "Block 1: it has other numbers|Block 2: the pass ended"),
+    "end": (lambda X, y: None, "Block 1: its numbers|Block 2: the pass ended"),
 }
 
 
@@ -581,7 +581,7 @@ def test_what_blocks_are_not_for(call, message):
 
 def test_labels_are_needed_to_learn():
     unlabeled = RowBlocks.from_memmap(X)
-    with pytest.raises(ValueError, match="X must have labels where it is RowBlocks to learn from"):
+    with pytest.raises(ValueError, match="X must have labels if it is RowBlocks to fit to"):
         MGCEClassifier().fit(unlabeled)
     with pytest.raises(ValueError, match="X must have labels to score"):
         fitted().score(unlabeled)

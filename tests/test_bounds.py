@@ -115,7 +115,7 @@ def test_an_empty_set_says_how_much_lam_must_grow(name):
     growth = growth_by_linear_program(held, np.ones(len(held)), model.uncertainty_set_)
     assert growth > 1.0
     assert growth <= caught.value.growth * (1 + 1e-9) <= 1.011 * growth
-    assert f"from 0.2 to {0.2 * caught.value.growth:.3g} to hold" in str(caught.value)
+    assert f"from 0.2 to {0.2 * caught.value.growth:.3g}; or give rows" in str(caught.value)
     for factor, empty in ((0.99, True), (1.02, False)):
         refitted = clone(model).set_params(lam=lam * growth * factor).fit(X[::2], y[::2])
         if empty:
@@ -843,7 +843,7 @@ def test_a_range_set_since_that_the_rows_of_the_fit_were_not_in(certified, porti
     X, y = mixture(500, np.random.default_rng(3))
     model = MGCEClassifier()
     model = model.partial_fit(X, y, [0, 1, 2]) if portions else model.fit(X, y)
-    for feature_range, message in (((-1, 1), "must hold all rows"), ((3, 2), "low <= high")):
+    for feature_range, message in (((-1, 1), "must contain all rows"), ((3, 2), "low <= high")):
         with pytest.raises(ValueError, match=message):
             model.set_params(feature_range=feature_range).confidence_bound(held_out)
 

@@ -519,7 +519,7 @@ def test_what_is_no_width(wine, parameters, error, message):
 
 def test_bernstein_needs_two_rows():
     clf = MGCEClassifier(width="bernstein")
-    with pytest.raises(ValueError, match="at least 2 rows to see their variance; got 1"):
+    with pytest.raises(ValueError, match="at least 2 rows to estimate a variance; got 1"):
         clf.partial_fit([[1.0]], [0], classes=[0, 1])
     MGCEClassifier(width="hoeffding").partial_fit([[1.0]], [0], classes=[0, 1])
 
@@ -565,7 +565,7 @@ def test_a_range_narrower_than_what_was_read(wine):
     X, y = wine
     clf = MGCEClassifier(width="hoeffding", feature_range=(-9.0, 9.0))
     clf.partial_fit(X, y, classes=[0, 1, 2]).set_params(feature_range=(-2.0, 2.0))
-    message = r"hold all rows so far; column 0 was from .* to .*, beyond \[-2.0, 2.0\]"
+    message = r"contain all rows so far; column 0 was from .* to .*, beyond \[-2.0, 2.0\]"
     with pytest.raises(ValueError, match=message):
         clf.partial_fit(np.clip(X, -2.0, 2.0), y)
 

@@ -20,14 +20,15 @@ from mgce_sklearn.kernels.compilation import jit
 
 Array = np.ndarray[Any, Any]
 
-# With fewer class pairs the product reads each feature pair from memory for too little work.
+# With fewer class pairs there is too little computation for each feature pair read from memory.
 _FEWEST_CLASS_PAIRS = 6
 _MOST_FEATURES = 256
 _CACHED_FEATURE_PAIRS = 2**18
 _PANEL = 128
 
-# scipy's BLAS holds the interpreter's lock, so that other threads wait. numpy's does not, and to
-# add two arrays costs more than that beyond so many sums, or features of one class.
+# scipy's BLAS adds to an array in place, but holds the interpreter's lock, so that other threads
+# wait. numpy's does not hold the lock, but its product has to be added. That costs more for more
+# than so many sums, or features of one class.
 _MOST_SUMS = 2**16
 _MOST_SQUARES = 400
 
@@ -80,26 +81,25 @@ class GramSum:
             if self._sums.size <= _MOST_SUMS:
                 self._sums += curvature @ products.T
                 return
-            # Fortran order: these are the transposes that BLAS reads without a copy.
+            # In Fortran order, which BLAS reads without a copy, these arrays are transposed.
             self._sums = dgemm(
                 1.0, products.T, curvature.T, beta=1.0, c=self._sums.T, trans_a=1, overwrite_c=1
             ).T
             return
         if self.n_classes == 1:
-            scaled = (
-                np.sqrt(np.maximum(curvature, 0.0)) * features
-            )  # rounding may leave it just below 0
+            # Rounding may make a curvature slightly negative.
+            scaled = np.sqrt(np.maximum(curvature, 0.0)) * features
             if self.n_features <= _MOST_SQUARES:  # numpy's product with itself is BLAS' syrk
                 self._sums[0] += scaled @ scaled.T
                 return
-            # Fortran order: these are the transposes that BLAS reads without a copy.
+            # In Fortran order, which BLAS reads without a copy, these arrays are transposed.
             self._sums[0] = dsyrk(
                 1.0, scaled.T, beta=1.0, c=self._sums[0].T, trans=1, lower=1, overwrite_c=1
             ).T
             return
         for total, weight in zip(self._sums, curvature, strict=True):
             scaled = features * weight
-            for begin in range(0, self.n_features, _PANEL):  # the upper triangle is all we need
+            for begin in range(0, self.n_features, _PANEL):  # only the upper triangle is needed
                 end = begin + _PANEL
                 total[begin:end, begin:] += scaled[begin:end] @ features[begin:].T
 

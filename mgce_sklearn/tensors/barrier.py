@@ -1,6 +1,6 @@
 """Row elimination for the interior point method, on tensors.
 
-`kernels.barrier` derives the equations, and has the same symbols. Where it loops over rows, the
+`kernels.elimination` derives the equations, and has the same symbols. Where it loops over rows, the
 code here has one operation on a block of rows (K, n).
 """
 
@@ -15,12 +15,11 @@ from torch import Tensor
 from mgce_sklearn.kernels import triangles
 from mgce_sklearn.kernels.barrier import (
     LAST_DROPPED,
-    LEAST_Q_OF_LOGARITHMS,
     MOST_CENTERINGS,
     TINY,
     TO_THE_BOUNDARY,
-    RowState,
 )
+from mgce_sklearn.kernels.elimination import LEAST_Q_OF_LOGARITHMS, RowState
 
 Array = np.ndarray[Any, Any]
 
