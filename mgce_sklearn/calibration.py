@@ -36,12 +36,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags, indexable
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
 Link = Callable[[Array], Array]
-Constraints = dict[str, validation.Constraint]
+Constraints = dict[str, constraints.Constraint]
 
 COLDEST, HOTTEST = LIMITS = (1 / 20, 20.0)
 LOSSES = ("auto", "log_loss", "brier")
@@ -102,7 +102,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> _Tempered:
-        validation.check_all(vars(self), self._constraints)
+        constraints.check_all(vars(self), self._constraints)
         if not (hasattr(self.estimator, "decision_function") and is_classifier(self.estimator)):
             raise TypeError(
                 f"estimator must be a classifier with decision_function; got {self.estimator!r}. "
@@ -383,8 +383,8 @@ class TemperatureScaling(_Tempered):
     """
 
     _constraints: ClassVar[Constraints] = {
-        "loss": validation.one_of(LOSSES),
-        "noise_matrix": validation.NOISE_MATRIX,
+        "loss": constraints.one_of(LOSSES),
+        "noise_matrix": constraints.NOISE_MATRIX,
     }
 
     def __init__(
@@ -470,10 +470,10 @@ class PiecewiseTemperatureScaling(_Tempered):
     """
 
     _constraints: ClassVar[Constraints] = {
-        "loss": validation.one_of(LOSSES),
-        "n_pieces": validation.COUNT,
-        "min_samples_per_piece": validation.COUNT,
-        "noise_matrix": validation.NOISE_MATRIX,
+        "loss": constraints.one_of(LOSSES),
+        "n_pieces": constraints.COUNT,
+        "min_samples_per_piece": constraints.COUNT,
+        "noise_matrix": constraints.NOISE_MATRIX,
     }
 
     def __init__(

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from mgce_sklearn import bounds, kernels, validation
+from mgce_sklearn import bounds, constraints, kernels, validation
 from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.block_parts import RowsInBlocks, Survey
 from mgce_sklearn.bounds import Costs, EmptySetError, ErrorBounds, ErrorCertificate, Judged, Limit
@@ -68,20 +68,20 @@ from mgce_sklearn.uncertainty import (
 )
 
 PARAMETERS = {
-    "q": validation.LOSS_PARAMETER,
-    "lam": validation.HALF_WIDTH_OR_FEASIBLE,
-    "width": validation.one_of_or_array(
+    "q": constraints.LOSS_PARAMETER,
+    "lam": constraints.HALF_WIDTH_OR_FEASIBLE,
+    "width": constraints.one_of_or_array(
         WIDTHS, "half-widths of shape (n_classes, n_features + fit_intercept)"
     ),
-    "delta": validation.PROBABILITY,
-    "feature_range": validation.PAIR,
-    "warm_start": validation.SWITCH,
+    "delta": constraints.PROBABILITY,
+    "feature_range": constraints.PAIR,
+    "warm_start": constraints.SWITCH,
     "feature_map": FEATURE_MAP,
-    "noise_matrix": validation.NOISE_MATRIX,
+    "noise_matrix": constraints.NOISE_MATRIX,
     **SETTING_PARAMETERS,
 }
 
-DECISION = validation.one_of(bounds.RULES)
+DECISION = constraints.one_of(bounds.RULES)
 
 
 class Certificate(NamedTuple):
@@ -472,7 +472,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         deadline = deadline_in(self.max_time)
         problem = self._problem_of(X, y, sample_weight, base_margin)
         settings = Settings.of(self, partial(validation.seed_of, self.random_state))
@@ -598,7 +598,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> MGCEClassifier:
         refuse_blocks(X)
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         validation.check_weight_of_portions(self.class_weight)
         # A copy, so that an error below leaves the estimator unchanged.
         stream = deepcopy(getattr(self, "_stream", None))
@@ -707,7 +707,7 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         True
         """
         check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         self._check_based(base_margin)
         problem = self._problem_of_others(X, y, sample_weight, base_margin)
         if not np.array_equal(problem.classes, self.classes_):
@@ -887,11 +887,11 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         0.004 <= error <= 0.200
         """
         DECISION.check("rule", rule)
-        validation.TOLERANCE.check("tol", tol)
-        validation.TIME_LIMIT.check("max_time", max_time)
-        validation.VERBOSITY.check("verbose", verbose)
+        constraints.TOLERANCE.check("tol", tol)
+        constraints.TIME_LIMIT.check("max_time", max_time)
+        constraints.VERBOSITY.check("verbose", verbose)
         check_is_fitted(self)
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         judged = self._judged(X, rule, sample_weight, cost, base_margin)
         costs = judged.costs
         try:
@@ -1058,9 +1058,9 @@ class MGCEClassifier(CallbackSupportMixin, LinearMargins, ClassifierMixin, BaseE
         True
         """
         DECISION.check("rule", rule)
-        validation.PROBABILITY.check("delta", delta)
+        constraints.PROBABILITY.check("delta", delta)
         X = on_host(self._checked(X))
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         self._check_equal_weights()
         costs = self._costs(self._with_base(base_margin, self._margins_of(X)), rule, cost)
         validation.check_several_rows(X)

@@ -25,7 +25,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
@@ -75,19 +75,19 @@ HANDED_ON = (
     "random_state",
 )
 
-ERROR_SCORE = validation.Constraint(
+ERROR_SCORE = constraints.Constraint(
     (Real, str),
     lambda value: not isinstance(value, str) or value == "raise",
     "'raise' or a number (try nan)",
 )
 
 PARAMETERS = {
-    "certify_scores": validation.SWITCH,
-    "refit": validation.SWITCH,
-    "selection": validation.one_of(SELECTIONS),
+    "certify_scores": constraints.SWITCH,
+    "refit": constraints.SWITCH,
+    "selection": constraints.one_of(SELECTIONS),
     "error_score": ERROR_SCORE,
-    "max_time": validation.TIME_LIMIT,
-    "verbose": validation.VERBOSITY,
+    "max_time": constraints.TIME_LIMIT,
+    "verbose": constraints.VERBOSITY,
     **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in HANDED_ON},
 }
 
@@ -369,10 +369,10 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         params: Params,
         task: Task,
     ) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         deadline = deadline_in(self.max_time)
-        qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
-        lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)
+        qs = constraints.check_sequence("qs", self.qs, constraints.LOSS_PARAMETER)
+        lams = constraints.check_sequence("lams", self.lams, constraints.HALF_WIDTH)
         rows, labels = self._read(X, y)
         self.scorer_ = self._scorer_of(labels)
         if sample_weight is not None:

@@ -1,13 +1,11 @@
-"""Checks of what a user passes, each with one sentence that says what to do."""
+"""Checks of data: numbers, weights, labels, margins, distributions and matrices."""
 
 from __future__ import annotations
 
-import math
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
 
 from mgce_sklearn.arrays import is_tensor, namespace, on_host
+from mgce_sklearn.constraints import NOISE_MATRIX
 
 Array = np.ndarray[Any, Any]
 
@@ -34,123 +33,6 @@ SUM_TOLERANCE = 1e-6
 
 # Of weights: less would leave nothing to divide by, and more no room for another order of adding.
 SMALLEST_SUM, LARGEST_SUM = 1e-300, 1e308
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """What a parameter must be: types for a TypeError, a test for a ValueError."""
-
-    types: tuple[type, ...]
-    valid: Callable[[Any], bool]
-    expected: str
-
-    def check(self, name: str, value: Any) -> None:
-        """Raise TypeError or ValueError if ``value`` breaks the constraint."""
-        wrong_bool = isinstance(value, bool) and bool not in self.types
-        if wrong_bool or not isinstance(value, self.types):
-            raise TypeError(
-                f"{name} must be {self.expected}; got {value!r} of type {type(value).__name__}."
-            )
-        if not self.valid(value):
-            raise ValueError(f"{name} must be {self.expected}; got {value!r}.")
-
-
-def _finite_positive(value: Any) -> bool:
-    return math.isfinite(value) and value > 0
-
-
-LOSS_PARAMETER = Constraint(
-    (Real,), lambda q: 0 <= q <= 1, "a number in [0, 1] (0 is cross-entropy, 1 the 0-1 loss)"
-)
-# Far smaller half-widths are rounding of the means; far larger ones leave no coefficient but 0.
-HALF_WIDTH = Constraint(
-    (Real,),
-    lambda lam: 1e-6 <= lam <= 1e6,
-    "a positive number of standard errors, from 1e-6 to 1e6 (try 0.1; a small one such as 1e-3 in "
-    "place of 0)",
-)
-HALF_WIDTH_OR_FEASIBLE = Constraint(
-    (Real, str),
-    lambda lam: lam == "feasible" if isinstance(lam, str) else HALF_WIDTH.valid(lam),
-    f"{HALF_WIDTH.expected}, or 'feasible'",
-)
-TOLERANCE = Constraint((Real,), _finite_positive, "a positive, finite number (try 1e-4)")
-ITERATIONS = Constraint(
-    (Integral, type(None)),
-    lambda value: value is None or value >= 1,
-    "a positive integer, or None for the solver's own limit",
-)
-TIME_LIMIT = Constraint(
-    (Real, type(None)),
-    lambda value: value is None or _finite_positive(value),
-    "a positive, finite number of seconds, or None for no limit",
-)
-COUNT = Constraint((Integral,), lambda value: value >= 1, "a positive integer")
-VERBOSITY = Constraint((Integral, bool), lambda value: value >= 0, "a non-negative integer")
-PROBABILITY = Constraint((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (try 0.05)")
-RATE = Constraint((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
-PAIR = Constraint(
-    (tuple, list, np.ndarray, type(None)),
-    lambda value: value is None or (np.iterable(value) and len(list(value)) == 2),
-    "a pair (low, high) of numbers or arrays of shape (n_features,), or None",
-)
-LABEL_SMOOTHING = Constraint((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
-FOCUSING = Constraint((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
-IGNORED = Constraint(
-    (Integral,), lambda value: True, "an integer, a label (try -100 to ignore none)"
-)
-NOISE_MATRIX = Constraint(
-    (Real, Iterable, type(None)),
-    lambda value: 0 <= float(value) < 1 if isinstance(value, Real) else not isinstance(value, str),
-    "a rate in [0, 1) of symmetric noise, a matrix of shape (n_classes, n_classes), or None",
-)
-SWITCH = Constraint((bool, np.bool_), lambda value: True, "True or False")
-CENTER = Constraint(
-    (bool, np.bool_, str),
-    lambda value: not isinstance(value, str) or value == "auto",
-    "'auto', True or False",
-)
-
-
-def one_of(names: Sequence[str]) -> Constraint:
-    """Return the constraint of a parameter that chooses by name."""
-    return Constraint((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
-
-
-REDUCTION = one_of(("mean", "sum", "none"))
-
-
-def one_of_or_array(names: Sequence[str], what: str) -> Constraint:
-    """Return the constraint of a parameter that chooses by name, or is an array of something."""
-    return Constraint(
-        (str, Iterable),
-        lambda value: not isinstance(value, str) or value in names,
-        f"{one_of(names).expected}, or an array of {what}",
-    )
-
-
-def check_all(values: Mapping[str, Any], constraints: Mapping[str, Constraint]) -> None:
-    """Check every parameter that has a constraint."""
-    for name, constraint in constraints.items():
-        constraint.check(name, values[name])
-
-
-def check_sequence(name: str, values: Any, constraint: Constraint) -> Array:
-    """Return numbers that each follow the constraint as a float64 array (n,), n > 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        With the first offending entry.
-    """
-    if isinstance(values, str) or not np.iterable(values):
-        raise TypeError(f"{name} must be a sequence of numbers; got {values!r}.")
-    values = list(values)
-    if not values:
-        raise ValueError(f"{name} must have at least one number; got none.")
-    for position, value in enumerate(values):
-        constraint.check(f"{name}[{position}]", value)
-    return np.array(values, dtype=np.float64)
 
 
 def check_numbers(name: str, values: Any, copy: bool = True) -> Array:

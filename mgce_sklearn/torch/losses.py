@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mgce_sklearn.arrays import on_host
+from mgce_sklearn.constraints import FOCUSING, IGNORED, LABEL_SMOOTHING, REDUCTION
 from mgce_sklearn.tensors.link import (
     as_margins,
     as_parameter,
@@ -26,14 +27,7 @@ from mgce_sklearn.tensors.link import (
     mgce_threshold,
     values_of,
 )
-from mgce_sklearn.validation import (
-    FOCUSING,
-    IGNORED,
-    LABEL_SMOOTHING,
-    REDUCTION,
-    check_invertible,
-    check_noise_matrix,
-)
+from mgce_sklearn.validation import check_invertible, check_noise_matrix
 
 
 class MarginLoss(nn.Module):

@@ -30,20 +30,20 @@ from skorch.utils import data_from_dataset, is_dataset, to_device, to_tensor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import on_host
+from mgce_sklearn.constraints import Constraint
 from mgce_sklearn.problem import class_factors
 from mgce_sklearn.tensors.link import check_numbers, mgce_worst_case
 from mgce_sklearn.torch.batches import batches, take
 from mgce_sklearn.torch.losses import MarginLoss, MGCELoss
-from mgce_sklearn.validation import Constraint
 
 Array = np.ndarray[Any, Any]
 
 PARAMETERS = {
-    "q": validation.LOSS_PARAMETER,
-    "noise_matrix": validation.NOISE_MATRIX,
-    "track_minimax_risk": validation.SWITCH,
+    "q": constraints.LOSS_PARAMETER,
+    "noise_matrix": constraints.NOISE_MATRIX,
+    "track_minimax_risk": constraints.SWITCH,
     "lam": Constraint(
         (Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number (try 1e-4)"
     ),
@@ -911,7 +911,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
     # Checks
 
     def _check_parameters(self) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         if not (self.noise_matrix is None or self.class_weight is None):
             raise ValueError(
                 "class_weight must be None if noise_matrix is given: factors by observed class "
