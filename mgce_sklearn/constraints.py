@@ -1,4 +1,4 @@
-"""What a parameter must be: constraints, and the one sentence that a wrong value gets."""
+"""Constraints on parameters. A value that breaks one raises an error of one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a parameter must be: types for a TypeError, a test for a ValueError."""
+    """What a parameter must be.
+
+    Attributes
+    ----------
+    types : tuple of type
+        A value of another type raises a TypeError. True and False count as integers only if
+        ``bool`` is listed.
+    valid : callable
+        Tells whether a value of these types is allowed. If not, it raises a ValueError.
+    expected : str
+        Completes the sentence "name must be ...".
+    """
 
     types: tuple[type, ...]
     valid: Callable[[Any], bool]
@@ -39,7 +50,8 @@ def _finite_positive(value: Any) -> bool:
 LOSS_PARAMETER = Constraint(
     (Real,), lambda q: 0 <= q <= 1, "a number in [0, 1] (0 is cross-entropy, 1 the 0-1 loss)"
 )
-# Far smaller half-widths are rounding of the means; far larger ones leave no coefficient but 0.
+# Far smaller half-widths are smaller than the rounding error of the means. With far larger ones all
+# coefficients are 0.
 HALF_WIDTH = Constraint(
     (Real,),
     lambda lam: 1e-6 <= lam <= 1e6,
@@ -90,7 +102,7 @@ CENTER = Constraint(
 
 
 def one_of(names: Sequence[str]) -> Constraint:
-    """Return the constraint of a parameter that chooses by name."""
+    """Return the constraint that a value is one of these names."""
     return Constraint((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
 
 
@@ -98,7 +110,7 @@ REDUCTION = one_of(("mean", "sum", "none"))
 
 
 def one_of_or_array(names: Sequence[str], what: str) -> Constraint:
-    """Return the constraint of a parameter that chooses by name, or is an array of something."""
+    """Return the constraint that a value is one of these names, or an array of ``what``."""
     return Constraint(
         (str, Iterable),
         lambda value: not isinstance(value, str) or value in names,
@@ -107,18 +119,24 @@ def one_of_or_array(names: Sequence[str], what: str) -> Constraint:
 
 
 def check_all(values: Mapping[str, Any], constraints: Mapping[str, Constraint]) -> None:
-    """Check every parameter that has a constraint."""
+    """Check every value that has a constraint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For the first value that breaks its constraint.
+    """
     for name, constraint in constraints.items():
         constraint.check(name, values[name])
 
 
 def check_sequence(name: str, values: Any, constraint: Constraint) -> Array:
-    """Return numbers that each follow the constraint as a float64 array (n,), n > 0.
+    """Return a sequence of numbers, each checked, as a float64 array (n,) with n > 0.
 
     Raises
     ------
     TypeError, ValueError
-        With the first offending entry.
+        For the first number that breaks the constraint, with its position.
     """
     if isinstance(values, str) or not np.iterable(values):
         raise TypeError(f"{name} must be a sequence of numbers; got {values!r}.")
