@@ -129,24 +129,24 @@ class Objective:
         """Return the term whose sum is the mean of psi."""
         return of_blocks(partial(_mean_psi, self.potential, coef, self.offsets), self.n_classes)
 
-    def value_and_slope(self, coef: Array, proba: Kept | None = None) -> tuple[float, Array]:
+    def value_and_slope(self, coef: Array, p: Kept | None = None) -> tuple[float, Array]:
         """Return R(W) and the gradient (C, d) of its smooth part.
 
-        The distributions p (K, n) whose means these are go to ``proba`` if it is given.
+        The distributions p (K, n) whose means these are go to ``p`` if it is given.
         """
-        value, mean = self.sum(partial(_psi_and_mean, self.potential, coef, self.offsets, proba))
+        value, mean = self.sum(partial(_psi_and_mean, self.potential, coef, self.offsets, p))
         return float(value) + self.linear_part(coef), mean - self.uncertainty.tau
 
-    def excess(self, proba: Columns) -> Array:
+    def excess(self, p: Columns) -> Array:
         """Return mean (p_i - label_i) ⊗ x_i, bounded by half_width if p is feasible."""
-        return self.parts.over(self.mean_term(proba)) - self.uncertainty.tau
+        return self.parts.over(self.mean_term(p)) - self.uncertainty.tau
 
-    def mean_term(self, proba: Columns) -> Term:
+    def mean_term(self, p: Columns) -> Term:
         """Return the term whose sum is the mean of p_i ⊗ x_i (C, d)."""
-        return of_blocks(partial(mean_of, proba, self.first_class), self.n_classes)
+        return of_blocks(partial(mean_of, p, self.first_class), self.n_classes)
 
     def dual_point(
-        self, proba: Columns, anchor: DualPoint | None = None, excess: Array | None = None
+        self, p: Columns, anchor: DualPoint | None = None, excess: Array | None = None
     ) -> DualPoint:
         """Move p (K, n) toward a feasible point until it is feasible, and take its value.
 
@@ -155,7 +155,7 @@ class Objective:
         the ``anchor``, an earlier feasible point. The ``excess`` of p, once normalized, may be
         known.
         """
-        distributions = partial(normalized_columns, proba)
+        distributions = partial(normalized_columns, p)
         if excess is None:
             excess = self.excess(distributions)
         width = self.uncertainty.half_width
@@ -163,7 +163,7 @@ class Objective:
         share = width / arrays.where(violated, abs(excess), 1.0)
         shrink = float(arrays.where(violated, share, 1.0).min())
         if self.labeled:
-            entropy = self.mean_entropy(partial(_shrunk_columns, proba, shrink))
+            entropy = self.mean_entropy(partial(_shrunk_columns, p, shrink))
             return DualPoint(entropy, shrink, shrink * excess)
         entropy = self.mean_entropy(distributions)
         if not violated.any():
@@ -183,9 +183,9 @@ class Objective:
         width = namespace(width).where(width > 0.0, width, 1.0)
         return 1.0 - float((abs(point.excess) / width).max())
 
-    def mean_entropy(self, proba: Columns) -> float:
+    def mean_entropy(self, p: Columns) -> float:
         """Return the mean of H(p) + <c, p> over the rows of p (K, n)."""
-        term = partial(_mean_entropy, self.potential, proba, self.offsets)
+        term = partial(_mean_entropy, self.potential, p, self.offsets)
         return self.sum(term, features=False)
 
 
@@ -223,9 +223,9 @@ def normalized(columns: Array) -> Array:
     return columns
 
 
-def normalized_columns(proba: Columns, part: Part) -> Array:
+def normalized_columns(p: Columns, part: Part) -> Array:
     """Return distributions (K, rows) of what are nearly some."""
-    return normalized(proba(part))
+    return normalized(p(part))
 
 
 def mean_of(columns: Columns, first: int, part: Part) -> Array:
@@ -245,22 +245,22 @@ def _mean_psi(potential: Any, coef: Array, offsets: Kept | None, part: Part) -> 
 def _psi_and_mean(
     potential: Any, coef: Array, offsets: Kept | None, kept: Kept | None, part: Part
 ) -> tuple[Array, Array]:
-    psi, proba = potential.value_and_gradient(margins_of(part, coef, offsets))
+    psi, p = potential.value_and_gradient(margins_of(part, coef, offsets))
     if kept is not None:
-        part.allotted(kept, len(proba))[:] = proba
-    return part.design.weights @ psi, part.design.adjoint(proba[len(proba) - len(coef) :])
+        part.allotted(kept, len(p))[:] = p
+    return part.design.weights @ psi, part.design.adjoint(p[len(p) - len(coef) :])
 
 
-def _shrunk_columns(proba: Columns, shrink: float, part: Part) -> Array:
-    columns = normalized(proba(part))
+def _shrunk_columns(p: Columns, shrink: float, part: Part) -> Array:
+    columns = normalized(p(part))
     columns *= shrink
     labels: Any = part.labels  # asked for where they are known
     labels.add_to(columns, 1.0 - shrink)
     return columns
 
 
-def _mean_entropy(potential: Any, proba: Columns, offsets: Kept | None, part: Part) -> float:
-    columns = proba(part)
+def _mean_entropy(potential: Any, p: Columns, offsets: Kept | None, part: Part) -> float:
+    columns = p(part)
     entropy = potential.entropy(columns)
     if offsets is not None:
         entropy = entropy + (columns * offsets(part)).sum(axis=0)

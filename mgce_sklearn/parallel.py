@@ -29,14 +29,14 @@ class RowTeam:
     Parameters
     ----------
     n_rows : int
-    width : int
+    row_size : int
         Array elements per row, to judge whether a share is worth a thread.
     n_threads : int
         The most threads to use.
     """
 
-    def __init__(self, n_rows: int, width: int, n_threads: int) -> None:
-        worthwhile = max(1, n_rows * width // SMALLEST_SHARE)
+    def __init__(self, n_rows: int, row_size: int, n_threads: int) -> None:
+        worthwhile = max(1, n_rows * row_size // SMALLEST_SHARE)
         self.n_threads = max(1, min(n_threads, worthwhile))
         bounds = [n_rows * i // self.n_threads for i in range(self.n_threads + 1)]
         self.shares = list(itertools.pairwise(bounds))
@@ -151,7 +151,7 @@ def one_blas_thread() -> _BlasHold:
 
 
 @contextmanager
-def row_team(n_rows: int, width: int) -> Iterator[RowTeam]:
+def row_team(n_rows: int, row_size: int) -> Iterator[RowTeam]:
     """Give a `RowTeam` of as many threads as BLAS was allowed, and hold BLAS to one.
 
     The number is thus set as for any numerical library: ``OPENBLAS_NUM_THREADS``,
@@ -159,6 +159,6 @@ def row_team(n_rows: int, width: int) -> Iterator[RowTeam]:
     """
     with (
         one_blas_thread() as n_threads,
-        closing(RowTeam(n_rows, width, n_threads)) as team,
+        closing(RowTeam(n_rows, row_size, n_threads)) as team,
     ):
         yield team

@@ -452,8 +452,8 @@ def check_proba(name: str, proba: Any) -> Array:
     proba = check_numbers(name, proba)
     if proba.ndim != 2 or proba.shape[0] == 0 or proba.shape[1] < 2:
         raise ValueError(
-            f"{name} must have at least one row, and a column for each of at least 2 classes; got "
-            f"shape {proba.shape}."
+            f"{name} must have rows, and a column for each of at least 2 classes; got shape "
+            f"{proba.shape}."
         )
     valid = ((proba >= 0.0) & (proba <= 1.0)).all(axis=1)
     if valid.all():

@@ -578,7 +578,7 @@ def read_no_more(rows):
 def test_a_search_without_a_score_is_refused(wine, feature_map):
     search = MGCEClassifierCV(**GRID, feature_map=feature_map, max_time=1e-9)
     before = dict(vars(search))
-    with pytest.raises(ValueError, match="max_time must suffice for a score; it ended"):
+    with pytest.raises(ValueError, match="max_time must suffice for a score; the time ended"):
         search.fit(*wine)
     assert vars(search) == before
 

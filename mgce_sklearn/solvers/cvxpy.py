@@ -81,10 +81,10 @@ class ConicProgram:
         cp = _import_cvxpy()
         program = _Program(cp, objective)
         n_iter, limited = program.run(self.max_iter, watch.seconds_left)
-        coef, proba = program.solution()
+        coef, p = program.solution()
         progress.reached(n_iter, coef)
         progress.offer_coef(coef, objective.value(coef))
-        progress.offer_proba(proba)
+        progress.offer_p(p)
         status = Status.MAX_ITER if limited else Status.STALLED
         return progress.result(progress.record() or status, n_iter)
 

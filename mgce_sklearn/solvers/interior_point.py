@@ -51,7 +51,7 @@ from mgce_sklearn.solvers.systems import (
 )
 
 # W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
-START_SIZE = 0.3
+FIRST_SIZE = 0.3
 
 TINY = np.finfo(np.float64).tiny
 
@@ -179,10 +179,10 @@ class InteriorPoint:
         if _may_be_rounded(objective):
             progress.working = replace(objective, parts=objective.parts.compact())
         sums = RowSums(progress.working, choose_form(progress.working, self.tol))
-        point = _start(sums, half_width, start, progress.watch.out_of_time)
+        point = _first_point(sums, half_width, start, progress.watch.out_of_time)
         mended = partial(_mended, sums, progress)
-        share = _share(sums)
-        n_products = sums.kind.products + 2 * share * np.prod(objective.shape)
+        relative_target = _relative_target(sums)
+        n_products = sums.kind.products + 2 * relative_target * np.prod(objective.shape)
         status = Status.MAX_ITER
         lengths: tuple[float, ...] = ()
         for iteration in range(self.max_iter + 1):
@@ -207,7 +207,7 @@ class InteriorPoint:
                 form = form if isinstance(form, Factored) else Factored(objective)
             sums.read(progress.working, form)
             lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-            aim = Aim(share, n_products, lowest, progress.gap / max(progress.value, TINY))
+            aim = Aim(relative_target, n_products, lowest, progress.gap / max(progress.value, TINY))
             try:
                 point, lengths = mended(partial(advance, sums, point, half_width, aim))
             except LinAlgError:
@@ -261,7 +261,7 @@ def _rounding_matters(progress: Progress) -> bool:
     return slow and (gap == once or gap <= SLOW_GAP * progress.value)
 
 
-def _share(sums: RowSums) -> float:
+def _relative_target(sums: RowSums) -> float:
     """Return what the products W⁺u and W⁻v aim at, in units of the rows' target."""
     (_, n_features), total = sums.objective.shape, sums.objective.parts.total_weight
     return max(sums.kind.coef_share / n_features, 1.0 / max(total, 1.0))
@@ -273,22 +273,22 @@ def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
     Small violations are repaired if they are all that keeps the gap open, and if steps factor a
     matrix as a repair does.
     """
-    proba, objective = sums.proba, progress.working
+    p, objective = sums.p, progress.working
     arrived = sums.arrive(point.plus - point.minus)
     progress.offer_coef(arrived.coef, arrived.value)
-    shrink = progress.offer_proba(proba, arrived.excess).shrink
+    shrink = progress.offer_p(p, arrived.excess).shrink
     if not objective.labeled:
-        _anchor(progress, proba, 1.0 / shrink - 1.0)
+        _anchor(progress, p, 1.0 / shrink - 1.0)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
         return
     if progress.rounded or not isinstance(sums.form, Factored):
         return
-    if progress.value - objective.mean_entropy(proba) <= allowed:
-        progress.offer_proba(repair(objective, proba))
+    if progress.value - objective.mean_entropy(p) <= allowed:
+        progress.offer_p(repair(objective, p))
 
 
-def _anchor(progress: Progress, proba: Columns, violation: float) -> None:
+def _anchor(progress: Progress, p: Columns, violation: float) -> None:
     """Make the first feasible point of rows without labels.
 
     Iterates may near the constraints from outside for ever. While p has room, a point well inside
@@ -296,10 +296,10 @@ def _anchor(progress: Progress, proba: Columns, violation: float) -> None:
     """
     if progress.anchor is None and violation <= ANCHORED:
         margin = min(ANCHORED, ROOM * violation)
-        progress.offer_proba(repair(progress.objective, proba, margin))
+        progress.offer_p(repair(progress.objective, p, margin))
 
 
-def _start(
+def _first_point(
     sums: RowSums,
     half_width: Array,
     start: Array | Start | SolverResult | None,
@@ -308,8 +308,8 @@ def _start(
     """Return the first interior point, after first-order steps where the potential allows them."""
     coef, objective = coef_of(start), sums.objective
     if not hasattr(objective.potential, "descended"):
-        proba = start.proba if isinstance(start, Start) else None
-        return _cold(sums, half_width, coef, proba)
+        p = start.p if isinstance(start, Start) else None
+        return _cold(sums, half_width, coef, p)
     if objective.parts.reading_costs:
         return _from_sample(sums, half_width, coef, stop)
     n_gradients, target = WARM_GRADIENTS, WARM_TARGET
@@ -353,13 +353,13 @@ def _central(
         value = objective.value(coef)
     if objective.labeled and not value > 0.0:  # beyond what numbers hold
         coef, value = 0.0 * coef, at_zero
-    n_products = 2 * objective.n_classes + 1 + 2 * _share(sums) * np.prod(coef.shape)
+    n_products = 2 * objective.n_classes + 1 + 2 * _relative_target(sums) * np.prod(coef.shape)
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products
     sums.enter(coef, None, True, nu)
     excess = sums.excess(coef)
     most = LEAST_SHARE * value / (half_width * np.prod(coef.shape))
     least_size = namespace(most).minimum(LEAST_SIZE / objective.parts.column_scale, most)
-    return _coefficients_at(coef, excess, half_width, _share(sums) * nu, least_size)
+    return _coefficients_at(coef, excess, half_width, _relative_target(sums) * nu, least_size)
 
 
 def _coefficients_at(
@@ -385,14 +385,12 @@ def _coefficients_at(
     return Coefficients(signs[0] + inside, signs[1] + inside, *multipliers)
 
 
-def _cold(
-    sums: RowSums, half_width: Array, coef: Array | None, proba: Columns | None
-) -> Coefficients:
+def _cold(sums: RowSums, half_width: Array, coef: Array | None, p: Columns | None) -> Coefficients:
     """Return a point well inside all constraints, near coefficients or distributions if given."""
     objective = sums.objective
     zeros = objective.parts.like.zeros(*objective.shape)
-    sums.enter(zeros if coef is None else coef, proba, coef is not None, None)
-    size = zeros + START_SIZE / objective.parts.column_scale
+    sums.enter(zeros if coef is None else coef, p, coef is not None, None)
+    size = zeros + FIRST_SIZE / objective.parts.column_scale
     excess = abs(sums.excess(zeros if coef is None else coef))
     multiplier = namespace(excess).maximum(half_width, excess)
     plus = minus = size

@@ -98,7 +98,7 @@ class _Iterate:
     coef: Array
     value: float
     gradient: Array
-    proba: Kept
+    p: Kept
     length: float  # of the step that led here, along its direction
 
     def pseudo_gradient(self, half_width: Array) -> Array:
@@ -187,20 +187,20 @@ class LBFGS:
         half_width = stage.uncertainty.half_width / scale
 
         def evaluate(scaled: Array, length: float = 0.0) -> _Iterate:
-            proba = stage.parts.kept()
-            value, gradient = stage.value_and_slope(scaled / scale, proba)
-            return _Iterate(scaled, value, gradient / scale, proba, length)
+            p = stage.parts.kept()
+            value, gradient = stage.value_and_slope(scaled / scale, p)
+            return _Iterate(scaled, value, gradient / scale, p, length)
 
         now, memory = evaluate(coef * scale), _Memory()
         checked_value = now.value
-        average = _Average(stage, now.proba)
+        average = _Average(stage, now.p)
         for count in range(1, self.max_iter + 1 - iteration):
             after = _step(now, memory, half_width, evaluate)
             stalled = after is None
             if after is not None:
                 memory.add(after.coef - now.coef, after.gradient - now.gradient)
                 now = after
-                average.add(now.proba)
+                average.add(now.p)
             coef = now.coef / scale
             progress.reached(iteration + count, coef)
             late = progress.watch.out_of_time()
@@ -215,7 +215,7 @@ class LBFGS:
                     return coef, iteration + count, ended
                 if stalled:
                     return coef, iteration + count, Status.STALLED
-                checked_value, average = now.value, _Average(stage, now.proba)
+                checked_value, average = now.value, _Average(stage, now.p)
         coef = now.coef / scale
         ended = _check(progress, coef, now, average, last=True)
         return coef, self.max_iter, ended or Status.MAX_ITER
@@ -245,9 +245,9 @@ class _Average:
     def _keep(self, columns: Columns) -> Kept:
         return self._objective.parts.keep(columns, self._objective.n_classes, features=False)
 
-    def add(self, proba: Kept) -> None:
+    def add(self, p: Kept) -> None:
         parts, n_classes = self._objective.parts, self._objective.n_classes
-        parts.change(partial(_add_to, self._sum, proba), n_classes, features=False)
+        parts.change(partial(_add_to, self._sum, p), n_classes, features=False)
         self._count += 1
 
     def mean(self) -> Columns:
@@ -268,10 +268,10 @@ def _check(
 ) -> Status | None:
     """Offer what was found; if it is the ``last`` of its stage, at the price of a repair."""
     progress.offer_coef(coef, progress.objective.value(coef))
-    progress.offer_proba(now.proba)
-    progress.offer_proba(average.mean())
+    progress.offer_p(now.p)
+    progress.offer_p(average.mean())
     if last and progress.gap > progress.tol * progress.value:
-        progress.offer_proba(repaired(progress.objective, average.mean()))
+        progress.offer_p(repaired(progress.objective, average.mean()))
     return progress.record((now.length,))
 
 

@@ -132,20 +132,20 @@ class RowSums:
         self._may_end = False  # so that nobody asks for the next equations
 
     @property
-    def proba(self) -> Columns:
+    def p(self) -> Columns:
         """Multipliers (K, n) that end as the worst case."""
-        return partial(_proba, self.rows)
+        return partial(_p, self.rows)
 
     def _along(self, stages: int) -> Along:
         coefs = self.coefs[: 1 + stages]
         return Along(self.rows, coefs, self.objective.offsets, self.nu, self.reach)
 
-    def enter(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> None:
+    def enter(self, coef: Array, p: Columns | None, near: bool, nu: float | None) -> None:
         """Put the rows inside their constraints; see `Rows.enter`."""
         self.coefs[0], self._level = coef, nu
-        self._move(self.entering(coef, proba, near, nu))
+        self._move(self.entering(coef, p, near, nu))
 
-    def entering(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> Term:
+    def entering(self, coef: Array, p: Columns | None, near: bool, nu: float | None) -> Term:
         """Return the term by which the rows of a part enter.
 
         At the present coefficients and nu it makes rows anew that were lost on the way: on the
@@ -153,7 +153,7 @@ class RowSums:
         """
         objective = self.objective
         new = partial(_new_rows, objective.potential, objective.n_classes)
-        return once(partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu))
+        return once(partial(_enter, self.rows, new, coef, objective.offsets, p, near, nu))
 
     def _move(self, term: Term) -> None:
         """Have the rows do something: at once, or where reading costs as part of the next pass."""
@@ -197,7 +197,7 @@ class RowSums:
             terms = [] if self._pending is None else [self._pending]
             terms += [] if self._may_end else [self._assembly()]
             terms.append(objective.psi_term(coef))
-            terms.append(objective.mean_term(partial(normalized_columns, self.proba)))
+            terms.append(objective.mean_term(partial(normalized_columns, self.p)))
             *others, psi, mean = objective.parts.in_one_pass(*((term, add) for term in terms))
             assembled = None if self._may_end else others[-1]
             self._pending = None
@@ -209,7 +209,7 @@ class RowSums:
     def excess(self, coef: Array) -> Array:
         """Return g (C, d), once the rows are there."""
         if not self.objective.parts.reading_costs:
-            return self.objective.excess(self.proba)
+            return self.objective.excess(self.p)
         return self.arrive(coef).excess
 
     def assemble(self) -> tuple[Any, Array, Array, Array]:
@@ -268,7 +268,7 @@ def _new_rows(potential: Any, n_classes: int, n_rows: int, design: Any) -> Rows:
     return potential.interior_rows(design, n_classes, n_rows)
 
 
-def _proba(rows: Held, part: Part) -> Array:
+def _p(rows: Held, part: Part) -> Array:
     return rows(part).proba[:, part.start : part.stop]
 
 
@@ -277,7 +277,7 @@ def _enter(
     new: Any,
     coef: Array,
     offsets: Kept | None,
-    proba: Columns | None,
+    p: Columns | None,
     near: bool,
     nu: float | None,
     part: Part,
@@ -285,7 +285,7 @@ def _enter(
     own = new(part.n_rows, part.design)
     part.hold(rows, own)
     for block in part.blocks(len(own.proba)):
-        known = None if proba is None else proba(block)
+        known = None if p is None else p(block)
         place = slice(block.start, block.stop)
         own.enter(place, margins_of(block, coef, offsets), known, near, nu)
 
@@ -308,11 +308,11 @@ def _assemble(along: Along, gather: Any, part: Part) -> tuple[Any, Array]:
     gathered, shape = gather(part), along.coefs[0].shape
     sums = part.design.zeros(3, *shape)
     for block, features in _features(part, gathered.rows_per_block):
-        proba = _proba(along.rows, block)
+        p = _p(along.rows, block)
         curvature, kappas = _eliminated(along, features, block)
         gathered.add(curvature, features, block)
-        first, weights = len(proba) - len(sums[0]), block.design.weights
-        sums[0] += features.adjoint(proba[first:] * weights)
+        first, weights = len(p) - len(sums[0]), block.design.weights
+        sums[0] += features.adjoint(p[first:] * weights)
         sums[1] += features.adjoint(kappas[0, first:] * weights)
         sums[2] += features.adjoint(kappas[1, first:] * weights)
     return gathered, sums
@@ -414,7 +414,7 @@ class Aim(NamedTuple):
 
     Attributes
     ----------
-    share : float
+    relative_target : float
         The products W⁺u and W⁻v aim at so much of the rows' target.
     n_products : float
         All products, as they count in the gap.
@@ -423,7 +423,7 @@ class Aim(NamedTuple):
     relative_gap : float
     """
 
-    share: float
+    relative_target: float
     n_products: float
     lowest_nu: float
     relative_gap: float
@@ -467,7 +467,7 @@ def advance(
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
     sums.nu = max((ahead / now) ** sums.kind.ambition * now / aim.n_products, aim.lowest_nu)
     sums.reach[0] = np.minimum(1.0, predictor.lengths(1.0) + REACH)
-    target = aim.share * sums.nu
+    target = aim.relative_target * sums.nu
     newton.correct(predictor.step, target, predictor.correction + sums.nu * kappa_center)
     best = look(2)
     for stage in range(3, 3 + sums.kind.correctors):

@@ -342,18 +342,18 @@ def _sample(source: RowSource, weights: Kept, total: Array, draw: int, by_class:
     parts, leverage, chosen = source.parts, source.parts.kept(), source.parts.kept()
     inverse = (1.0 / total).astype(np.float32)
     sums = source.sum(partial(_leverages, weights, inverse, leverage, by_class))
-    # A chance is a multiple of this line, `slope` leverages and a `share` for every row.
+    # A chance is a multiple of this line, `slope` leverages and a `floor` for every row.
     slope = np.where(sums > 0.0, (1.0 - UNIFORM_SHARE) / np.where(sums > 0.0, sums, 1.0), 0.0)
-    share = np.where(sums > 0.0, UNIFORM_SHARE, 1.0) / parts.n_rows
+    floor = np.where(sums > 0.0, UNIFORM_SHARE, 1.0) / parts.n_rows
     factor = np.full(len(sums), float(SAMPLED_ROWS))
     for _ in range(ROUNDS):
-        term = partial(_uncertain, leverage, slope, share, factor)
+        term = partial(_uncertain, leverage, slope, floor, factor)
         n_certain, rest = parts.sum(term, features=False)
         left = SAMPLED_ROWS - n_certain
         raised = (left > 0.0) & (rest > 0.0)
         factor = np.where(raised, left / np.where(raised, rest, 1.0), factor)
     parts.sum(
-        partial(_draw, weights if by_class else None, leverage, slope, share, factor, draw, chosen),
+        partial(_draw, weights if by_class else None, leverage, slope, floor, factor, draw, chosen),
         features=False,
     )
     return chosen
@@ -369,15 +369,15 @@ def _leverages(
     return out.sum(axis=1)
 
 
-def _chances(leverage: Kept, slope: Array, share: Array, part: Part) -> Array:
-    return slope[:, None] * leverage(part) + share[:, None]
+def _chances(leverage: Kept, slope: Array, floor: Array, part: Part) -> Array:
+    return slope[:, None] * leverage(part) + floor[:, None]
 
 
 def _uncertain(
-    leverage: Kept, slope: Array, share: Array, factor: Array, part: Part
+    leverage: Kept, slope: Array, floor: Array, factor: Array, part: Part
 ) -> tuple[Array, Array]:
     """Return how many rows are certain, and the sum of the others' chances for a factor of 1."""
-    chances = _chances(leverage, slope, share, part)
+    chances = _chances(leverage, slope, floor, part)
     certain = factor[:, None] * chances >= 1.0
     return certain.sum(axis=1), np.where(certain, 0.0, chances).sum(axis=1)
 
@@ -386,13 +386,13 @@ def _draw(
     weights: Kept | None,
     leverage: Kept,
     slope: Array,
-    share: Array,
+    floor: Array,
     factor: Array,
     draw: int,
     chosen: Kept,
     part: Part,
 ) -> None:
-    chances = np.minimum(factor[:, None] * _chances(leverage, slope, share, part), 1.0)
+    chances = np.minimum(factor[:, None] * _chances(leverage, slope, floor, part), 1.0)
     out = part.allotted(chosen, len(chances), dtype=np.float32)
     for k, chance in enumerate(chances):
         # The numbers of a row are its own, however rows are parted.

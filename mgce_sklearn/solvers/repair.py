@@ -44,8 +44,8 @@ RIDGE = 1e-10
 TINY = np.finfo(np.float64).tiny
 
 
-def repair(objective: Objective, proba: Columns, margin: float = MARGIN) -> Columns:
-    """Return a point (K, n) near ``proba`` that violates the constraints less.
+def repair(objective: Objective, p: Columns, margin: float = MARGIN) -> Columns:
+    """Return a point (K, n) near ``p`` that violates the constraints less.
 
     It is a term, so that a second point need not be kept. Its rows sum to 1, but entries may lie
     below 0 where there was no room.
@@ -53,13 +53,13 @@ def repair(objective: Objective, proba: Columns, margin: float = MARGIN) -> Colu
     Parameters
     ----------
     objective : Objective
-    proba : Columns
+    p : Columns
         Positive, with rows that sum to 1.
     margin : float, default=`MARGIN`
         Share of the half-widths by which constraints are to hold with room.
     """
-    target = _target(objective, proba, margin)
-    gram = objective.parts.over(partial(_gram, proba, objective.shape[0])).matrix()
+    target = _target(objective, p, margin)
+    gram = objective.parts.over(partial(_gram, p, objective.shape[0])).matrix()
     scale = gram.diagonal().clip(min=TINY) ** -0.5
     gram *= scale
     gram *= scale[:, None]
@@ -67,39 +67,39 @@ def repair(objective: Objective, proba: Columns, margin: float = MARGIN) -> Colu
     try:
         solve = cholesky(gram)
     except LinAlgError:
-        return proba
+        return p
     solution = (scale * solve(scale * target.ravel())).reshape(target.shape)
     if not namespace(solution).isfinite(solution).all():
-        return proba
-    return partial(_pulled, proba, solution)
+        return p
+    return partial(_pulled, p, solution)
 
 
-def _pulled(proba: Columns, solution: Array, part: Part) -> Array:
-    columns, pull = proba(part), linear_margins(part, solution)
+def _pulled(p: Columns, solution: Array, part: Part) -> Array:
+    columns, pull = p(part), linear_margins(part, solution)
     room = columns**2
     pull -= (room * pull).sum(axis=0) / room.sum(axis=0)
     return columns + room * pull
 
 
-def repaired(objective: Objective, proba: Columns) -> Columns:
-    """Return ``proba`` after repairs, or as it is if they cost too much; entries may lie below 0.
+def repaired(objective: Objective, p: Columns) -> Columns:
+    """Return ``p`` after repairs, or as it is if they cost too much; entries may lie below 0.
 
     Parameters
     ----------
     objective : Objective
-    proba : Columns
+    p : Columns
         Distributions (K, n), with zeros perhaps.
     """
     if np.prod(objective.shape) > MOST_COEFFICIENTS:
-        return proba
+        return p
     for _ in range(ROUNDS):
-        inside = objective.parts.keep(partial(_inside, proba), objective.n_classes, features=False)
-        proba = objective.parts.keep(repair(objective, inside), objective.n_classes)
-    return proba
+        inside = objective.parts.keep(partial(_inside, p), objective.n_classes, features=False)
+        p = objective.parts.keep(repair(objective, inside), objective.n_classes)
+    return p
 
 
-def _inside(proba: Columns, part: Part) -> Array:
-    columns = proba(part).clip(min=LEAST_PROBABILITY)
+def _inside(p: Columns, part: Part) -> Array:
+    columns = p(part).clip(min=LEAST_PROBABILITY)
     columns /= columns.sum(axis=0)
     return columns
 
@@ -107,22 +107,22 @@ def _inside(proba: Columns, part: Part) -> Array:
 def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
     """Return R(coef), and a lower bound on the optimum from the worst case at ``coef``."""
     with objective.opened() as objective:
-        proba = objective.parts.kept()
-        value, _ = objective.value_and_slope(coef, proba)
-        candidates: list[Columns] = [proba, repaired(objective, proba)]
+        p = objective.parts.kept()
+        value, _ = objective.value_and_slope(coef, p)
+        candidates: list[Columns] = [p, repaired(objective, p)]
         if can_move(objective):
-            candidates.append(moved_by_rows(objective, proba))
+            candidates.append(moved_by_rows(objective, p))
         points = [objective.dual_point(p, objective.anchor) for p in candidates]
         return objective.possible(value), max(point.value for point in points)
 
 
-def _target(objective: Objective, proba: Columns, margin: float) -> Array:
+def _target(objective: Objective, p: Columns, margin: float) -> Array:
     """Return r (C, d), with columns that sum to 0 if every class has coefficients.
 
     Where there is not room enough for that, as in an empty set, some constraints stay violated.
     """
     width = (1.0 - margin) * objective.uncertainty.half_width
-    excess = objective.excess(proba)
+    excess = objective.excess(p)
     inside = excess.clip(-width, width)
     if objective.first_class == 0:
         surplus = (inside - excess).sum(axis=0)
@@ -131,11 +131,11 @@ def _target(objective: Objective, proba: Columns, margin: float) -> Array:
     return inside - excess
 
 
-def _gram(proba: Columns, n_coef: int, part: Part) -> Any:
+def _gram(p: Columns, n_coef: int, part: Part) -> Any:
     """Return the sum of M_i ⊗ x_i x_iᵀ."""
     gram, (upper_k, upper_l) = part.design.gram(n_coef), np.triu_indices(n_coef)
     for block in part.blocks_of(gram.rows_per_block):
-        room = proba(block) ** 2
+        room = p(block) ** 2
         own = room[len(room) - n_coef :]
         weighted = own * block.design.weights
         curvature = -weighted[upper_k] * (own / room.sum(axis=0))[upper_l]

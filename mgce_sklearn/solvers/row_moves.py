@@ -36,40 +36,40 @@ def can_move(objective: Objective) -> bool:
     return objective.labeled and objective.parts.like.sparse
 
 
-def moved_by_rows(objective: Objective, proba: Columns) -> Columns:
-    """Return a point (K, n) between ``proba`` and the labels that is feasible, or nearly so.
+def moved_by_rows(objective: Objective, p: Columns) -> Columns:
+    """Return a point (K, n) between ``p`` and the labels that is feasible, or nearly so.
 
     Parameters
     ----------
     objective : Objective
         That `can_move`.
-    proba : Columns
+    p : Columns
         Distributions (K, n).
     """
     parts = objective.parts
     way = parts.held()
-    parts.over(partial(_ways, proba, objective.first_class, way), features=False)
-    return partial(_moved, proba, row_shares(objective, way))
+    parts.over(partial(_ways, p, objective.first_class, way), features=False)
+    return partial(_moved, p, row_thetas(objective, way))
 
 
-def row_shares(objective: Objective, way: Held) -> Kept:
+def row_thetas(objective: Objective, way: Held) -> Kept:
     """Return the theta (n,) of each row, for the way (n, C) from its label to p."""
     parts, width = objective.parts, objective.uncertainty.half_width.T
-    shares = parts.keep(_ones, features=False)
+    thetas = parts.keep(_ones, features=False)
     for _ in range(ROUNDS):
-        up, down = parts.over(partial(_sides, way, shares))
+        up, down = parts.over(partial(_sides, way, thetas))
         beyond = soft_threshold(up - down, width)
         if not beyond.any():
             break
         beyond /= np.maximum(up, down).clip(min=TINY)
-        parts.over(once(partial(_lower, way, shares, beyond)))
-    return shares
+        parts.over(once(partial(_lower, way, thetas, beyond)))
+    return thetas
 
 
-def _ways(proba: Columns, first: int, way: Held, part: Part) -> None:
+def _ways(p: Columns, first: int, way: Held, part: Part) -> None:
     """Leave with the rows how far (n, C) p is from the label, row by row in memory."""
     labels: Any = part.labels  # asked for where they are known
-    columns = normalized(proba(part))
+    columns = normalized(p(part))
     labels.add_to(columns, -1.0)
     part.hold(way, np.ascontiguousarray(columns[first:].T))
 
@@ -78,18 +78,18 @@ def _ones(part: Part) -> Array:
     return np.ones(part.n_rows)
 
 
-def _sides(way: Held, shares: Kept, part: Part) -> tuple[Array, Array]:
-    return part.design.sides(way(part), shares(part))
+def _sides(way: Held, thetas: Kept, part: Part) -> tuple[Array, Array]:
+    return part.design.sides(way(part), thetas(part))
 
 
-def _lower(way: Held, shares: Kept, beyond: Array, part: Part) -> None:
-    share = shares(part)
-    share *= 1.0 - part.design.largest_share(way(part), beyond)
+def _lower(way: Held, thetas: Kept, beyond: Array, part: Part) -> None:
+    theta = thetas(part)
+    theta *= 1.0 - part.design.largest_share(way(part), beyond)
 
 
-def _moved(proba: Columns, shares: Kept, part: Part) -> Array:
-    share = shares(part)
+def _moved(p: Columns, thetas: Kept, part: Part) -> Array:
+    theta = thetas(part)
     labels: Any = part.labels
-    columns = normalized(proba(part)) * share
-    labels.add_to(columns, 1.0 - share)
+    columns = normalized(p(part)) * theta
+    labels.add_to(columns, 1.0 - theta)
     return columns

@@ -116,10 +116,10 @@ class _Iteration:
         self.step = FIRST_STEP * self.unit_step
         # The start's value is no measure of the step: from near the optimum any step leads up.
         self.value = np.inf
-        proba = parts.kept()
-        objective.value_and_slope(self.coef, proba)
+        p = parts.kept()
+        objective.value_and_slope(self.coef, p)
         # Row by row in memory, as batches read it.
-        self.table = np.ascontiguousarray(proba(parts.together())[objective.first_class :].T)
+        self.table = np.ascontiguousarray(p(parts.together())[objective.first_class :].T)
         self.gradient = self._excess()
         self._sum, self._n_summed = np.zeros_like(self.table), 0
 
@@ -157,15 +157,15 @@ class _Iteration:
         margins = with_reference(batch.margins(self.coef), self.scaled)
         if objective.offsets is not None:
             margins = margins + objective.offsets(objective.parts.together())[:, rows]
-        proba = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
-        change = proba - self.table[rows].T
-        share = batch.total_weight / self.design.total_weight / self.scale
-        sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * share
+        p = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
+        change = p - self.table[rows].T
+        factor = batch.total_weight / self.design.total_weight / self.scale
+        sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * factor
         known, noisy = np.split(sums, 2)
         moved = self.scaled - self.step * (self.gradient + noisy)
         self.scaled = soft_threshold(moved, self.step * self.half_width)
         self.gradient += known
-        self.table[rows] = proba.T
+        self.table[rows] = p.T
 
     def average(self) -> Columns:
         """Return the table's average (K, n) over the passes since the last call."""
@@ -244,12 +244,12 @@ class SGD:
             check = n_passes + max(PASSES_PER_CHECK, int(CHECK_SHARE * n_passes))
             progress.offer_coef(iteration.coef, iteration.look())
             average = iteration.average()
-            progress.offer_proba(iteration.distributions(iteration.table))
-            progress.offer_proba(average)
+            progress.offer_p(iteration.distributions(iteration.table))
+            progress.offer_p(average)
             done = iteration.step < SHORTEST_STEP * iteration.unit_step
             due = done or n_passes == self.max_iter or n_passes - last_repair >= repair_cost
             if due and not late and progress.gap > self.tol * progress.value:
-                progress.offer_proba(repaired(objective, average))
+                progress.offer_p(repaired(objective, average))
                 last_repair = n_passes
             ended = progress.record((iteration.step / iteration.unit_step,))
             if ended is not None:
