@@ -255,7 +255,7 @@ def test_inverses():
             validation.check_invertible(far)
     twins = np.array([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     validation.check_noise_matrix(twins, 3)  # enough for what needs no inverse
-    with pytest.raises(ValueError, match="noise_matrix must have an inverse"):
+    with pytest.raises(ValueError, match="noise_matrix must have an accurate inverse"):
         validation.check_invertible(twins)
 
 

@@ -1,16 +1,18 @@
 """A dual point of sparse rows, moved toward the labels row by row.
 
-One theta for all rows is what the worst of the constraints allows. Where rows are sparse, few have
-a part in most constraints, those of a rare word for one, and the others need not move.
+To make a dual point feasible, it can be moved toward the labels by one theta for all rows. The
+constraint with the largest violation then determines theta. But only few sparse rows contribute to
+a constraint, for example to that of a rare word, and the others need not move.
 
-Rows r_i = theta_i (p_i - onehot(y_i)) push a coordinate of mean r_i ⊗ x_i up or down. Where the
-mean is beyond its half-width, what pushes it there must shrink by a share of
+A row contributes r_i ⊗ x_i with r_i = theta_i (p_i - onehot(y_i)) to the mean of these. In each
+coordinate some rows contribute positive numbers, others negative ones. If the mean exceeds its
+half-width, the contributions of its sign must be reduced by the fraction
 
-    1 - (half_width + what pushes back) / what pushes there,
+    1 - (half_width + size of the contributions of the other sign) / size of those of its sign,
 
-and so each row is lowered by the largest share among the coordinates that it pushes the wrong way.
-What pushes back shrinks as well, which leaves something for the next round, and in the end for one
-theta of all rows: that of `Objective.dual_point`.
+so each theta_i is reduced by the largest of these fractions over the coordinates of the row. The
+contributions of the other sign are reduced as well. So some violation may remain for the next
+round, and finally for the one theta of `Objective.dual_point`.
 """
 
 from __future__ import annotations
@@ -25,14 +27,14 @@ from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective, normalized
 from mgce_sklearn.parts import Columns, Held, Kept, Part, once
 
-# What they leave undone costs about a thousandth of the value.
+# The violation left after these rounds costs about a thousandth of the value.
 ROUNDS = 3
 
 TINY = np.finfo(np.float64).tiny
 
 
 def can_move(objective: Objective) -> bool:
-    """Tell whether there are labels to move to, and rows that have a part in few constraints."""
+    """Tell whether rows have labels to move toward, and are sparse."""
     return objective.labeled and objective.parts.like.sparse
 
 
@@ -42,7 +44,7 @@ def moved_by_rows(objective: Objective, p: Columns) -> Columns:
     Parameters
     ----------
     objective : Objective
-        That `can_move`.
+        One for which `can_move` is True.
     p : Columns
         Distributions (K, n).
     """
@@ -53,12 +55,12 @@ def moved_by_rows(objective: Objective, p: Columns) -> Columns:
 
 
 def row_thetas(objective: Objective, way: Held) -> Kept:
-    """Return the theta (n,) of each row, for the way (n, C) from its label to p."""
-    parts, width = objective.parts, objective.uncertainty.half_width.T
+    """Return the theta (n,) of each row, for the differences ``way`` (n, C) of p and labels."""
+    parts, half_width = objective.parts, objective.uncertainty.half_width.T
     thetas = parts.keep(_ones, features=False)
     for _ in range(ROUNDS):
         up, down = parts.over(partial(_sides, way, thetas))
-        beyond = soft_threshold(up - down, width)
+        beyond = soft_threshold(up - down, half_width)
         if not beyond.any():
             break
         beyond /= np.maximum(up, down).clip(min=TINY)
@@ -67,8 +69,8 @@ def row_thetas(objective: Objective, way: Held) -> Kept:
 
 
 def _ways(p: Columns, first: int, way: Held, part: Part) -> None:
-    """Leave with the rows how far (n, C) p is from the label, row by row in memory."""
-    labels: Any = part.labels  # asked for where they are known
+    """Store with the rows the differences (n, C) of p from the labels, contiguous by row."""
+    labels: Any = part.labels  # called only if rows have labels
     columns = normalized(p(part))
     labels.add_to(columns, -1.0)
     part.hold(way, np.ascontiguousarray(columns[first:].T))
