@@ -78,7 +78,7 @@ class Task:
         return cls(estimator._init_callback_context(max_subtasks=n_parts), data)
 
     def part(self, name: str, n_parts: int | None = 0) -> Task:
-        """Begin a part of this task, with at most ``n_parts`` parts. None: the number unknown."""
+        """Begin a part of this task, with at most ``n_parts`` parts. None: unknown."""
         return Task(self._context.subcontext(task_name=name, max_subtasks=n_parts), self._data)
 
     @contextmanager
@@ -125,12 +125,12 @@ class GapReport:
 
     def __call__(self, progress: Progress) -> bool:
         """End a step and begin the next. Return whether a callback requests to stop."""
-        asked = [self._step.end(lambda: self._fitted(progress))]
+        stops = [self._step.end(lambda: self._fitted(progress))]
         while self._done < math.floor(N_BAR_STEPS * self._way(progress)):
             self._done += 1
-            asked.append(self._fit.part("share of the gap").end())
+            stops.append(self._fit.part("share of the gap").end())
         self._step = self._steps.part("step")
-        return any(asked)
+        return any(stops)
 
     def _way(self, progress: Progress) -> float:
         """Return the fraction of the way to a closed gap, from 0 to 1."""

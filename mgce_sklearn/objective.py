@@ -174,11 +174,11 @@ class Objective:
         if anchor is None:
             return DualPoint(-np.inf, shrink, excess)
         # Entropies are concave, so between two points the value is at least this interpolation.
-        way = excess - anchor.excess
+        difference = excess - anchor.excess
         room = arrays.copysign(half_width, excess) - anchor.excess
-        theta = float((room[violated] / way[violated]).min())
+        theta = float((room[violated] / difference[violated]).min())
         value = anchor.value + theta * (entropy - anchor.value)
-        return DualPoint(value, shrink, anchor.excess + theta * way)
+        return DualPoint(value, shrink, anchor.excess + theta * difference)
 
     def depth(self, point: DualPoint) -> float:
         """Return the smallest distance from a constraint: 1 at zero excess, 0 at a bound."""

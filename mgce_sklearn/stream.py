@@ -143,13 +143,13 @@ class Stream:
         labels.add_to(columns, 1.0)
         return columns if self.inverse is None else self.inverse.T @ columns
 
-    def _move(self, way: Array) -> None:
-        """Change the sums of gradients for a center that moved by ``way`` (d,)."""
+    def _move(self, shift: Array) -> None:
+        """Change the sums of gradients for a center that moved by ``shift`` (d,)."""
         squares = self._squares[:, -1:].copy()  # of the intercept, which does not change
-        self._gradients -= way * self._gradients[:, -1:]
-        self._squares += way * (way * squares - 2.0 * self._products)
+        self._gradients -= shift * self._gradients[:, -1:]
+        self._squares += shift * (shift * squares - 2.0 * self._products)
         self._squares.clip(min=0.0, out=self._squares)
-        self._products -= way * squares
+        self._products -= shift * squares
 
     def _coef(self, half_width: Array) -> Array:
         size = np.sqrt(self._squares) * self.moments.column_scale()

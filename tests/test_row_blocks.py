@@ -746,7 +746,7 @@ BAD_FILES = {
     "weights": (dict(sample_weight="z"), r"must have the columns \['z'\]"),
     "text": (
         dict(),
-        r"numbers in the columns of X and in weights; \['text'.*\] have other types, the first string",
+        r"in the columns of X and in weights; \['text'.*\] have other types, the first string",
     ),
     "text as weights": (
         dict(columns=["x0"], sample_weight="text"),

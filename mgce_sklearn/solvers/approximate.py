@@ -77,7 +77,7 @@ def approximate(
             return value + 2.0 * excess, np.stack([half_width + slope, half_width - slope]).ravel()
 
         # `scipy.optimize.minimize` converts the bounds of every variable in Python, which is slow.
-        parts, _, told = fmin_l_bfgs_b(
+        parts, _, info = fmin_l_bfgs_b(
             value_and_gradient,
             first,
             bounds=np.broadcast_to((0.0, np.inf), (2 * n, 2)),
@@ -86,7 +86,7 @@ def approximate(
             maxfun=most_gradients,
             callback=check_stop,
         )
-    return coef_of(_rounded(parts)), told["funcalls"]
+    return coef_of(_rounded(parts)), info["funcalls"]
 
 
 def _rounded(parts: Array) -> Array:

@@ -290,8 +290,8 @@ def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Itera
         coef = now.coef + length * direction
         coef[coef * orthant < 0.0] = 0.0
         after = evaluate(coef, length)
-        way = coef - now.coef
-        predicted = inner(descent, way)
+        moved = coef - now.coef
+        predicted = inner(descent, moved)
         if predicted <= 0.0:
             return None
         if after.value <= now.value - SUFFICIENT_DECREASE * predicted:
@@ -299,7 +299,7 @@ def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Itera
         # If values differ only by rounding, slopes still show descent (Hager and Zhang 2005,
         # equation 4.1): on a convex function the slope at the end of a step is the steepest.
         close = after.value <= now.value + ROUNDING * abs(now.value)
-        if close and inner(after.pseudo_gradient(half_width), way) <= SLOPE * predicted:
+        if close and inner(after.pseudo_gradient(half_width), moved) <= SLOPE * predicted:
             return after
         length *= 0.5
     return None

@@ -455,8 +455,8 @@ def advance(
     def look(stage: int) -> _Probe:
         predicts = stage == 1
         guess = None if predicts else sums.coefs[stage - 1]
-        asked = PREDICTORS_ACCURACY * accuracy if predicts else accuracy
-        step = newton.solve(system, asked, guess)
+        needed = PREDICTORS_ACCURACY * accuracy if predicts else accuracy
+        step = newton.solve(system, needed, guess)
         if not arrays.isfinite(step.plus + step.minus).all():
             raise LinAlgError("the interior point step is not finite")
         sums.stages = stage

@@ -49,44 +49,44 @@ def moved_by_rows(objective: Objective, p: Columns) -> Columns:
         Distributions (K, n).
     """
     parts = objective.parts
-    way = parts.held()
-    parts.over(partial(_ways, p, objective.first_class, way), features=False)
-    return partial(_moved, p, row_thetas(objective, way))
+    differences = parts.held()
+    parts.over(partial(_differences, p, objective.first_class, differences), features=False)
+    return partial(_moved, p, row_thetas(objective, differences))
 
 
-def row_thetas(objective: Objective, way: Held) -> Kept:
-    """Return the theta (n,) of each row, for the differences ``way`` (n, C) of p and labels."""
+def row_thetas(objective: Objective, differences: Held) -> Kept:
+    """Return the theta (n,) of each row, for the ``differences`` (n, C) of p and labels."""
     parts, half_width = objective.parts, objective.uncertainty.half_width.T
     thetas = parts.keep(_ones, features=False)
     for _ in range(ROUNDS):
-        up, down = parts.over(partial(_sides, way, thetas))
+        up, down = parts.over(partial(_sides, differences, thetas))
         beyond = soft_threshold(up - down, half_width)
         if not beyond.any():
             break
         beyond /= np.maximum(up, down).clip(min=TINY)
-        parts.over(once(partial(_lower, way, thetas, beyond)))
+        parts.over(once(partial(_lower, differences, thetas, beyond)))
     return thetas
 
 
-def _ways(p: Columns, first: int, way: Held, part: Part) -> None:
+def _differences(p: Columns, first: int, differences: Held, part: Part) -> None:
     """Store with the rows the differences (n, C) of p from the labels, contiguous by row."""
     labels: Any = part.labels  # called only if rows have labels
     columns = normalized(p(part))
     labels.add_to(columns, -1.0)
-    part.hold(way, np.ascontiguousarray(columns[first:].T))
+    part.hold(differences, np.ascontiguousarray(columns[first:].T))
 
 
 def _ones(part: Part) -> Array:
     return np.ones(part.n_rows)
 
 
-def _sides(way: Held, thetas: Kept, part: Part) -> tuple[Array, Array]:
-    return part.design.sides(way(part), thetas(part))
+def _sides(differences: Held, thetas: Kept, part: Part) -> tuple[Array, Array]:
+    return part.design.sides(differences(part), thetas(part))
 
 
-def _lower(way: Held, thetas: Kept, beyond: Array, part: Part) -> None:
+def _lower(differences: Held, thetas: Kept, beyond: Array, part: Part) -> None:
     theta = thetas(part)
-    theta *= 1.0 - part.design.largest_share(way(part), beyond)
+    theta *= 1.0 - part.design.largest_share(differences(part), beyond)
 
 
 def _moved(p: Columns, thetas: Kept, part: Part) -> Array:
