@@ -118,7 +118,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         - with a ``noise_matrix`` T, the mean of :math:`T^{-1}` at observed and predicted labels. It
           is an unbiased estimate of the accuracy on true labels.
 
-        If q > 0, probabilities may be exactly 0, and "neg_log_loss" is then infinite. Use
+        If q > 0, probabilities may be exactly 0, and these dominate "neg_log_loss". Use
         "neg_brier_score" instead.
     n_jobs : int or None, default=None
         Number of processes. Each limits its own threads to its share of the cores.
@@ -145,7 +145,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced" is computed within each fold.
     width : str or array-like, default="standard_error"
-        Method of the half-widths, as in `MGCEClassifier`, computed in each fold of its own rows.
+        Method of the half-widths, as in `MGCEClassifier`, computed in each fold from its own rows.
         If it does not depend on ``lam``, one value in ``lams`` is enough.
     delta : float, default=0.05
         As in `MGCEClassifier`.
@@ -159,8 +159,8 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Probabilities by which labels became wrong, as in `MGCEClassifier`. If the uncertainty set
         of a pair is empty in a fold, this counts as a failed fit.
     selection : {"best", "one_standard_error", "largest_q"}, default="best"
-        Which pair is chosen. The second and third consider all pairs whose mean score is within one
-        standard error of the best one. Among equal values the better score decides.
+        Which pair is chosen. The second and third choose among the pairs whose mean score is within
+        one standard error of the best one. Among equal values the better score decides.
 
         - "best": the pair with the best mean score.
         - "one_standard_error": the pair with the largest lam, whose bound holds for more
