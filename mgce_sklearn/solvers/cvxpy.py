@@ -49,6 +49,16 @@ class ConicProgram:
         Iterations of Clarabel.
     verbose : int, default=0
         Whether to print the size of the problem, and a line at each check of the gap.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import ConicProgram
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = ConicProgram().solve(objective)  # doctest: +SKIP
+    >>> print(result.status.name, f"{result.value:.3f}")  # doctest: +SKIP
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "cvxpy"

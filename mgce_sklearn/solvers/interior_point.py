@@ -141,6 +141,16 @@ class InteriorPoint:
     max_iter : int, default=200
     verbose : int, default=0
         Whether to print the size of the problem, and a line at each check of the gap.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = InteriorPoint().solve(objective)
+    >>> print(result.status.name, f"{result.value:.3f}")
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "interior_point"

@@ -122,6 +122,16 @@ class LBFGS:
     max_iter : int, default=10_000
     verbose : int, default=0
         Whether to print the size of the problem, and a line at each check of the gap.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import LBFGS
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = LBFGS().solve(objective)
+    >>> print(result.status.name, f"{result.value:.3f}")
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "lbfgs"

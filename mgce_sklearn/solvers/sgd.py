@@ -205,6 +205,16 @@ class SGD:
         Whether to print the size of the problem, and a line at each check of the gap.
     seed : int, default=0
         Draws the batches and their order.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import SGD
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = SGD().solve(objective)
+    >>> print(result.status.name, f"{result.value:.3f}")
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "sgd"
