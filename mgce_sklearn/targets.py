@@ -38,7 +38,7 @@ class Distributions:
         """Raise ValueError unless there are ``n_rows`` distributions."""
         if len(self) != n_rows:
             raise ValueError(
-                f"y must have a distribution for each of the {n_rows} rows of X; got {len(self)}."
+                f"y must have a distribution for each row of X, {n_rows}; got {len(self)}."
             )
 
     def most_probable(self) -> Array:

@@ -337,7 +337,7 @@ def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
     absent = [is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
     if any(absent):
         row = absent.index(True)
-        error = f"Row {row} has {listed[row]}: drop such rows, or give them a class of their own."
+        error = f"Row {row} has {listed[row]}: drop such rows, or name a class for them."
     shown = reprlib.repr(listed.tolist())
     return ValueError(f"{name} must be a list of labels of one type; got {shown}. ({error})")
 
