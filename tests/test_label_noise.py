@@ -251,7 +251,7 @@ def test_inverses():
     close = validation.check_noise_matrix(0.5 - 0.51e-6, 2)
     assert validation.check_invertible(close).max() > 4e5
     for far in (symmetric_transition(2, 0.5 - 0.49e-6), symmetric_transition(2, 0.5)):
-        with pytest.raises(ValueError, match=r"at most 1e\+06; got .*Classes with nearly equal rows"):
+        with pytest.raises(ValueError, match=r"1e\+06; got .*Classes with nearly equal rows"):
             validation.check_invertible(far)
     twins = np.array([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     validation.check_noise_matrix(twins, 3)  # enough for what needs no inverse
