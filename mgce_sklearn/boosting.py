@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import kernels, validation
+from mgce_sklearn import constraints, kernels, validation
 from mgce_sklearn.arrays import two_class_margins
 from mgce_sklearn.kernels.link import subtract_labels
 from mgce_sklearn.problem import class_factors
@@ -28,11 +28,11 @@ N_ROUNDS = 1000
 METRIC = "loss of the rule"
 
 PARAMETERS = {
-    "q": validation.LOSS_PARAMETER,
-    "validation_fraction": validation.Constraint(
+    "q": constraints.LOSS_PARAMETER,
+    "validation_fraction": constraints.Constraint(
         (Real,), lambda share: 0 < share <= 0.5, "a fraction in (0, 0.5] (try 0.1)"
     ),
-    "n_iter_no_change": validation.Constraint(
+    "n_iter_no_change": constraints.Constraint(
         (Integral, type(None)),
         lambda rounds: rounds is None or rounds >= 1,
         "a positive integer, or None for no early stopping",
@@ -254,7 +254,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, sample_weight_val: Any
     ) -> MGCEBoostingClassifier:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         base = self._checked_base()
         _check_pair(X_val, y_val, sample_weight_val, self.n_iter_no_change)
         y, self.classes_ = validation.check_label_array("y", y, warn=True)

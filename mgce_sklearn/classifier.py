@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.block_parts import Survey
 from mgce_sklearn.callbacks import (
@@ -61,16 +61,16 @@ from mgce_sklearn.uncertainty import (
 )
 
 PARAMETERS = {
-    "q": validation.LOSS_PARAMETER,
-    "lam": validation.HALF_WIDTH_OR_FEASIBLE,
-    "width": validation.one_of_or_array(
+    "q": constraints.LOSS_PARAMETER,
+    "lam": constraints.HALF_WIDTH_OR_FEASIBLE,
+    "width": constraints.one_of_or_array(
         WIDTHS, "half-widths of shape (n_classes, n_features + fit_intercept)"
     ),
-    "delta": validation.PROBABILITY,
-    "feature_range": validation.PAIR,
-    "warm_start": validation.SWITCH,
+    "delta": constraints.PROBABILITY,
+    "feature_range": constraints.PAIR,
+    "warm_start": constraints.SWITCH,
     "feature_map": FEATURE_MAP,
-    "noise_matrix": validation.NOISE_MATRIX,
+    "noise_matrix": constraints.NOISE_MATRIX,
     **SETTING_PARAMETERS,
 }
 
@@ -469,7 +469,7 @@ class MGCEClassifier(
         return self
 
     def _check_parameters(self) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, base_margin: Any, task: Task) -> None:
         self._check_parameters()

@@ -22,7 +22,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints
 from mgce_sklearn.arrays import on_host
 
 Array = np.ndarray[Any, Any]
@@ -126,7 +126,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         TypeError, ValueError
             For a parameter or data that cannot be used.
         """
-        validation.COUNT.check("n_components", self.n_components)
+        constraints.COUNT.check("n_components", self.n_components)
         X = validate_data(self, X, accept_sparse="csr", dtype=NUMBERS)
         rng = check_random_state(self.random_state)
         weights = rng.standard_normal((X.shape[1] + 1, self.n_components))
@@ -247,7 +247,7 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             For a parameter or data that cannot be used.
         """
         for name in ("max_thresholds", "min_samples_leaf"):
-            validation.COUNT.check(name, getattr(self, name))
+            constraints.COUNT.check(name, getattr(self, name))
         X, y = validate_data(self, X, y, dtype=NUMBERS)
         check_classification_targets(y)
         thresholds = [self._thresholds_of(column, y) for column in X.T]

@@ -17,8 +17,9 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_array
 
 from mgce_sklearn.arrays import Array, is_tensor, namespace
+from mgce_sklearn.constraints import Constraint
 from mgce_sklearn.expressive import NAMED, named_map
-from mgce_sklearn.validation import Constraint, check_tensor
+from mgce_sklearn.validation import check_tensor
 
 FEATURE_MAP = Constraint(
     (object,),

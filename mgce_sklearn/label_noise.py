@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.utils import check_random_state
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ LOG_TEMPERATURES = np.linspace(np.log(1 / 50), np.log(20.0), 40)
 # largest. There is a warning if plausible rates are more than WIDE apart.
 PLAUSIBLE, WIDE = 2.0, 0.1
 
-N_CLASSES = validation.Constraint((Integral,), lambda n: n >= 2, "an integer of at least 2")
+N_CLASSES = constraints.Constraint((Integral,), lambda n: n >= 2, "an integer of at least 2")
 
 
 def symmetric_transition(n_classes: int, rate: float) -> Array:
@@ -94,7 +94,7 @@ def pair_flip_transition(n_classes: int, rate: float) -> Array:
 
 def _check_noise(n_classes: int, rate: float) -> None:
     N_CLASSES.check("n_classes", n_classes)
-    validation.RATE.check("rate", rate)
+    constraints.RATE.check("rate", rate)
 
 
 def symmetric_noise(y: Any, rate: float, *, classes: Any = None, random_state: Any = None) -> Array:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 
 Array = np.ndarray[Any, Any]
 
 STRATEGIES = ("uniform", "quantile")
 
-PARAMETERS = {"n_bins": validation.COUNT, "strategy": validation.one_of(STRATEGIES)}
+PARAMETERS = {"n_bins": constraints.COUNT, "strategy": constraints.one_of(STRATEGIES)}
 
 
 @dataclass(frozen=True)
@@ -423,7 +423,7 @@ def _checked(
     y_true: Any, y_proba: Any, n_bins: Any, strategy: Any, labels: Any, sample_weight: Any
 ) -> tuple[Array, Array, Array, Array]:
     """Return the labels' columns (n,), the classes (K,), probabilities (n, K) and weights (n,)."""
-    validation.check_all({"n_bins": n_bins, "strategy": strategy}, PARAMETERS)
+    constraints.check_all({"n_bins": n_bins, "strategy": strategy}, PARAMETERS)
     proba = validation.check_numbers("y_proba", y_proba)
     if proba.ndim == 1:
         proba = np.column_stack([1.0 - proba, proba])

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_X_y
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.feasibility import EmptySetError, Sample
 from mgce_sklearn.objective import DualPoint, Objective
@@ -57,13 +57,13 @@ ROOM = 1.5
 
 # Constraints on the parameters that classifier, path and search share.
 SETTING_PARAMETERS = {
-    "fit_intercept": validation.SWITCH,
-    "center": validation.CENTER,
-    "solver": validation.one_of(["auto", *SOLVERS]),
-    "tol": validation.TOLERANCE,
-    "max_iter": validation.ITERATIONS,
-    "max_time": validation.TIME_LIMIT,
-    "verbose": validation.VERBOSITY,
+    "fit_intercept": constraints.SWITCH,
+    "center": constraints.CENTER,
+    "solver": constraints.one_of(["auto", *SOLVERS]),
+    "tol": constraints.TOLERANCE,
+    "max_iter": constraints.ITERATIONS,
+    "max_time": constraints.TIME_LIMIT,
+    "verbose": constraints.VERBOSITY,
 }
 
 
@@ -397,11 +397,11 @@ def mgce_path(
     """
     settings = Settings(solver, tol, max_iter, verbose)
     others = {"fit_intercept": fit_intercept, "center": center, "max_time": max_time}
-    validation.check_all({**settings._asdict(), **others}, SETTING_PARAMETERS)
+    constraints.check_all({**settings._asdict(), **others}, SETTING_PARAMETERS)
     settings = settings._replace(draw_seed=partial(validation.seed_of, random_state))
     watch = Watch(deadline_in(max_time))
-    all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
-    all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
+    all_q = constraints.check_sequence("qs", qs, constraints.LOSS_PARAMETER)
+    all_lam = constraints.check_sequence("lams", lams, constraints.HALF_WIDTH)
     X, y = _labeled_rows(X, y)
     problem = Problem.from_labels(
         X,
@@ -476,7 +476,7 @@ def lam_max(
     8.6
     """
     X, y = _labeled_rows(X, y)
-    validation.CENTER.check("center", center)
+    constraints.CENTER.check("center", center)
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
     return problem.lam_max()
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.parquet import ParquetRows
 
@@ -179,7 +179,7 @@ class RowBlocks:
         >>> from mgce_sklearn import RowBlocks
         >>> blocks = RowBlocks.from_parquet("folder", target="label")  # doctest: +SKIP
         """
-        validation.COUNT.check("rows_per_block", rows_per_block)
+        constraints.COUNT.check("rows_per_block", rows_per_block)
         rows = ParquetRows.open(path, target, columns, sample_weight, rows_per_block)
         blocks = cls(rows)
         blocks._names, blocks._may_be_overwritten = rows.feature_names, False
@@ -219,7 +219,7 @@ class RowBlocks:
         >>> [len(block.X) for block in RowBlocks.from_memmap(X, rows_per_block=4)]
         [4, 4, 2]
         """
-        validation.COUNT.check("rows_per_block", rows_per_block)
+        constraints.COUNT.check("rows_per_block", rows_per_block)
         blocks = cls(_Slices.of(X, y, sample_weight, rows_per_block))
         blocks._may_be_overwritten = False
         return blocks

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from mgce_sklearn import bounds, confidence, kernels, validation
+from mgce_sklearn import bounds, confidence, constraints, kernels, validation
 from mgce_sklearn.arrays import Array, on_host
 from mgce_sklearn.block_parts import RowsInBlocks, Survey
 from mgce_sklearn.bounds import EmptySetError, ErrorBounds, Judged, Limit
@@ -29,7 +29,7 @@ from mgce_sklearn.sketch import RowSketch
 from mgce_sklearn.solvers import Start
 from mgce_sklearn.uncertainty import Moments, UncertaintySet, check_magnitudes
 
-RULE = validation.one_of(RULES)
+RULE = constraints.one_of(RULES)
 
 
 class CertifyMixin:
@@ -185,9 +185,9 @@ class RuleBoundsMixin(CertifyMixin):
         0.004 <= error <= 0.200
         """
         RULE.check("rule", rule)
-        validation.TOLERANCE.check("tol", tol)
-        validation.TIME_LIMIT.check("max_time", max_time)
-        validation.VERBOSITY.check("verbose", verbose)
+        constraints.TOLERANCE.check("tol", tol)
+        constraints.TIME_LIMIT.check("max_time", max_time)
+        constraints.VERBOSITY.check("verbose", verbose)
         check_is_fitted(self)
         self._check_parameters()
         judged = self._judged(X, rule, sample_weight, cost, base_margin)
@@ -363,7 +363,7 @@ class RuleBoundsMixin(CertifyMixin):
         True
         """
         RULE.check("rule", rule)
-        validation.PROBABILITY.check("delta", delta)
+        constraints.PROBABILITY.check("delta", delta)
         X = on_host(self._checked(X))
         self._check_parameters()
         self._check_equal_weights()

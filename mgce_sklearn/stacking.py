@@ -18,7 +18,7 @@ from sklearn.utils import check_array, check_consistent_length, get_tags, indexa
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.bounds import ErrorBounds
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
 from mgce_sklearn.classifier import MGCEClassifier
@@ -51,13 +51,13 @@ PASSED_ON = ("feature_map", "solver", "tol", "max_iter", "feature_range", "rando
 
 PARAMETERS = {
     **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in PASSED_ON},
-    "passthrough": validation.SWITCH,
-    "keep_base_margin": validation.SWITCH,
-    "selection": validation.one_of(SELECTIONS),
-    "verbose": validation.VERBOSITY,
+    "passthrough": constraints.SWITCH,
+    "keep_base_margin": constraints.SWITCH,
+    "selection": constraints.one_of(SELECTIONS),
+    "verbose": constraints.VERBOSITY,
 }
 
-SCALE = validation.Constraint(
+SCALE = constraints.Constraint(
     (Real,), lambda scale: np.isfinite(scale) and scale > 0, "a positive, finite number (try 1)"
 )
 
@@ -278,7 +278,7 @@ class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]
     ) -> MGCEStackingClassifier:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         grid, bases = self._grid(), self._checked_bases()
         y, classes = validation.check_label_array("y", y, warn=True)
         X = self._read(X, reset=True)
@@ -316,11 +316,11 @@ class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
 
     def _grid(self) -> dict[str, Array]:
         """Return the values to try of q, lam and scale."""
-        constraints = {**CLASSIFIER_PARAMETERS, "lam": validation.HALF_WIDTH, "scale": SCALE}
+        allowed = {**CLASSIFIER_PARAMETERS, "lam": constraints.HALF_WIDTH, "scale": SCALE}
         return {
-            name: validation.check_sequence(name, value, constraints[name])
+            name: constraints.check_sequence(name, value, allowed[name])
             if np.iterable(value)
-            else _single(name, value, constraints[name])
+            else _single(name, value, allowed[name])
             for name, value in (("q", self.q), ("lam", self.lam), ("scale", self.scale))
         }
 
@@ -708,7 +708,7 @@ def _check_weights_of_classes(y: Array, classes: Array, sample_weight: Array) ->
         )
 
 
-def _single(name: str, value: Any, constraint: validation.Constraint) -> Array:
+def _single(name: str, value: Any, constraint: constraints.Constraint) -> Array:
     constraint.check(name, value)
     return np.array([value], dtype=np.float64)
 

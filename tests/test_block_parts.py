@@ -273,9 +273,9 @@ def test_what_a_pass_brings_is_about_distributions():
     for arrays in objective.parts.arrays:
         arrays.objects[sums.rows.key].proba[:, ::2] *= 1.5
     sums._arrived = sums._pending = None
-    expected = objective.excess(partial(normalized_columns, sums.proba))
+    expected = objective.excess(partial(normalized_columns, sums.p))
     np.testing.assert_allclose(sums.arrive(coef).excess, expected, rtol=1e-12)
-    raw = objective.excess(sums.proba)
+    raw = objective.excess(sums.p)
     np.testing.assert_allclose(sums.assemble()[1], raw, rtol=1e-12)
     assert abs(raw - expected).max() > 0.01
 
@@ -561,7 +561,7 @@ def test_the_first_pass_names_the_block():
         (lambda b: MGCEClassifier(noise_matrix=0.1).fit(b), "noise_matrix must be None"),
         (lambda b: MGCEClassifier(feature_map="relu").fit(b), "feature_map must be None"),
         (lambda b: MGCEClassifier().fit(b, None, None, np.ones((N, 3))), "base_margin must be"),
-        (lambda b: MGCEClassifier(solver="sgd").fit(b), "asks for rows in memory"),
+        (lambda b: MGCEClassifier(solver="sgd").fit(b), "requires rows in memory"),
         (lambda b: MGCEClassifier().partial_fit(b), "got RowBlocks, which this method"),
         (lambda b: MGCEClassifierCV().fit(b), "got RowBlocks, which this method does not read"),
         (lambda b: MGCEClassifierCV(cv=2).fit(X, Y).score(b), "got RowBlocks, which this method"),

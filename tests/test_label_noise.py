@@ -235,7 +235,7 @@ def test_noise_matrices_are_read():
         (MATRIX * [1, np.nan, 1], ValueError, "sum to 1 in every row; row 0"),
         ([[1.1, -0.1, 0], [0, 1, 0], [0, 0, 1]], ValueError, r"in \[0, 1\].*row 0 has \[1.1, -0.1"),
         ([["a"] * 3] * 3, ValueError, "noise_matrix must have numbers only"),
-        (2 / 3, ValueError, "rows that differ, or labels tell nothing.*got 0.666"),
+        (2 / 3, ValueError, "rows that differ; got 0.666"),
         (np.full((3, 3), 1 / 3), ValueError, "rows that differ"),
     ],
 )
@@ -251,11 +251,11 @@ def test_inverses():
     close = validation.check_noise_matrix(0.5 - 0.51e-6, 2)
     assert validation.check_invertible(close).max() > 4e5
     for far in (symmetric_transition(2, 0.5 - 0.49e-6), symmetric_transition(2, 0.5)):
-        with pytest.raises(ValueError, match=r"at most 1e\+06; got .*Classes whose rows are"):
+        with pytest.raises(ValueError, match=r"1e\+06; got .*Classes with nearly equal rows"):
             validation.check_invertible(far)
     twins = np.array([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     validation.check_noise_matrix(twins, 3)  # enough for what needs no inverse
-    with pytest.raises(ValueError, match="noise_matrix must have an inverse"):
+    with pytest.raises(ValueError, match="noise_matrix must have an accurate inverse"):
         validation.check_invertible(twins)
 
 

@@ -1029,7 +1029,7 @@ REFUSED = {
         noise_matrix=np.eye(2)
     ),
     "noise_matrix must have rows that differ": bad(noise_matrix=2 / 3),
-    "noise_matrix must have an inverse that its digits determine": bad(
+    "noise_matrix must have an accurate inverse": bad(
         noise_matrix=[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     ),
     "noise_matrix must be None if criterion__noise_matrix": bad(

@@ -243,7 +243,7 @@ def test_paths_take_a_matrix():
     [
         ({"noise_matrix": 2 / 3}, "rows that differ"),
         ({"noise_matrix": np.eye(2)}, r"shape \(3, 3\); got shape \(2, 2\)"),
-        ({"noise_matrix": [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]}, "an inverse"),
+        ({"noise_matrix": [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]}, "an accurate inverse"),
         ({"noise_matrix": "much"}, "a rate in"),
         ({"noise_matrix": 0.2, "class_weight": "balanced"}, "class_weight must be None"),
         ({"noise_matrix": 0.2, "width": "betting"}, "noise_matrix must be None if width"),
@@ -308,7 +308,7 @@ def test_solvers_begin_with_the_anchor():
     assert progress.anchor is objective.anchor
     assert progress.dual_value == 0.0
     uniform = problem.parts.kept_array(np.full((2, problem.parts.n_rows), 0.5))
-    assert np.isfinite(progress.offer_proba(uniform).value)
+    assert np.isfinite(progress.offer_p(uniform).value)
     assert objective.dual_point(uniform).value == -np.inf  # nothing to move it to
 
 

@@ -747,16 +747,16 @@ BAD_FILES = {
     "weights": (dict(sample_weight="z"), r"must have the columns \['z'\]"),
     "text": (
         dict(),
-        r"numbers in the columns of X and in weights; of \['text'.*\] the first is string",
+        r"in the columns of X and in weights; \['text'.*\] have other types, the first string",
     ),
     "text as weights": (
         dict(columns=["x0"], sample_weight="text"),
-        r"\['text'.*\] the first is string",
+        r"\['text'.*\] have other types, the first string",
     ),
-    "lists": (dict(columns=["x0"], target="lists"), "one label a row in 'lists'; got list"),
-    "target as a column": (dict(columns=["x0", "y"]), r"columns must be.*\['y'\] more than once"),
-    "a column twice": (dict(columns=["x0", "x0"]), r"columns must be.*\['x0'\] more than once"),
-    "no columns": (dict(columns=[]), r"columns must be at least one"),
+    "lists": (dict(columns=["x0"], target="lists"), "one label for each row in 'lists'; got list"),
+    "target as a column": (dict(columns=["x0", "y"]), r"columns must have.*\['y'\] more than once"),
+    "a column twice": (dict(columns=["x0", "x0"]), r"columns must have.*\['x0'\] more than once"),
+    "no columns": (dict(columns=[]), r"columns must have at least one name"),
     "rows_per_block": (dict(rows_per_block=0), "rows_per_block must be a positive integer"),
 }
 

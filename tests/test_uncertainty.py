@@ -479,7 +479,7 @@ def _with(value, k=1, j=5):
         ({"width": None}, TypeError, "width must be one of"),
         ({"width": True}, TypeError, "width must be one of"),
         ({"width": [["a"] * 14] * 3}, ValueError, "width must have numbers only"),
-        ({"width": [[0.1], [0.1, 0.2]]}, ValueError, "width must have numbers only, as many"),
+        ({"width": [[0.1], [0.1, 0.2]]}, ValueError, "width must have numbers only, and rows"),
         ({"width": {"std"}}, ValueError, "width must have numbers only"),
         ({"width": np.ones((3, 13))}, ValueError, r"shape \(3, 14\); got shape \(3, 13\)"),
         ({"width": np.ones((1, 14))}, ValueError, r"shape \(3, 14\); got shape \(1, 14\)"),

@@ -19,7 +19,7 @@ from sklearn.model_selection import check_cv, cross_val_predict
 from sklearn.utils import get_tags, indexable
 from sklearn.utils.validation import check_is_fitted
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import decision_values
 from mgce_sklearn.calibration.classifiers import knows_noise, link_of, weight_parameter
 from mgce_sklearn.calibration.temperature import (
@@ -34,7 +34,7 @@ from mgce_sklearn.calibration.temperature import (
 from mgce_sklearn.metrics import equal_mass_bins
 
 Array = np.ndarray[Any, Any]
-Constraints = dict[str, validation.Constraint]
+Constraints = dict[str, constraints.Constraint]
 
 # Margins that differ by less than this, relative to their size, count as equal: they may differ by
 # rounding alone, and the classifier's prediction may be rounded in another way.
@@ -89,7 +89,7 @@ class _Tempered(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=AB
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> _Tempered:
-        validation.check_all(vars(self), self._constraints)
+        constraints.check_all(vars(self), self._constraints)
         if not (hasattr(self.estimator, "decision_function") and is_classifier(self.estimator)):
             raise TypeError(
                 f"estimator must be a classifier with decision_function; got {self.estimator!r}. "
@@ -376,8 +376,8 @@ class TemperatureScaling(_Tempered):
     """
 
     _constraints: ClassVar[Constraints] = {
-        "loss": validation.one_of(LOSSES),
-        "noise_matrix": validation.NOISE_MATRIX,
+        "loss": constraints.one_of(LOSSES),
+        "noise_matrix": constraints.NOISE_MATRIX,
     }
 
     def __init__(
@@ -465,10 +465,10 @@ class PiecewiseTemperatureScaling(_Tempered):
     """
 
     _constraints: ClassVar[Constraints] = {
-        "loss": validation.one_of(LOSSES),
-        "n_pieces": validation.COUNT,
-        "min_samples_per_piece": validation.COUNT,
-        "noise_matrix": validation.NOISE_MATRIX,
+        "loss": constraints.one_of(LOSSES),
+        "n_pieces": constraints.COUNT,
+        "min_samples_per_piece": constraints.COUNT,
+        "noise_matrix": constraints.NOISE_MATRIX,
     }
 
     def __init__(

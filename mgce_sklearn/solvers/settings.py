@@ -1,4 +1,4 @@
-"""Settings: how an estimator asks for its problems to be solved."""
+"""Settings: the solver that an estimator's parameters select."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from mgce_sklearn.solvers.base import Solver
 
 
 class Settings(NamedTuple):
-    """A solver's name and what it is made with.
+    """Name of a solver, and the parameters that it is made with.
 
     Parameters
     ----------
     solver : str, default="auto"
-        A name of `SOLVERS`, or "auto", which `choose_solver` decides for each objective.
+        A key of `SOLVERS`, or "auto": `choose_solver` then decides for each objective.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None
         None: the solver's own limit.
     verbose : int, default=0
+        Whether to print the size of each problem, and a line at each check of the gap.
     draw_seed : callable, default=int
         Returns a seed. Called only for solvers that use random numbers.
     """
@@ -35,7 +36,7 @@ class Settings(NamedTuple):
 
     @classmethod
     def of(cls, estimator: Any, draw_seed: Callable[[], int]) -> Settings:
-        """Return the settings that an estimator's parameters state."""
+        """Return the settings from the parameters of an estimator."""
         names = ("solver", "tol", "max_iter", "verbose")
         return cls(**{name: getattr(estimator, name) for name in names}, draw_seed=draw_seed)
 

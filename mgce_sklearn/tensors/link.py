@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mgce_sklearn import kernels
+from mgce_sklearn.constraints import LOSS_PARAMETER
 from mgce_sklearn.kernels.link import subtract_labels
 from mgce_sklearn.kernels.single import threshold_and_worst_case_single
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.validation import LOSS_PARAMETER
 
 WITH_TRITON = find_spec("triton") is not None
 

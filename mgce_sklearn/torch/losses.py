@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mgce_sklearn.constraints import FOCUSING, IGNORED, LABEL_SMOOTHING, REDUCTION
 from mgce_sklearn.tensors.link import (
     as_margins,
     as_parameter,
@@ -32,7 +33,6 @@ from mgce_sklearn.torch.checks import (
     class_weight_tensor,
     noise_correction,
 )
-from mgce_sklearn.validation import FOCUSING, IGNORED, LABEL_SMOOTHING, REDUCTION
 
 
 class MarginLoss(nn.Module):

@@ -20,8 +20,9 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.dataset import Dataset
 from torch import Tensor
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import decision_values, on_host
+from mgce_sklearn.constraints import Constraint
 from mgce_sklearn.problem import class_factors
 from mgce_sklearn.tensors.link import mgce_worst_case
 from mgce_sklearn.torch.batches import batches
@@ -29,14 +30,13 @@ from mgce_sklearn.torch.loop import TrainingLoop
 from mgce_sklearn.torch.losses import MGCELoss
 from mgce_sklearn.torch.modules import check_device, check_output
 from mgce_sklearn.torch.rows import NO_ROWS, check_features, check_rows, with_weights
-from mgce_sklearn.validation import Constraint
 
 Array = np.ndarray[Any, Any]
 
 PARAMETERS = {
-    "q": validation.LOSS_PARAMETER,
-    "noise_matrix": validation.NOISE_MATRIX,
-    "track_minimax_risk": validation.SWITCH,
+    "q": constraints.LOSS_PARAMETER,
+    "noise_matrix": constraints.NOISE_MATRIX,
+    "track_minimax_risk": constraints.SWITCH,
     "lam": Constraint(
         (Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number (try 1e-4)"
     ),
@@ -594,7 +594,7 @@ class MGCENetClassifier(ClassifierMixin, TrainingLoop):
     # Checks
 
     def _check_parameters(self) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         if not (self.noise_matrix is None or self.class_weight is None):
             raise ValueError(
                 "class_weight must be None if noise_matrix is given, because factors by observed "
