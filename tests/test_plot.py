@@ -385,7 +385,7 @@ def test_the_history_goes_with_the_fit(iris):
 def test_a_gap_that_is_not_known_is_not_drawn(iris):
     first, *rest = MGCEClassifier().fit(*iris).trace_
     unknown = first._replace(dual_value=-np.inf)
-    closed = rest[-1]._replace(dual_value=rest[-1].value + 1e-17)
+    closed = rest[-1]._replace(dual_value=rest[-1].value * (1.0 + 1e-12))
     display = draw(ConvergenceDisplay({"fit": [unknown, *rest, closed]}).plot())
     assert np.isinf(display.gaps["fit"][0]) and display.gaps["fit"][-1] == 0.0
     assert len(display.lines_[0].get_xdata()) == len(rest)
