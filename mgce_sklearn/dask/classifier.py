@@ -71,8 +71,8 @@ feature_range, warm_start, noise_matrix, random_state, verbose
 
     Attributes
     ----------
-    coef_, intercept_, classes_, minimax_risk_, dual_gap_, uncertainty_set_, n_iter_, solver_, \
-n_features_in_, feature_names_in_
+    coef_, intercept_, classes_, minimax_risk_, dual_gap_, uncertainty_set_, n_iter_, trace_, \
+solver_, n_features_in_, feature_names_in_
         As in `MGCEClassifier`.
 
     Notes
