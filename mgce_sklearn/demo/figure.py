@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.demo import UserMistake
+from mgce_sklearn.commands import UserMistake, check_writable
 from mgce_sklearn.demo.study import Assessment, Search
 
 Array = np.ndarray[Any, Any]
@@ -31,11 +30,7 @@ def check_path(path: Path) -> None:
         raise UserMistake(
             f"cannot write a figure to '{path}': end its name with one of .{', .'.join(formats)}"
         )
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserMistake(
-            f"cannot write a figure to '{path}': name a file in a folder that exists and that "
-            "you may write to"
-        )
+    check_writable("a figure", path)
 
 
 class DemoFigure:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from mgce_sklearn.bounds import RULES, ErrorBounds
 from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.commands import gathered_warnings
 from mgce_sklearn.demo.sample import Sample
 from mgce_sklearn.metrics import Reliability
 from mgce_sklearn.search import MGCEClassifierCV
@@ -193,10 +193,7 @@ def few_of_a_class_allowed() -> Iterator[None]:
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
     """Print each kind of warning once, as a note, in place of a line per occurrence."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+    with gathered_warnings() as notes:
         yield
-    for category in dict.fromkeys(warning.category for warning in caught):
-        messages = [str(warning.message) for warning in caught if warning.category is category]
-        more = f" (and {len(messages) - 1} more such)" if len(messages) > 1 else ""
-        print(f"note: {messages[0]}{more}")
+    for note in notes:
+        print(f"note: {note}")
