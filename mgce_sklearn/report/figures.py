@@ -53,8 +53,11 @@ def bounds(found: Findings) -> str:
     axes.plot(held_out, heights, "D", color=COLORS[1], markersize=7, label="error on rows held out")
     chance = found.bounded[0].bounds.chance
     axes.axvline(chance, color=GRAY, linewidth=1, linestyle="--", label="error of guessing")
-    axes.set_yticks(heights, [f"{each.name.removesuffix('Classifier')}\n{each.bounds.rule}" for each in found.bounded])
-    axes.set(xlabel="error", xlim=(0, 1.05 * max(chance, upper.max())), ylim=(heights[-1] - 0.6, 0.6))
+    names = [each.name.removesuffix("Classifier") for each in found.bounded]
+    rules = [each.bounds.rule for each in found.bounded]
+    axes.set_yticks(heights, [f"{name}\n{rule}" for name, rule in zip(names, rules, strict=True)])
+    most = max(chance, upper.max(), held_out.max())
+    axes.set(xlabel="error", xlim=(0, 1.05 * most), ylim=(heights[-1] - 0.6, 0.6))
     _legend(figure, axes)
     return _source(figure)
 

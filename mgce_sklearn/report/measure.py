@@ -33,8 +33,9 @@ Say = Callable[[str], None]
 SEED = 0
 N_BINS = 15
 
-# Beyond so many rows there are fewer folds, and the forests' folds have processes of their own.
-MANY_ROWS = 20_000
+# Beyond so many rows there are fewer folds, all with the forest, q and lam that all rows chose, and
+# the folds within a fit have processes of their own.
+MANY_ROWS = 10_000
 N_FOLDS = 5
 N_FOLDS_OF_MANY = 3
 
@@ -115,12 +116,15 @@ class Bounded:
     Attributes
     ----------
     name : str
+    lam : float
+        Half-width of the set in standard errors.
     bounds : ErrorBounds
     held_out : float
         Error of the same rule on rows held out.
     """
 
     name: str
+    lam: float
     bounds: ErrorBounds
     held_out: float
 
@@ -155,7 +159,9 @@ class Doubt:
     label, suggested : str
         The class given, and the most probable one.
     of_label, of_suggested : float
-        Their probabilities out of fold.
+        Their probabilities out of fold, by the recipe.
+    by_boosting : float
+        The label's probability out of fold, by boosting.
     """
 
     row: int
@@ -163,6 +169,7 @@ class Doubt:
     suggested: str
     of_label: float
     of_suggested: float
+    by_boosting: float
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,8 @@ class Findings:
     Attributes
     ----------
     table : Table
-    n_folds : int
+    many : bool
+        Whether the rows are so many that less was done with each.
     recipe, linear, logistic, boosting : Judged
     bounded : list of Bounded
     coefficients : list of Coefficient
@@ -187,7 +195,7 @@ class Findings:
     """
 
     table: Table
-    n_folds: int
+    many: bool
     recipe: Judged
     linear: Judged
     logistic: Judged
@@ -200,6 +208,11 @@ class Findings:
     seconds: float
 
     @property
+    def n_folds(self) -> int:
+        """Into how many parts rows were split."""
+        return N_FOLDS_OF_MANY if self.many else N_FOLDS
+
+    @property
     def judged(self) -> list[Judged]:
         """All models, the recipe first."""
         return [self.recipe, self.linear, self.logistic, self.boosting]
@@ -209,12 +222,11 @@ def investigate(table: Table, say: Say) -> Findings:
     """Fit the models, hold every row out once, and look at what they say of the rows."""
     start = time.perf_counter()
     many = len(table.labels) > MANY_ROWS
-    n_folds = N_FOLDS_OF_MANY if many else N_FOLDS
     columns = preprocessing(table.features)
     # Small fits gain nothing from more threads, and lose much where cores are busy.
     with gathered_warnings() as remarks, threadpool_limits(limits=None if many else 1):
         recipe, linear, logistic, boosting = (
-            judged(make_pipeline(clone(columns), classifier), table, n_folds, say)
+            judged(make_pipeline(clone(columns), classifier), table, many, say)
             for classifier in (
                 MGCEStackingClassifier(
                     keep_base_margin=True, random_state=SEED, n_jobs=-1 if many else None
@@ -228,7 +240,7 @@ def investigate(table: Table, say: Say) -> Findings:
     coefficients = coefficients_of(linear.model)
     return Findings(
         table=table,
-        n_folds=n_folds,
+        many=many,
         recipe=recipe,
         linear=linear,
         logistic=logistic,
@@ -242,8 +254,9 @@ def investigate(table: Table, say: Say) -> Findings:
     )
 
 
-def judged(model: Pipeline, table: Table, n_folds: int, say: Say) -> Judged:
+def judged(model: Pipeline, table: Table, many: bool, say: Say) -> Judged:
     """Fit a model to all rows, and to all but each of the folds in turn."""
+    n_folds = N_FOLDS_OF_MANY if many else N_FOLDS
     name, X, y = type(model[-1]).__name__, table.features, table.labels.to_numpy()
     say(f"{name}: fit to all {len(y)} rows")
     start = time.perf_counter()
@@ -254,21 +267,32 @@ def judged(model: Pipeline, table: Table, n_folds: int, say: Say) -> Judged:
     for i, (rest, held_out) in enumerate(folds.split(X, y), 1):
         say(f"{name}: rows held out, fold {i} of {n_folds}")
         # Classes have more rows than there are folds: all of them are in the rest.
-        fold_model = clone(model).fit(X.iloc[rest], y[rest])
+        fold_model = (settled if many else clone)(model).fit(X.iloc[rest], y[rest])
         proba[held_out] = fold_model.predict_proba(X.iloc[held_out])
     return Judged(model, proba, y[:, np.newaxis] == model.classes_, seconds)
+
+
+def settled(model: Pipeline) -> Pipeline:
+    """Return a pipeline to fit, with what the correction has chosen, if it is one."""
+    columns, classifier = clone(model)
+    fitted = model[-1]
+    if isinstance(fitted, MGCEStackingClassifier):
+        classifier.set_params(estimator=clone(fitted.estimator_), q=fitted.q_, lam=fitted.lam_)
+    return make_pipeline(columns, classifier)
 
 
 def bounds_of(found: Judged, table: Table, say: Say) -> list[Bounded]:
     """Bound the errors of both rules of a model fitted to the table."""
     say(f"{found.name}: error bounds")
     rows, classifier = found.model[:-1].transform(table.features), found.model[-1]
+    lam = getattr(classifier, "lam_", classifier.lam)  # chosen or given
     held_out = {
         "deterministic": 1.0 - found.accuracy,
         "randomized": 1.0 - float(found.of_label.mean()),
     }
     return [
-        Bounded(found.name, classifier.error_bounds(rows, rule), held_out[rule]) for rule in RULES
+        Bounded(found.name, lam, classifier.error_bounds(rows, rule), held_out[rule])
+        for rule in RULES
     ]
 
 
@@ -290,8 +314,8 @@ def doubts_of(recipe: Judged, boosting: Judged, labels: pd.Series) -> list[Doubt
 
     Of equal ones, such as 0, those come first to whose label boosting gives less.
     """
-    of_label, right, classes = recipe.of_label, recipe.right, recipe.model.classes_
-    order = np.lexsort([boosting.of_label, of_label])
+    of_label, by_boosting = recipe.of_label, boosting.of_label
+    right, classes = recipe.right, recipe.model.classes_
     return [
         Doubt(
             row=labels.index[i],
@@ -299,8 +323,9 @@ def doubts_of(recipe: Judged, boosting: Judged, labels: pd.Series) -> list[Doubt
             suggested=classes[recipe.proba[i].argmax()],
             of_label=float(of_label[i]),
             of_suggested=float(recipe.proba[i].max()),
+            by_boosting=float(by_boosting[i]),
         )
-        for i in order
+        for i in np.lexsort([by_boosting, of_label])
         if of_label[i] < DOUBT and not right[i]
     ]
 

@@ -301,7 +301,9 @@ def _notes_on_columns(columns: list[Column]) -> list[str]:
 def _notes_on_copies(rows: pd.DataFrame) -> list[str]:
     """Say how many rows could be held out while a copy of them is learned from."""
     copies = int(rows.duplicated().sum())
-    return [f"rows that repeat an earlier one in all columns that are used: {copies}"] * bool(copies)
+    if copies == 0:
+        return []
+    return [f"rows that repeat an earlier one in all columns that are used: {copies} (kept)"]
 
 
 def usable_labels(column: pd.Series) -> tuple[pd.Series, list[str]]:

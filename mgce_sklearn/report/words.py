@@ -20,7 +20,7 @@ PROBABLE = {1: "worse probabilities", 0: "probabilities about as good", -1: "bet
 
 
 def verdict(found: Findings) -> str:
-    """Return one sentence: accuracy and Brier score beside the better rival, and doubtful labels."""
+    """Return one sentence: how the recipe does beside the better rival, and doubtful labels."""
     recipe, rival = found.recipe, min(found.logistic, found.boosting, key=lambda each: each.brier)
     return (
         f"On rows held out, {NAMES[recipe.name]} ({_scores(recipe)}) "
