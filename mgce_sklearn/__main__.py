@@ -90,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
 # Which arguments go together: those of a report, of a prediction and of the demonstration.
 COMMANDS = (("table", "target", "report", "save"), ("predict", "model", "out"), ("figure",))
 
+NEEDED = {
+    "report": "table",
+    "save": "table",
+    "predict": "model",
+    "model": "predict",
+    "out": "predict",
+}
+
 
 def _check_together(arguments: argparse.Namespace) -> None:
     """Raise `UserMistake` for arguments of several commands, or for a part of those needed."""
@@ -102,10 +110,10 @@ def _check_together(arguments: argparse.Namespace) -> None:
             "TABLE TARGET [--report] [--save], a prediction --predict --model [--out], and the "
             "demonstration [--figure]"
         )
-    needed = {"report": "table", "save": "table", "predict": "model", "model": "predict"}
-    for name in (*given, *(["predict"] if "out" in given else [])):
-        if needed.get(name, name) not in given:
-            raise UserMistake(f"{_shown(name)} needs {_shown(needed[name])} beside it")
+    for name in given:
+        needed = NEEDED.get(name, name)
+        if needed not in given:
+            raise UserMistake(f"{_shown(name)} needs {_shown(needed)} beside it")
 
 
 def _shown(name: str) -> str:
@@ -117,9 +125,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         command.predict(arguments.model, arguments.predict, arguments.out or PREDICTIONS)
     elif arguments.table is not None:
         command.report(
-            command.Task(
-                arguments.table, arguments.target, arguments.report, arguments.save, argv
-            )
+            command.Task(arguments.table, arguments.target, arguments.report, arguments.save, argv)
         )
     else:
         _demonstrate(FIGURE if arguments.figure is None else arguments.figure)

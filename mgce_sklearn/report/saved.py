@@ -73,8 +73,7 @@ def load(path: Path) -> Pipeline:
         raise UserMistake(f"cannot read '{path}': {error.strerror}") from error
     except Exception as error:  # a file may be damaged in many ways
         raise UserMistake(
-            f"'{path}' is not a model that --save wrote with these versions: "
-            f"{type(error).__name__}"
+            f"'{path}' is not a model that --save wrote with these versions: {type(error).__name__}"
         ) from error
     if foreign:
         raise UserMistake(
@@ -104,9 +103,7 @@ def predictions(model: Pipeline, path: Path) -> tuple[pd.DataFrame, list[str]]:
         labels, proba = model.predict(table), model.predict_proba(table)
     except ValueError as error:
         raise UserMistake(f"'{path}' is not like the table of the fit: {error}") from error
-    found = pd.DataFrame(
-        proba, table.index, [f"probability of {name}" for name in model.classes_]
-    )
+    found = pd.DataFrame(proba, table.index, [f"probability of {name}" for name in model.classes_])
     found.insert(0, "prediction", labels)
     used = {*columns.numbers, *columns.words}
     return found.rename_axis("row"), [name for name in words if name not in used]
