@@ -152,15 +152,6 @@ def test_wrong_labels_are_wrong_and_only_in_training():
     np.testing.assert_array_equal(noisy.y_test, clean.y_test)
 
 
-def test_at_most_keeps_the_proportions():
-    sample = digits()
-    few = sample.at_most(200)
-    assert len(few.y_train) == len(few.X_train) == 200
-    shares = [np.bincount(y, minlength=10) / len(y) for y in (few.y_train, sample.y_train)]
-    np.testing.assert_allclose(*shares, atol=1 / 200)
-    assert sample.at_most(10_000) is sample
-
-
 def test_warnings_become_notes(capsys):
     with study.warnings_as_notes():
         warnings.warn("first", ConvergenceWarning, stacklevel=1)

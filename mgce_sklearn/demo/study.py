@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,9 +29,6 @@ LAMS = (0.03, 0.1, 0.3, 1.0)
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 N_FOLDS = 3
 N_BINS = 15
-
-# Rows that searches and the path over lam use: enough to choose by, and soon done.
-SEARCH_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -105,11 +101,8 @@ def search(classifier: Any, grid: dict[str, Sequence[float]], sample: Sample) ->
     """Cross-validate the accuracy of a classifier over a grid of its parameters."""
     pipeline = Pipeline([("columns", clone(sample.preprocessing)), ("model", classifier)])
     prefixed = {f"model__{name}": values for name, values in grid.items()}
-    rows = sample.at_most(SEARCH_ROWS)
-    with few_of_a_class_allowed():
-        return GridSearchCV(pipeline, prefixed, cv=N_FOLDS, refit=False).fit(
-            rows.X_train, rows.y_train
-        )
+    found = GridSearchCV(pipeline, prefixed, cv=N_FOLDS, refit=False)
+    return found.fit(sample.X_train, sample.y_train)
 
 
 def best(found: GridSearchCV) -> dict[str, float]:
@@ -148,12 +141,10 @@ class Search:
 def search_q_and_lam(sample: Sample) -> Search:
     """Run the library's own search over the two parameters that matter."""
     start = time.perf_counter()
-    rows = sample.at_most(SEARCH_ROWS)
     found = MGCEClassifierCV(
         QS, LAMS, cv=N_FOLDS, feature_map=clone(sample.preprocessing), refit=False
     )
-    with few_of_a_class_allowed():
-        found.fit(rows.X_train, rows.y_train)
+    found.fit(sample.X_train, sample.y_train)
     # Grids are run through in the order of names, the last name fastest.
     accuracy = found.cv_results_["mean_test_score"].reshape(len(LAMS), len(QS)).T
     seconds = time.perf_counter() - start
@@ -163,8 +154,7 @@ def search_q_and_lam(sample: Sample) -> Search:
 def path_over_lam(sample: Sample) -> tuple[Array, list[Assessment]]:
     """Fit over a range of half-widths, at the default q."""
     lams = np.geomspace(0.01, 3.0, 9)
-    rows = sample.at_most(SEARCH_ROWS)
-    return lams, [assess("path", MGCEClassifier(lam=lam), rows) for lam in lams]
+    return lams, [assess("path", MGCEClassifier(lam=lam), sample) for lam in lams]
 
 
 def warm_up() -> float:
@@ -177,17 +167,6 @@ def warm_up() -> float:
             model.predict_proba(X)
             model.error_bounds(X[rows])
     return time.perf_counter() - start
-
-
-@contextmanager
-def few_of_a_class_allowed() -> Iterator[None]:
-    """Say nothing of a class with a single row among those drawn for a search.
-
-    That spoils no comparison.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        yield
 
 
 @contextmanager
