@@ -85,7 +85,7 @@ def test_a_folder_named_like_a_figure(tmp_path, capsys):
 def test_a_package_that_is_not_installed(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main([]) == 2
-    assert check_one_sentence(capsys, "pip install 'mgce_sklearn[demo]'") == ""
+    assert check_one_sentence(capsys, "pip install 'mgce_sklearn[plot]'") == ""
 
 
 def test_help_in_a_new_process():

@@ -26,6 +26,7 @@ Array = np.ndarray[Any, Any]
 
 QS = (0.0, 0.3, 0.5, 0.7, 1.0)
 LAMS = (0.03, 0.1, 0.3, 1.0)
+PATH_LAMS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 N_FOLDS = 3
 N_BINS = 15
@@ -151,10 +152,12 @@ def search_q_and_lam(sample: Sample) -> Search:
     return Search(QS, LAMS, accuracy, found.q_, found.lam_, seconds)
 
 
-def path_over_lam(sample: Sample) -> tuple[Array, list[Assessment]]:
-    """Fit over a range of half-widths, at the default q."""
-    lams = np.geomspace(0.01, 3.0, 9)
-    return lams, [assess("path", MGCEClassifier(lam=lam), sample) for lam in lams]
+def path_over_lam(sample: Sample) -> list[Pipeline]:
+    """Return models fitted over a range of half-widths, at the default q."""
+    models = [
+        make_pipeline(clone(sample.preprocessing), MGCEClassifier(lam=lam)) for lam in PATH_LAMS
+    ]
+    return [model.fit(sample.X_train, sample.y_train) for model in models]
 
 
 def warm_up() -> float:
