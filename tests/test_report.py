@@ -6,9 +6,11 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from base64 import b64decode
+from configparser import ConfigParser
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,26 @@ def test_what_was_not_done_is_not_said(found):
     assert "Run the command again with --save m.skops" in text
 
 
+def predicting(judged: measure.Judged, classes) -> measure.Judged:
+    """Return the same model, if it were sure of these classes."""
+    return replace(judged, proba=np.eye(judged.proba.shape[1])[classes])
+
+
+def test_the_verdict_is_about_the_better_rival(found):
+    right = found.boosting.is_label.argmax(axis=1)
+    best = replace(found, recipe=predicting(found.recipe, right), doubts=[])
+    assert "(100.0% right, Brier score 0.000) is more accurate than" in verdict(best)
+    assert "has better probabilities, and gives the label of no row less than 5%" in verdict(best)
+    worst = replace(
+        found, recipe=predicting(found.recipe, (right + 1) % 3), doubts=found.doubts[:1]
+    )
+    assert "(0.0% right, Brier score 2.000) is less accurate than" in verdict(worst)
+    assert "has worse probabilities, and 1 of 233 rows has a label to which" in verdict(worst)
+    same = replace(found, recipe=found.boosting, logistic=found.boosting)
+    assert "is about as accurate as gradient boosting" in verdict(same)
+    assert "has probabilities about as good" in verdict(same)
+
+
 def test_nothing_of_a_table_runs(folder):
     elements = Elements(read(folder / "page.html"))
     assert {tag for tag, _ in elements.elements}.isdisjoint({"script", "b", "iframe", "object"})
@@ -360,6 +382,19 @@ def test_a_package_that_is_not_installed(package, arguments, tmp_path, monkeypat
     check_one_sentence(capsys, f"needs {package}: pip install 'mgce_sklearn[report]'")
 
 
+def test_findings_are_printed_if_a_file_cannot_be_written(found, tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mgce_sklearn.report.command.investigate", lambda *_: found)
+    monkeypatch.setattr(skops_io, "dump", full)
+    monkeypatch.setattr(Path, "write_text", full, raising=True)
+    table, out = str(write_flowers(tmp_path / "t.csv")), str(tmp_path / "out")
+    for option in ("--report", "--save"):
+        assert main([table, "species", option, out]) == 2
+        assert verdict(found) in check_one_sentence(capsys, "No space left on device")
+
+
 def test_interrupted(tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -367,6 +402,14 @@ def test_interrupted(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mgce_sklearn.report.command.investigate", interrupted)
     assert main([str(write_flowers(tmp_path / "t.csv")), "species"]) == 130
     check_one_sentence(capsys, "interrupted")
+
+
+def test_mgce_is_the_same_command():
+    setup = ConfigParser()
+    setup.read(Path(__file__).parent.parent / "setup.cfg", "utf-8")
+    name, _, value = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
+    assert name == "mgce"
+    assert EntryPoint(name, value, "console_scripts").load() is main
 
 
 def test_coefficients_by_name():

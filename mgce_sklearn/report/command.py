@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgce_sklearn.commands import UserMistake, check_installed, check_writable, listed
-from mgce_sklearn.report.measure import Say, investigate
+from mgce_sklearn.report.measure import Findings, Say, investigate
 from mgce_sklearn.report.page import Printed, page
 from mgce_sklearn.report.saved import load, predictions, save
 from mgce_sklearn.report.table import read_table
@@ -56,16 +56,21 @@ def report(task: Task) -> None:
         check_output("the model", task.model, task.table, task.page)
     table = read_table(task.table, task.target)
     found = investigate(table, progress())
-    # Files before words: whoever reads the words may have seen enough.
-    if task.page:
-        printed = Printed(task.arguments, (task.model or MODEL).name, task.model is not None)
-        _write("the page", task.page, page(found, printed))
-    if task.model:
-        save(found.recipe.model, task.model)
-    print(summary(found))
+    try:
+        _write_files(task, found)
+    finally:  # words after files, because their reader may have seen enough
+        print(summary(found))
     for what, path in (("report", task.page), ("model", task.model)):
         if path:
             print(f"{what}: {path}")
+
+
+def _write_files(task: Task, found: Findings) -> None:
+    if task.model:
+        save(found.recipe.model, task.model)
+    if task.page:
+        printed = Printed(task.arguments, (task.model or MODEL).name, task.model is not None)
+        _write("the page", task.page, page(found, printed))
 
 
 def predict(model: Path, table: Path, out: Path) -> None:

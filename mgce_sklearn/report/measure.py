@@ -223,8 +223,8 @@ def investigate(table: Table, say: Say) -> Findings:
     start = time.perf_counter()
     many = len(table.labels) > MANY_ROWS
     columns = preprocessing(table.features)
-    # Small fits gain nothing from more threads, and lose much where cores are busy.
-    with gathered_warnings() as remarks, threadpool_limits(limits=None if many else 1):
+    # One thread for everybody: the times compare, and threads lose much where cores are busy.
+    with gathered_warnings() as remarks, threadpool_limits(limits=1):
         recipe, linear, logistic, boosting = (
             judged(make_pipeline(clone(columns), classifier), table, many, say)
             for classifier in (

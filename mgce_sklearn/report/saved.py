@@ -14,6 +14,7 @@ from mgce_sklearn.commands import UserMistake, check_installed, listed
 from mgce_sklearn.report.columns import TableColumns, category_name
 from mgce_sklearn.report.table import read_csv, with_numbers
 from mgce_sklearn.sketch import RowSketch
+from mgce_sklearn.solvers.base import TracePoint
 from mgce_sklearn.uncertainty import ClassMoments, Moments, UncertaintySet
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ TRUSTED = [
             Moments,
             RowSketch,
             TableColumns,
+            TracePoint,
             UncertaintySet,
             category_name,
         )

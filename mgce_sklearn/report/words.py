@@ -38,8 +38,10 @@ def _doubtful(found: Findings) -> str:
     n_rows, n_doubtful = len(found.table.labels), len(found.doubts)
     if n_doubtful == 0:
         return f"gives the label of no row less than {DOUBT:.0%}"
-    have = "row has a label" if n_doubtful == 1 else "rows have a label"
-    return f"{n_doubtful:,} of {n_rows:,} {have} to which it gives less than {DOUBT:.0%}"
+    have = "has" if n_doubtful == 1 else "have"
+    return (
+        f"{n_doubtful:,} of {n_rows:,} rows {have} a label to which it gives less than {DOUBT:.0%}"
+    )
 
 
 def summary(found: Findings) -> str:
