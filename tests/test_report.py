@@ -197,7 +197,7 @@ def predicting(judged: measure.Judged, classes) -> measure.Judged:
     return replace(judged, proba=np.eye(judged.proba.shape[1])[classes])
 
 
-def test_the_verdict_is_about_the_better_rival(found):
+def test_the_verdict_is_about_the_better_rival(found, monkeypatch):
     right = found.boosting.is_label.argmax(axis=1)
     best = replace(found, recipe=predicting(found.recipe, right), doubts=[])
     assert "(100.0% right, Brier score 0.000) is more accurate than" in verdict(best)
@@ -205,6 +205,7 @@ def test_the_verdict_is_about_the_better_rival(found):
     worst = replace(
         found, recipe=predicting(found.recipe, (right + 1) % 3), doubts=found.doubts[:1]
     )
+    monkeypatch.setattr(measure.Findings, "learns", True)
     assert "(0.0% right, Brier score 2.000) is less accurate than" in verdict(worst)
     assert "has worse probabilities, and 1 of 233 rows has a label to which" in verdict(worst)
     same = replace(found, recipe=found.boosting, logistic=found.boosting)

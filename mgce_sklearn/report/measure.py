@@ -213,6 +213,17 @@ class Findings:
         return N_FOLDS_OF_MANY if self.many else N_FOLDS
 
     @property
+    def most_frequent(self) -> Array:
+        """Whether the label is the most frequent class, by row."""
+        is_label = self.recipe.is_label
+        return is_label[:, is_label.sum(axis=0).argmax()]
+
+    @property
+    def learns(self) -> bool:
+        """Whether the recipe is more accurate than the most frequent class."""
+        return compared(self.recipe.right, self.most_frequent) > 0
+
+    @property
     def judged(self) -> list[Judged]:
         """All models, the recipe first."""
         return [self.recipe, self.linear, self.logistic, self.boosting]

@@ -22,6 +22,12 @@ PROBABLE = {1: "worse probabilities", 0: "probabilities about as good", -1: "bet
 def verdict(found: Findings) -> str:
     """Return one sentence: how the recipe does beside the better rival, and doubtful labels."""
     recipe, rival = found.recipe, min(found.logistic, found.boosting, key=lambda each: each.brier)
+    if not found.learns:
+        return (
+            f"On rows held out, {NAMES[recipe.name]} ({_scores(recipe)}) is no more accurate than "
+            f"the most frequent class ({found.most_frequent.mean():.1%}), so its doubts about "
+            f"labels mean nothing; {NAMES[rival.name]} has {_scores(rival)}."
+        )
     return (
         f"On rows held out, {NAMES[recipe.name]} ({_scores(recipe)}) "
         f"{ACCURATE[compared(recipe.right, rival.right)]} {NAMES[rival.name]} "
