@@ -159,8 +159,9 @@ def estimates(
         objective = objective_of(problem, q, lam)
         smooth = replace(objective, parts=parts, potential=_smoothed(objective.potential))
         coef, n_gradients = approximate(smooth, LEAST_GAIN, MOST_GRADIENTS, watch.out_of_time)
-        with objective.opened() as objective:
-            value = objective.possible(objective.value(coef))
+        # Its threads end with the context; the objective that is given away needs new ones.
+        with objective.opened() as opened:
+            value = opened.possible(opened.value(coef))
         bounds = value, objective.least_value
         status = Status.STOPPED if watch.out_of_time() else Status.STALLED
         result = SolverResult(coef, *bounds, status, n_gradients, trace=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.optimize import approx_fprime
 
 from mgce_sklearn.design import Design
 from mgce_sklearn.objective import Objective
+from mgce_sklearn.parallel import RowTeam
 from mgce_sklearn.path import estimates
 from mgce_sklearn.problem import Problem
 from mgce_sklearn.solvers import InteriorPoint, Status, Watch
@@ -105,6 +107,14 @@ def test_it_ends_after_the_step_at_which_it_is_asked_to():
     assert 3 < count < 8
     assert objective.value(steps(objective, 50)) < objective.value(coef)
     assert objective.value(coef) < objective.value(np.zeros_like(coef))
+
+
+def test_the_objective_of_an_estimate_outlives_the_threads_that_found_it(monkeypatch):
+    monkeypatch.setattr("mgce_sklearn.parallel.SMALLEST_SHARE", 10)
+    monkeypatch.setattr("mgce_sklearn.design.row_team", lambda *size: closing(RowTeam(*size, 2)))
+    (point,) = estimates(Problem.from_labels(*load("wine")), 1.0, [1.0])
+    with point.objective.opened() as objective:
+        assert objective.value(point.result.coef) == pytest.approx(point.result.value)
 
 
 def test_estimates_are_stopped_when_time_is_up():

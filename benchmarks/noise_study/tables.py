@@ -15,14 +15,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mgce_sklearn.demo import UserMistake
-from mgce_sklearn.demo.table import labeled_columns
+from mgce_sklearn.commands import UserMistake
 from mgce_sklearn.label_noise import (
     matrix_noise,
     pair_flip_transition,
     symmetric_transition,
     votes,
 )
+from mgce_sklearn.report.table import read_table
 
 Array = np.ndarray[Any, Any]
 
@@ -183,12 +183,14 @@ def from_csv(path: Path, target: str | None) -> tuple[Array, Array, Array]:
     Gaps in numbers are filled with medians, and have a column that says so; text is codes.
     """
     try:
-        frame, labels = labeled_columns(path, target)
+        table = read_table(path, target)
     except UserMistake as mistake:
         raise SystemExit(str(mistake)) from None
+    print(*table.notes, sep="\n")
+    frame, labels = table.features, table.labels
     codes = np.array([kind.kind not in "iuf" for kind in frame.dtypes])
     columns = [
-        pd.factorize(column)[0] if code else column.fillna(column.median())
+        pd.factorize(column, use_na_sentinel=False)[0] if code else column.fillna(column.median())
         for (_, column), code in zip(frame.items(), codes, strict=True)
     ]
     gaps = [column.isna() for _, column in frame.loc[:, ~codes].items() if column.hasnans]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from mgce_sklearn.demo import UserMistake
+from mgce_sklearn.commands import UserMistake, check_writable
 from mgce_sklearn.demo.sample import Sample
 from mgce_sklearn.demo.study import Assessment, Search
 
@@ -26,11 +25,7 @@ def check_path(path: Path) -> None:
         raise UserMistake(
             f"cannot write a figure to '{path}': end its name with one of .{', .'.join(formats)}"
         )
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserMistake(
-            f"cannot write a figure to '{path}': name a file in a folder that exists and that "
-            "you may write to"
-        )
+    check_writable("a figure", path)
 
 
 class DemoFigure:
@@ -74,12 +69,12 @@ class DemoFigure:
         ReliabilityDisplay(curves).plot(self.middle, despine=True)
         self.middle.set_title(f"Are the probabilities right?\n{title}", loc="left")
 
-    def draw_bounds(self, rows: Sample, along_lam: list[Pipeline], title: str) -> None:
+    def draw_bounds(self, sample: Sample, along_lam: list[Pipeline], title: str) -> None:
         """Draw the bounds on the errors of models along lam, and the errors held out."""
         from mgce_sklearn.plot import ErrorBoundDisplay
 
         ErrorBoundDisplay.from_estimator(
-            along_lam, rows.X_train, X_test=rows.X_test, y_test=rows.y_test,
+            along_lam, sample.X_train, X_test=sample.X_test, y_test=sample.y_test,
             ax=self.right, despine=True,
         )  # fmt: skip
         self.right.set_title(

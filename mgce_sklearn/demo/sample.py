@@ -26,7 +26,7 @@ class Sample:
     title : str
     preprocessing : transformer
         Unfitted; what turns columns into standardized numbers.
-    X_train, X_test : ndarray or pandas.DataFrame
+    X_train, X_test : ndarray
     y_train, y_test : ndarray of labels
     """
 
@@ -54,19 +54,6 @@ class Sample:
             title=f"{self.title}, {share:.0%} of the training labels wrong",
             y_train=classes[codes % len(classes)],
         )
-
-    def at_most(self, n_rows: int) -> Sample:
-        """Keep that many training rows at most, as many of each class in proportion."""
-        if len(self.y_train) <= n_rows:
-            return self
-        X, _, y, _ = train_test_split(
-            self.X_train,
-            self.y_train,
-            train_size=n_rows,
-            stratify=self.y_train,
-            random_state=SEED,
-        )
-        return replace(self, X_train=X, y_train=y)
 
 
 def embedded(load: Callable[..., Any], title: str) -> Sample:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from mgce_sklearn.bounds import RULES, ErrorBounds
 from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.commands import gathered_warnings
 from mgce_sklearn.demo.sample import Sample
 from mgce_sklearn.metrics import Reliability
 from mgce_sklearn.search import MGCEClassifierCV
@@ -31,9 +30,6 @@ PATH_LAMS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 N_FOLDS = 3
 N_BINS = 15
-
-# Rows that searches and the path over lam use: enough to choose by, and soon done.
-SEARCH_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -106,11 +102,8 @@ def search(classifier: Any, grid: dict[str, Sequence[float]], sample: Sample) ->
     """Cross-validate the accuracy of a classifier over a grid of its parameters."""
     pipeline = Pipeline([("columns", clone(sample.preprocessing)), ("model", classifier)])
     prefixed = {f"model__{name}": values for name, values in grid.items()}
-    rows = sample.at_most(SEARCH_ROWS)
-    with few_of_a_class_allowed():
-        return GridSearchCV(pipeline, prefixed, cv=N_FOLDS, refit=False).fit(
-            rows.X_train, rows.y_train
-        )
+    found = GridSearchCV(pipeline, prefixed, cv=N_FOLDS, refit=False)
+    return found.fit(sample.X_train, sample.y_train)
 
 
 def best(found: GridSearchCV) -> dict[str, float]:
@@ -149,25 +142,22 @@ class Search:
 def search_q_and_lam(sample: Sample) -> Search:
     """Run the library's own search over the two parameters that matter."""
     start = time.perf_counter()
-    rows = sample.at_most(SEARCH_ROWS)
     found = MGCEClassifierCV(
         QS, LAMS, cv=N_FOLDS, feature_map=clone(sample.preprocessing), refit=False
     )
-    with few_of_a_class_allowed():
-        found.fit(rows.X_train, rows.y_train)
+    found.fit(sample.X_train, sample.y_train)
     # Grids are run through in the order of names, the last name fastest.
     accuracy = found.cv_results_["mean_test_score"].reshape(len(LAMS), len(QS)).T
     seconds = time.perf_counter() - start
     return Search(QS, LAMS, accuracy, found.q_, found.lam_, seconds)
 
 
-def path_over_lam(sample: Sample) -> tuple[Sample, list[Pipeline]]:
-    """Return rows, and models fitted to those learned from over a range of half-widths."""
-    rows = sample.at_most(SEARCH_ROWS)
+def path_over_lam(sample: Sample) -> list[Pipeline]:
+    """Return models fitted over a range of half-widths, at the default q."""
     models = [
-        make_pipeline(clone(rows.preprocessing), MGCEClassifier(lam=lam)) for lam in PATH_LAMS
+        make_pipeline(clone(sample.preprocessing), MGCEClassifier(lam=lam)) for lam in PATH_LAMS
     ]
-    return rows, [model.fit(rows.X_train, rows.y_train) for model in models]
+    return [model.fit(sample.X_train, sample.y_train) for model in models]
 
 
 def warm_up() -> float:
@@ -183,23 +173,9 @@ def warm_up() -> float:
 
 
 @contextmanager
-def few_of_a_class_allowed() -> Iterator[None]:
-    """Say nothing of a class with a single row among those drawn for a search.
-
-    That spoils no comparison.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        yield
-
-
-@contextmanager
 def warnings_as_notes() -> Iterator[None]:
     """Print each kind of warning once, as a note, in place of a line per occurrence."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+    with gathered_warnings() as notes:
         yield
-    for category in dict.fromkeys(warning.category for warning in caught):
-        messages = [str(warning.message) for warning in caught if warning.category is category]
-        more = f" (and {len(messages) - 1} more such)" if len(messages) > 1 else ""
-        print(f"note: {messages[0]}{more}")
+    for note in notes:
+        print(f"note: {note}")

@@ -1,4 +1,4 @@
-"""A user's own table: read it, say what was done to its columns, and make a sample of it."""
+"""A user's own table: read it, and say what is done to its columns and rows."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import csv
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
 from io import StringIO
 from itertools import islice
 from pathlib import Path
 from statistics import median_low
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.compose import make_column_transformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mgce_sklearn.demo import UserMistake
-from mgce_sklearn.demo.sample import Sample
+from mgce_sklearn.commands import UserMistake, check_installed, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,23 +37,62 @@ COMMAS_FOR_POINTS = str.maketrans(",.", ".,")
 # A column of numbers with more distinct values than this is a quantity, not a set of classes.
 MOST_NUMERIC_CLASSES = 30
 
-# Smaller classes cannot be split three ways for a search and held out as well.
+# Smaller classes cannot be split into folds within folds.
 FEWEST_ROWS_OF_A_CLASS = 10
 
-# Categories of a column that are rarer share one column; they could not be learned apart.
-RAREST_CATEGORY = 0.01
 
-MISSING = "(missing)"
+@dataclass(frozen=True)
+class Column:
+    """A column of the table as it came, and what becomes of it.
+
+    Attributes
+    ----------
+    name : str
+    is_numeric : bool
+    n_missing, n_distinct : int
+        Missing values, and different ones among the others.
+    left_out : str
+        Why the column is not learned from; "" if it is.
+    """
+
+    name: str
+    is_numeric: bool
+    n_missing: int
+    n_distinct: int
+    left_out: str
 
 
-def sample_from_csv(path: Path, target: str | None) -> Sample:
-    """Read a table and hold out rows; see `labeled_columns`."""
-    features, labels = labeled_columns(path, target)
-    return Sample.split(path.name, preprocessing(features), features, labels.to_numpy())
+@dataclass(frozen=True)
+class Table:
+    """What can be learned from a file.
+
+    Attributes
+    ----------
+    name, target : str
+        Of the file and of the column of labels.
+    words : DataFrame
+        Every column as written, of the rows that have a usable label. The index counts the rows
+        of the file from 1.
+    features : DataFrame
+        The columns learned from, of the same rows; numbers as such.
+    labels : Series
+        Classes as written, of the same rows.
+    columns : list of Column
+    notes : list of str
+        What was done to columns and rows, a sentence each.
+    """
+
+    name: str
+    target: str
+    words: pd.DataFrame
+    features: pd.DataFrame
+    labels: pd.Series
+    columns: list[Column]
+    notes: list[str]
 
 
-def labeled_columns(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series]:
-    """Read a table's usable columns and its labels; what is done to it is printed.
+def read_table(path: Path, target: str | None) -> Table:
+    """Read a table's usable columns and its labels.
 
     Raises
     ------
@@ -65,15 +101,51 @@ def labeled_columns(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Se
     """
     words, decimal_commas = read_csv(path)
     if target is None or target not in words:
-        lack = f"has no column '{target}'" if target else "needs the name of a target column"
-        raise UserMistake(f"'{path}' {lack}; its columns are: {_listed(list(words))}")
-    print(f"{path.name}: {len(words)} rows, {words.shape[1]} columns, target '{target}'")
+        raise _no_target(path, target, list(words))
     frame = with_numbers(words, decimal_commas)
     check_no_quantity(frame[target])
     # Columns first: a number for each row shows as one only while no row is left out.
-    features = usable_columns(frame.drop(columns=target))
-    labels = usable_labels(words[target])
-    return features.loc[labels.index], labels
+    columns = [_column(frame[name]) for name in frame if name != target]
+    used = [column.name for column in columns if not column.left_out]
+    if not used:
+        raise UserMistake("no column is left to learn from: add one whose values repeat")
+    labels, notes = usable_labels(words[target])
+    features = frame.loc[labels.index, used]
+    return Table(
+        name=path.name,
+        target=target,
+        words=words.loc[labels.index],
+        features=features,
+        labels=labels,
+        columns=columns,
+        notes=[
+            *_notes_on_columns(columns),
+            *notes,
+            *_notes_on_copies(features.assign(**{target: labels})),
+        ],
+    )
+
+
+def _no_target(path: Path, target: str | None, names: list[str]) -> UserMistake:
+    """Return the mistake of a target that is no column, with the name that may be meant."""
+    if target is None:
+        lack = "needs the name of a target column"
+    else:
+        lack = f"has no column '{target}'"
+        by_small_letters = {name.lower(): name for name in reversed(names)}
+        near = get_close_matches(target.lower(), by_small_letters, n=1)
+        lack += f" (did you mean '{by_small_letters[near[0]]}'?)" if near else ""
+    return UserMistake(f"'{path}' {lack}; its columns are: {listed(names)}")
+
+
+def _column(column: pd.Series) -> Column:
+    return Column(
+        name=column.name,
+        is_numeric=is_numeric(column),
+        n_missing=int(column.isna().sum()),
+        n_distinct=column.nunique(),
+        left_out=why_left_out(column),
+    )
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, bool]:
@@ -81,12 +153,9 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, bool]:
 
     Empty cells are missing. Spaces around words do not count.
     """
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as missing:
-        raise UserMistake(
-            "reading a table needs pandas: pip install 'mgce_sklearn[plot]'"
-        ) from missing
+    check_installed("reading a table", "report", "pandas")
+    import pandas as pd
+
     text, separator = _without_preface(_read_text(path))
     _, header = next(_rows(text, separator), (0, []))
     if not header:
@@ -177,7 +246,7 @@ def with_numbers(words: pd.DataFrame, decimal_commas: bool) -> pd.DataFrame:
     """Return columns of numbers as such: by the decimal mark that makes more of them."""
     marks = ".," if decimal_commas else "."
     frames = [words.apply(_numbers_or_words, args=(mark,)) for mark in marks]
-    return max(frames, key=lambda frame: sum(_is_numeric(frame[name]) for name in frame))
+    return max(frames, key=lambda frame: sum(is_numeric(frame[name]) for name in frame))
 
 
 def _numbers_or_words(column: pd.Series, mark: str) -> pd.Series:
@@ -188,53 +257,61 @@ def _numbers_or_words(column: pd.Series, mark: str) -> pd.Series:
     if mark == ",":
         words = words.str.translate(COMMAS_FOR_POINTS)  # and points are no numbers
     numbers = pd.to_numeric(words, errors="coerce")
-    return numbers if words.notna().any() and numbers.count() == words.count() else column
+    if words.isna().all() or numbers.count() < words.count():
+        return column
+    return numbers.where(np.isfinite(numbers))
 
 
 def check_no_quantity(column: pd.Series) -> None:
     """Raise `UserMistake` if a target has too many numbers to be a class."""
-    if _is_numeric(column) and column.nunique() > MOST_NUMERIC_CLASSES:
+    if is_numeric(column) and column.nunique() > MOST_NUMERIC_CLASSES:
         raise UserMistake(
             f"'{column.name}' has {column.nunique()} distinct numbers, and this is a classifier: "
             "choose a column of classes, or cut the numbers into a few (pandas.cut)"
         )
 
 
-def usable_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return columns that can tell rows apart without naming them; missing text named.
-
-    Numbers are in units of the column's own, so that no square of theirs overflows or vanishes.
-    """
-    frame = frame.replace([np.inf, -np.inf], np.nan)
-    for reason, test in (
-        ("constant", _is_constant),
-        ("a number for each row", _numbers_rows),
-        (
-            "text that hardly repeats, such as names, dates, numbers with units or free text",
-            _hardly_repeats,
-        ),
-    ):
-        names = [name for name in frame if test(frame[name])]
-        _print_named(f"left out, {reason}", names)
-        frame = frame.drop(columns=names)
-    if frame.shape[1] == 0:
-        raise UserMistake("no column is left to learn from: add one whose values repeat")
-    missing = frame.isna().sum()
-    _print_named(
-        "missing values, by column (numbers: filled with the median, and a column that says so; "
-        "text: a category of its own)",
-        [f"{name} ({count})" for name, count in missing[missing > 0].items()],
-    )
-    return frame.apply(
-        lambda column: _in_own_units(column) if _is_numeric(column) else column.fillna(MISSING)
-    )
+def why_left_out(column: pd.Series) -> str:
+    """Return why a column cannot tell rows apart without naming them, or "" if it can."""
+    if column.nunique(dropna=False) <= 1:
+        return "constant"
+    if _numbers_rows(column):
+        return "a number for each row"
+    if not is_numeric(column) and 2 * column.nunique() > column.count():
+        return "text that hardly repeats, such as names, dates, numbers with units or free text"
+    return ""
 
 
-def usable_labels(column: pd.Series) -> pd.Series:
-    """Return the labels, without missing ones and those of classes that are too small."""
+def _notes_on_columns(columns: list[Column]) -> list[str]:
+    left_out: dict[str, list[str]] = {}
+    for column in columns:
+        left_out.setdefault(column.left_out, []).append(column.name)
+    left_out.pop("", None)
+    notes = [f"left out, {reason}: {listed(names)}" for reason, names in left_out.items()]
+    missing = [c for c in columns if c.n_missing and not c.left_out]
+    if missing:
+        notes.append(
+            "missing values, by column (numbers: filled with the median, and a column that says "
+            "so; text: a category of its own): "
+            + listed([f"{column.name} ({column.n_missing})" for column in missing])
+        )
+    return notes
+
+
+def _notes_on_copies(rows: pd.DataFrame) -> list[str]:
+    """Say how many rows could be held out while a copy of them is learned from."""
+    copies = int(rows.duplicated().sum())
+    if copies == 0:
+        return []
+    return [f"rows that repeat an earlier one in all columns that are used: {copies} (kept)"]
+
+
+def usable_labels(column: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Return labels that are neither missing nor of too small a class, and what was left out."""
     labels = column.dropna()
+    notes = []
     if len(labels) < len(column):
-        print(f"left out, '{column.name}' is missing: {len(column) - len(labels)} rows")
+        notes.append(f"left out, '{column.name}' is missing: {len(column) - len(labels)} rows")
     counts = labels.value_counts()
     small = counts[counts < FEWEST_ROWS_OF_A_CLASS]
     if len(counts) - len(small) < 2:
@@ -242,39 +319,15 @@ def usable_labels(column: pd.Series) -> pd.Series:
             f"'{column.name}' needs two classes of at least {FEWEST_ROWS_OF_A_CLASS} rows each "
             f"and has {len(counts) - len(small)}: choose another column or add rows"
         )
-    _print_named(
-        f"left out, classes of fewer than {FEWEST_ROWS_OF_A_CLASS} rows",
-        [f"{name} ({count})" for name, count in small.items()],
-    )
-    return labels[~labels.isin(small.index)]
+    if len(small):
+        named = listed([f"{name} ({count})" for name, count in small.items()])
+        notes.append(f"left out, classes of fewer than {FEWEST_ROWS_OF_A_CLASS} rows: {named}")
+    return labels[~labels.isin(small.index)], notes
 
 
-def preprocessing(frame: pd.DataFrame) -> Any:
-    """Return the transformer from columns to standardized numbers and indicators."""
-    numeric = [name for name in frame if _is_numeric(frame[name])]
-    text = [name for name in frame if name not in numeric]
-    numbers = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        StandardScaler(),
-    )
-    indicators = OneHotEncoder(
-        min_frequency=RAREST_CATEGORY, handle_unknown="infrequent_if_exist", sparse_output=False
-    )
-    return make_column_transformer((numbers, numeric), (indicators, text))
-
-
-def _is_numeric(column: pd.Series) -> bool:
+def is_numeric(column: pd.Series) -> bool:
+    """Tell whether a column holds numbers."""
     return column.dtype.kind in "iuf"
-
-
-def _in_own_units(column: pd.Series) -> pd.Series:
-    """Return numbers divided by the power of two above the largest, which rounds nothing."""
-    _, exponent = np.frexp(column.abs().max())
-    return np.ldexp(column.astype(float), -exponent)
-
-
-def _is_constant(column: pd.Series) -> bool:
-    return column.nunique(dropna=False) <= 1
 
 
 def _numbers_rows(column: pd.Series) -> bool:
@@ -284,18 +337,3 @@ def _numbers_rows(column: pd.Series) -> bool:
         and column.is_unique
         and int(column.max()) - int(column.min()) == len(column) - 1
     )
-
-
-def _hardly_repeats(column: pd.Series) -> bool:
-    return not _is_numeric(column) and 2 * column.nunique() > column.count()
-
-
-def _print_named(what: str, names: list[str]) -> None:
-    if names:
-        print(f"{what}: {_listed(names)}")
-
-
-def _listed(names: list[str]) -> str:
-    """Join names with commas, twenty at most."""
-    more = f", and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
