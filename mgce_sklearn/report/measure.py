@@ -42,6 +42,9 @@ N_FOLDS_OF_MANY = 3
 # A label is doubtful to which the recipe gives less, out of fold.
 DOUBT = 0.05
 
+# Bounds that take longer are stopped: they are valid, and may be less tight.
+BOUND_SECONDS = 30.0
+
 # Differences of fewer standard errors are within chance.
 STANDARD_ERRORS = 2.0
 
@@ -302,7 +305,12 @@ def bounds_of(found: Judged, table: Table, say: Say) -> list[Bounded]:
         "randomized": 1.0 - float(found.of_label.mean()),
     }
     return [
-        Bounded(found.name, lam, classifier.error_bounds(rows, rule), held_out[rule])
+        Bounded(
+            found.name,
+            lam,
+            classifier.error_bounds(rows, rule, max_time=BOUND_SECONDS),
+            held_out[rule],
+        )
         for rule in RULES
     ]
 
