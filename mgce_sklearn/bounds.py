@@ -254,7 +254,10 @@ def _worst_case(
         found, least = _over_prices(priced, costs, tol, limit, watch)
     best = min(found, key=lambda point: point.value)
     value = min(best.value, 2.0)
-    return _WorstCase(value - 1.0, max(0.0, value - least), best.status)
+    gap, status = max(0.0, value - max(least, 1.0)), best.status  # costs are never negative
+    if status is Status.CONVERGED and gap > tol:  # at its price, which is not the best
+        status = Status.STOPPED if watch.out_of_time() else Status.MAX_ITER
+    return _WorstCase(value - 1.0, gap, status)
 
 
 def _over_prices(

@@ -13,6 +13,7 @@ from problems import _means_program, load, worst_case_by_linear_program
 from scipy.optimize import linprog, minimize
 from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -436,3 +437,15 @@ def test_a_search_scores_probabilities_and_folds_without_a_class(diabetes):
     alone = MGCEClassifier(0.5, 1.0).fit(X[train], labels[train], base_margin=base[train, :4])
     proba = alone.predict_proba(X[test], base[test, :4])
     assert search.best_score_ == pytest.approx(-log_loss(labels[test], proba), rel=1e-9)
+
+
+def test_bounds_that_time_ends_say_so_and_have_a_finite_gap(cancer):
+    X, y, base = cancer
+    model = MGCEClassifier(lam=1.0).fit(X, y, base_margin=base)
+    whole = model.error_bounds(X, base_margin=base)
+    with pytest.warns(ConvergenceWarning, match="ended as 'stopped'"):
+        bounds = model.error_bounds(X, base_margin=base, max_time=1e-6)
+    assert bounds.status == "stopped" and 1e-3 < bounds.gap <= 1.0
+    assert bounds.lower <= whole.lower + 1e-6 and whole.upper <= bounds.upper + 1e-6
+    assert whole.lower - bounds.lower <= bounds.gap + 1e-6
+    assert bounds.upper - whole.upper <= bounds.gap + 1e-6

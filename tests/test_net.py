@@ -972,9 +972,7 @@ REFUSED = {
     "class_weight='balanced' must have rows of every class; got none of 7": bad(
         classes=[0, 1, 2, 7], class_weight="balanced"
     ),
-    "module needs n_features, .* Set module__n_features": lambda: make(
-        classes=[0, 1]
-    ).initialize(),
+    "module needs n_features, .* Set module__n_features": lambda: make(classes=[0, 1]).initialize(),
     "module needs n_classes, .* Set classes": lambda: make(module__n_features=4).initialize(),
     "if X is an array or a tensor. Set module__n_features": lambda: make().fit(Dataset(X, Y)),
     r"module must return margins of shape \(n, 2\).*got \(150, 3\)": lambda: (

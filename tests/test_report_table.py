@@ -15,7 +15,6 @@ from mgce_sklearn.report.columns import TableColumns, names_out, preprocessing
 pd = pytest.importorskip("pandas")
 
 
-
 @pytest.fixture
 def flowers_csv(tmp_path):
     return write_flowers(tmp_path / "flowers.csv")
