@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,13 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
+
+# What a notebook needs beside the core and matplotlib.
+NEEDED = {
+    "01_quickstart": ["pandas"],
+    "04_networks": ["skorch", "torch"],
+    "05_large_data": ["pandas", "pyarrow"],
+}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -29,8 +37,26 @@ def numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
 
 
+@pytest.fixture
+def its_packages(path):
+    """Skip a notebook whose packages are missing. One sets torch's threads, for this test alone."""
+    found = {name: pytest.importorskip(name) for name in NEEDED.get(path.stem, ())}
+    threads = found["torch"].get_num_threads() if "torch" in found else None
+    yield
+    if threads:
+        found["torch"].set_num_threads(threads)
+
+
 def test_there_are_notebooks():
     assert NOTEBOOKS
+
+
+def test_notebooks_import_only_what_they_are_skipped_without():
+    core = {"matplotlib", "mgce_sklearn", "numpy", "sklearn", *sys.stdlib_module_names}
+    for path in NOTEBOOKS:
+        source = "\n".join("".join(cell["source"]) for cell in code_cells(path))
+        imported = set(re.findall(r"^ *(?:import|from) (\w+)", source, re.M))
+        assert imported - core <= set(NEEDED.get(path.stem, ())), path.stem
 
 
 @each_notebook
@@ -43,7 +69,7 @@ def test_stored_outputs_are_those_of_a_whole_run(path):
 
 
 @each_notebook
-def test_stored_numbers_are_those_of_a_fresh_run(path):
+def test_stored_numbers_are_those_of_a_fresh_run(path, its_packages):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("agg")
     namespace: dict = {"__name__": "__main__"}
