@@ -36,11 +36,11 @@ docs: .venv/docs.stamp
 	.venv/bin/python -m pytest tests/test_docs.py mgce_sklearn
 
 docs-quick: .venv/docs.stamp
-	$(SPHINX) -b html -D plot_gallery=0 docs docs/_build/quick
+	$(SPHINX) -b html -D sphinx_gallery_conf.plot_gallery=False docs docs/_build/quick
 	.venv/bin/python -m pytest tests/test_docs.py
 
 linkcheck: .venv/docs.stamp
-	$(SPHINX) -b linkcheck -D plot_gallery=0 docs docs/_build/linkcheck
+	$(SPHINX) -b linkcheck -D sphinx_gallery_conf.plot_gallery=False docs docs/_build/linkcheck
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

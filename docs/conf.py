@@ -28,7 +28,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "matplotlib.sphinxext.plot_directive",
 ]
-exclude_patterns = ["_build", "examples"]
+exclude_patterns = ["_build", "examples", "figures"]
 templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
@@ -81,8 +81,8 @@ intersphinx_mapping = {"sklearn": ("https://scikit-learn.org/stable/", inventory
 
 
 def skip_member(app, what, name, obj, skip, options):
-    """Leave out scikit-learn's metadata routing, the same for every estimator."""
-    return skip or name == "get_metadata_routing" or name.endswith("_request")
+    """Leave out what scikit-learn gives to every estimator."""
+    return skip or name in ("get_metadata_routing", "set_output") or name.endswith("_request")
 
 
 def setup(app):
@@ -95,8 +95,7 @@ def setup(app):
 warnings.filterwarnings("ignore", message=".*is non-interactive", category=UserWarning)
 plot_formats = [("png", 144)]
 plot_html_show_formats = False
-plot_html_show_source_link = False
-plot_include_source = True
+plot_include_source = False
 plot_rcparams = {"figure.figsize": (6.4, 3.6), "figure.constrained_layout.use": True}
 plot_apply_rcparams = True
 sphinx_gallery_conf = {

@@ -149,7 +149,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         Mean of :math:`(1 - h_y^q)/q` over held-out rows after each round, empty if there were none.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     Notes

@@ -145,7 +145,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         ``keep_base_margin``.
     n_features_in_ : int
         Number of columns of X, where it has columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     Notes

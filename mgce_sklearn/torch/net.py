@@ -171,7 +171,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         Where to compute. Arrays go there by batches.
     compile : bool, default=False
         Whether to compile module and loss by `torch.compile`.
-    **kwargs
+    **kwargs : dict
         Other parameters of `skorch.NeuralNet`, of which ``predict_nonlinearity`` plays no part, and
         those with prefixes.
 
@@ -189,7 +189,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         As in skorch.
     n_features_in_ : int
         Number of features, ``X.shape[1]``, if X was an array or tensor.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had string column names.
 
     Notes
