@@ -19,7 +19,7 @@ help:
 	@echo "OLDEST_PYTHON=... the one that makes .venv-oldest, the first by default that is there of"
 	@echo "                  $(OLDEST_PYTHON)"
 
-demo: .venv/demo.stamp
+demo: .venv/plot.stamp
 	.venv/bin/python -m mgce_sklearn
 
 test: .venv/test.stamp

@@ -267,6 +267,10 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         onehot(y) ⊗ (x - center).
     n_iter_ : int
         Number of iterations; after `partial_fit` the number of its steps.
+    trace_ : tuple of TracePoint
+        The solver's history, a point whenever the gap was checked: ``seconds``, ``value``,
+        ``dual_value``, ``n_nonzero``, ``steps`` and ``n_iter``. `ConvergenceDisplay` of
+        `mgce_sklearn.plot` draws it. Not there after `partial_fit`.
     solver_ : str
         Name of the solver used; "partial_fit" after that.
     feature_map_ : object
@@ -680,7 +684,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         coef = stream.read(
             design, labels.take(used), float(self.q), float(self.lam), width, deadline
         )
-        for name in ("minimax_risk_", "dual_gap_"):
+        for name in ("minimax_risk_", "dual_gap_", "trace_"):
             self.__dict__.pop(name, None)
         self._stream, self._base_ceiling = stream, None
         self._keep_coefficients(coef, design, stream.moments)
@@ -865,7 +869,7 @@ class MGCEClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 risk = objective.possible(objective.value(design.put(kept)))
         self.minimax_risk_ = risk
         self.dual_gap_ = max(0.0, risk - point.result.dual_value)
-        self.n_iter_ = point.result.n_iter
+        self.n_iter_, self.trace_ = point.result.n_iter, point.result.trace
         self.classes_, self.solver_ = problem.classes, point.solver
         self._q = float(self.q)
         self._lam = problem.width.factor(point.lam)

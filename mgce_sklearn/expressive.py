@@ -54,7 +54,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     Attributes
     ----------
-    directions_ : ndarray of shape (n_features_in_, n_components)
+    directions_ : ndarray of shape (`n_features_in_`, n_components)
         Weights w, a column for each unit.
     biases_ : ndarray of shape (n_components,)
         Weights b.

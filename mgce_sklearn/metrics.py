@@ -26,8 +26,12 @@ class Reliability:
 
     Attributes
     ----------
-    confidence, accuracy, share : ndarray of shape (n_bins,)
-        Means within each bin that has weight, and its share of the weight; all in [0, 1].
+    confidence, accuracy : ndarray of shape (n_bins,)
+        Means within each bin that has weight, in [0, 1].
+    count : ndarray of shape (n_bins,)
+        Number of rows of each of these bins; with sample weights, the sum of their weights.
+    share : ndarray of shape (n_bins,)
+        Share of the weight that each of these bins has, in [0, 1].
 
     Examples
     --------
@@ -40,7 +44,7 @@ class Reliability:
 
     confidence: Array
     accuracy: Array
-    share: Array
+    count: Array
 
     @classmethod
     def measure(
@@ -83,7 +87,12 @@ class Reliability:
             np.bincount(bins, weights * values)[used] / mass[used]
             for values in (confidence, correct)
         )
-        return cls(mean_confidence, accuracy, mass[used] / mass.sum())
+        return cls(mean_confidence, accuracy, mass[used])
+
+    @property
+    def share(self) -> Array:
+        """Share of the weight that each bin has."""
+        return self.count / self.count.sum()
 
     @property
     def error(self) -> float:
@@ -223,9 +232,14 @@ def expected_calibration_error(
     ...     expected_calibration_error, response_method="predict_proba", greater_is_better=False
     ... )
     """
-    codes, proba, weights = _checked(y_true, y_proba, n_bins, strategy, labels, sample_weight)
-    correct = proba.argmax(axis=1) == codes
-    return Reliability.measure(proba.max(axis=1), correct, weights, n_bins, strategy).error
+    return top_label_reliability(
+        y_true,
+        y_proba,
+        n_bins=n_bins,
+        strategy=strategy,
+        labels=labels,
+        sample_weight=sample_weight,
+    ).error
 
 
 def static_calibration_error(
@@ -288,18 +302,121 @@ def static_calibration_error(
     >>> print(round(static_calibration_error(["a", "b"], y_proba, labels=["a", "b", "c"]), 3))
     0.267
     """
-    codes, proba, weights = _checked(y_true, y_proba, n_bins, strategy, labels, sample_weight)
-    errors = [
-        Reliability.measure(column, codes == k, weights, n_bins, strategy).error
-        for k, column in enumerate(proba.T)
-    ]
-    return float(np.mean(errors))
+    of_each_class = class_reliabilities(
+        y_true,
+        y_proba,
+        n_bins=n_bins,
+        strategy=strategy,
+        labels=labels,
+        sample_weight=sample_weight,
+    )
+    return float(np.mean([found.error for found in of_each_class.values()]))
+
+
+def top_label_reliability(
+    y_true: Any,
+    y_proba: Any,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    labels: Any = None,
+    sample_weight: Any = None,
+) -> Reliability:
+    """Compare the largest probability of each row with the accuracy of the class that has it.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Labels of any dtype.
+    y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+        Probabilities in [0, 1], as in `expected_calibration_error`.
+    n_bins : int, default=15
+        Number of bins.
+    strategy : {"uniform", "quantile"}, default="uniform"
+        As in `expected_calibration_error`.
+    labels : array-like of shape (n_classes,), default=None
+        All classes, if ``y_true`` lacks some.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative.
+
+    Returns
+    -------
+    Reliability
+        A number for each bin that has rows. Its ``error`` is `expected_calibration_error`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be used.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.metrics import top_label_reliability
+    >>> y_proba = [[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]]
+    >>> print(top_label_reliability(["a", "a", "a", "b"], y_proba).accuracy)
+    [0.5 1. ]
+    """
+    codes, _, proba, weights = _checked(y_true, y_proba, n_bins, strategy, labels, sample_weight)
+    correct = proba.argmax(axis=1) == codes
+    return Reliability.measure(proba.max(axis=1), correct, weights, n_bins, strategy)
+
+
+def class_reliabilities(
+    y_true: Any,
+    y_proba: Any,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    labels: Any = None,
+    sample_weight: Any = None,
+) -> dict[Any, Reliability]:
+    """Compare the probabilities of each class with the share of rows that are of this class.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Labels of any dtype.
+    y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+        Probabilities in [0, 1], as in `expected_calibration_error`.
+    n_bins : int, default=15
+        Number of bins of each class.
+    strategy : {"uniform", "quantile"}, default="uniform"
+        As in `expected_calibration_error`.
+    labels : array-like of shape (n_classes,), default=None
+        All classes, if ``y_true`` lacks some.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative.
+
+    Returns
+    -------
+    dict
+        The `Reliability` of each class, by its label, in sorted order. The mean of their ``error``
+        is `static_calibration_error`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be used.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.metrics import class_reliabilities
+    >>> y_proba = [[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]]
+    >>> print(class_reliabilities(["a", "a", "a", "b"], y_proba)["b"].accuracy)
+    [0.  0.5]
+    """
+    checked = _checked(y_true, y_proba, n_bins, strategy, labels, sample_weight)
+    codes, classes, proba, weights = checked
+    return {
+        label: Reliability.measure(column, codes == k, weights, n_bins, strategy)
+        for k, (label, column) in enumerate(zip(classes.tolist(), proba.T, strict=True))
+    }
 
 
 def _checked(
     y_true: Any, y_proba: Any, n_bins: Any, strategy: Any, labels: Any, sample_weight: Any
-) -> tuple[Array, Array, Array]:
-    """Return the labels' columns (n,), probabilities (n, K) and weights (n,)."""
+) -> tuple[Array, Array, Array, Array]:
+    """Return the labels' columns (n,), the classes (K,), probabilities (n, K) and weights (n,)."""
     validation.check_all({"n_bins": n_bins, "strategy": strategy}, PARAMETERS)
     proba = validation.check_numbers("y_proba", y_proba)
     if proba.ndim == 1:
@@ -318,4 +435,4 @@ def _checked(
             "If y_true lacks classes, give all of them as labels."
         )
     codes = validation.check_labels(y_true, classes)
-    return codes, proba, validation.check_sample_weight(sample_weight, len(proba))
+    return codes, classes, proba, validation.check_sample_weight(sample_weight, len(proba))

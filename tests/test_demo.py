@@ -331,7 +331,7 @@ def test_a_folder_named_like_a_figure(tmp_path, capsys):
 def test_a_package_that_is_not_installed(package, flowers_csv, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     assert main([str(flowers_csv), "species"]) == 2
-    check_one_sentence(capsys, "pip install 'mgce_sklearn[demo]'")
+    check_one_sentence(capsys, "pip install 'mgce_sklearn[plot]'")
 
 
 def check_one_sentence(capsys, expected: str) -> str:

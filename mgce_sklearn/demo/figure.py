@@ -24,7 +24,7 @@ def check_path(path: Path) -> None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as missing:
         raise UserMistake(
-            f"the figure needs {missing.name}: pip install 'mgce_sklearn[demo]'"
+            f"the figure needs {missing.name}: pip install 'mgce_sklearn[plot]'"
         ) from missing
     formats = Figure().canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in formats:

@@ -85,7 +85,7 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, bool]:
         import pandas as pd
     except ModuleNotFoundError as missing:
         raise UserMistake(
-            "reading a table needs pandas: pip install 'mgce_sklearn[demo]'"
+            "reading a table needs pandas: pip install 'mgce_sklearn[plot]'"
         ) from missing
     text, separator = _without_preface(_read_text(path))
     _, header = next(_rows(text, separator), (0, []))

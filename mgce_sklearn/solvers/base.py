@@ -62,6 +62,8 @@ class TracePoint(NamedTuple):
         How far the last step went along its direction, 1 being all of it: for "interior_point" the
         primal and the dual length, for "lbfgs" one. For "sgd" the length of its steps, in
         units of 1/(largest curvature). Empty if no step was made.
+    n_iter : int
+        Iterations so far.
     """
 
     seconds: float
@@ -69,6 +71,7 @@ class TracePoint(NamedTuple):
     dual_value: float
     n_nonzero: int
     steps: tuple[float, ...] = ()
+    n_iter: int = 0
 
 
 @dataclass(frozen=True)
@@ -386,7 +389,8 @@ class Progress:
         self._before_moves = -np.inf  # the next check has points of its own
         seconds = time.perf_counter() - self._begin
         count = int((self.coef != 0.0).sum()) if n_nonzero is None else n_nonzero
-        self.trace.append(TracePoint(seconds, self.value, self.dual_value, count, steps))
+        bracket = self.value, self.dual_value
+        self.trace.append(TracePoint(seconds, *bracket, count, steps, self.n_iter))
         if self.solver.verbose:
             print(
                 f"{self.solver.name} {self.n_iter:4d} {seconds:9.3f} s  "
