@@ -1,22 +1,18 @@
 """
-What q does to probabilities
-============================
+Probabilities that are exactly 0 and 1
+======================================
 
-The margin of class 1 becomes its probability by a function that depends on q. At q = 0 it is the
-logistic function. For q > 0 probabilities are exactly 0 or 1 beyond some margin.
+``predict_proba`` turns margins into probabilities by a function that depends on q. At q = 0 it is the
+logistic function. For q > 0 a class whose margin is far enough behind has probability exactly 0.
 """
 
 import matplotlib.pyplot as plt
-import numpy as np
 
-from mgce_sklearn import MGCEClassifier
+from mgce_sklearn.plot import LinkDisplay
 
-X, y = [[-1.0], [-0.5], [0.5], [1.0]], [0, 1, 0, 1]
-margins = np.linspace(-4, 4, 401)
-fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-for q in (0.0, 0.3, 0.5, 0.7, 1.0):
-    rule = MGCEClassifier(q=q).fit(X, y)
-    ax.plot(margins, rule.margins_to_proba(margins)[:, 1], label=f"q = {q}")
-ax.set(xlabel="margin of class 1 over class 0", ylabel="probability of class 1")
-ax.legend()
+LinkDisplay([0, 0.5, 1]).plot()
 plt.show()
+
+# %%
+# **What the figure shows:** at q = 1 two classes share the probability only while their margins are
+# less than 1 apart, at q = 0.5 less than 2. At q = 0 no probability is ever 0 or 1.
