@@ -44,12 +44,15 @@ html_copy_source = False
 html_theme_options = {
     "logo": {"text": "mgce_sklearn"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 4,
+    "header_links_before_dropdown": 5,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"**": ["sidebar-nav-bs"], "index": []}
+html_sidebars = {
+    "**": ["sidebar-nav-bs"],
+    **dict.fromkeys(["index", "whats_new", "contributing", "gallery/index"], []),
+}
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 math_eqref_format = "({number})"
@@ -95,7 +98,7 @@ def setup(app):
 warnings.filterwarnings("ignore", message=".*is non-interactive", category=UserWarning)
 plot_formats = [("png", 144)]
 plot_html_show_formats = False
-plot_include_source = False
+plot_html_show_source_link = False
 plot_rcparams = {"figure.figsize": (6.4, 3.6), "figure.constrained_layout.use": True}
 plot_apply_rcparams = True
 sphinx_gallery_conf = {

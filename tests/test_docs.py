@@ -19,6 +19,7 @@ PUBLIC = (
     "mgce_sklearn.dask",
     "mgce_sklearn.label_noise",
     "mgce_sklearn.metrics",
+    "mgce_sklearn.plot",
     "mgce_sklearn.solvers",
     "mgce_sklearn.torch",
 )

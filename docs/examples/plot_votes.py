@@ -34,5 +34,5 @@ ax.legend()
 plt.show()
 
 # %%
-# **What the figure shows:** with few answers to a row the votes hold more than their majority. The
-# difference shrinks as answers are added.
+# **What the figure shows:** with two to four answers to a row the votes hold more than their majority.
+# With five the two are level.

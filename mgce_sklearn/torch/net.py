@@ -120,7 +120,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         A `MarginLoss`, whose link also makes the probabilities.
     penalized : str or list of str, default=``"*weight"``
         Which parameters of the module ``lam`` penalizes: patterns of their names, as in file names.
-        "*" is all of them. Only those that are trained count.
+        ``"*"`` is all of them. Only those that are trained count.
     class_weight : dict, "balanced" or None, default=None
         Factors on the loss by class. "balanced": inverse to class frequencies.
     classes : array-like of shape (n_classes,) or None, default=None
