@@ -89,12 +89,12 @@ def _run(arguments: argparse.Namespace) -> None:
         study.assess("searched", MGCEClassifier(q=search.q, lam=search.lam), searched),
     ]
     report.print_comparison(compared, study.error_bounds(compared[-1], searched))
-    lams, along_lam = study.path_over_lam(bounded)
+    rows, along_lam = study.path_over_lam(bounded)
 
     drawing = figure.DemoFigure()
     drawing.draw_search(search, searched.title)
     drawing.draw_reliability(compared[0], compared[-1], searched.title)
-    drawing.draw_bound(lams, along_lam, bounded.title)
+    drawing.draw_bounds(rows, along_lam, bounded.title)
     drawing.save(arguments.figure)
     print(f"\nfigure: {arguments.figure}")
 

@@ -27,6 +27,7 @@ Array = np.ndarray[Any, Any]
 
 QS = (0.0, 0.3, 0.5, 0.7, 1.0)
 LAMS = (0.03, 0.1, 0.3, 1.0)
+PATH_LAMS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 N_FOLDS = 3
 N_BINS = 15
@@ -160,11 +161,13 @@ def search_q_and_lam(sample: Sample) -> Search:
     return Search(QS, LAMS, accuracy, found.q_, found.lam_, seconds)
 
 
-def path_over_lam(sample: Sample) -> tuple[Array, list[Assessment]]:
-    """Fit over a range of half-widths, at the default q."""
-    lams = np.geomspace(0.01, 3.0, 9)
+def path_over_lam(sample: Sample) -> tuple[Sample, list[Pipeline]]:
+    """Return rows, and models fitted to those learned from over a range of half-widths."""
     rows = sample.at_most(SEARCH_ROWS)
-    return lams, [assess("path", MGCEClassifier(lam=lam), rows) for lam in lams]
+    models = [
+        make_pipeline(clone(rows.preprocessing), MGCEClassifier(lam=lam)) for lam in PATH_LAMS
+    ]
+    return rows, [model.fit(rows.X_train, rows.y_train) for model in models]
 
 
 def warm_up() -> float:

@@ -24,6 +24,9 @@ SIZE = (6.0, 4.2)
 
 UNITS = {"standard_error": "standard errors", "std": "standard deviations"}
 
+# Height of an entry of a legend, as a share of that of the Axes.
+ENTRY = 0.052
+
 # More entries of a legend than this would cover the curves.
 FEW = 6
 
@@ -138,15 +141,16 @@ def legend_inside_or_beside(ax: Any) -> None:
     ax.legend(**{"loc": "best", **beside}, frameon=False, fontsize="small")
 
 
-def legend_above(ax: Any, *handles_and_labels: Any) -> None:
-    """Make the legend in two columns above the Axes, where there are no curves."""
-    where = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2}
-    ax.legend(*handles_and_labels, **where, frameon=False, fontsize="small")
+def legend_above_curves(ax: Any) -> None:
+    """Make the legend, in room that is made by a vertical axis from 0 to above the curves."""
+    n_entries = len(ax.get_legend_handles_labels()[1])
+    ax.set_ylim(0.0, ax.get_ylim()[1] / (1.0 - ENTRY * n_entries))
+    ax.legend(loc="upper left", frameon=False, fontsize="small")
 
 
 def label_of(name: str, remark: str) -> str:
     """Return a curve's entry in the legend: its name, if it has one, and a number."""
-    return f"{name} ({remark})" if name else remark
+    return f"{name}: {remark}" if name else remark
 
 
 def lam_label(width: Any = "standard_error") -> str:

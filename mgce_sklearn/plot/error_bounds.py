@@ -65,7 +65,7 @@ class ErrorBoundDisplay:
     >>> model = MGCEClassifier(q=0.7).fit(X[::2], y[::2])
     >>> display = ErrorBoundDisplay.from_estimator(model, X[::2], X_test=X[1::2], y_test=y[1::2])
     >>> print(f"{display.held_out['deterministic'][0]:.3f}")
-    0.027
+    0.040
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ErrorBoundDisplay:
         >>> models = [MGCEClassifier(lam=lam).fit(X, y) for lam in (0.1, 0.3, 1.0)]
         >>> display = ErrorBoundDisplay.from_estimator(models, X, rules=["randomized"])
         >>> print(display.parameter, display.upper["randomized"].round(2))
-        lam [0.11 0.16 0.34]
+        lam [0.09 0.17 0.32]
         """
         rules = _checked_rules(rules)
         if (X_test is None) != (y_test is None):
@@ -262,10 +262,12 @@ class ErrorBoundDisplay:
         """Write on the axes what they show."""
         handles = [self.risk_artist_, *list(self.held_out_artists_.values())[:1]]
         labels = [f"{RISK}: {self.minimax_risk[0]:.3f}", "error on held-out rows"]
-        drawing.legend_above(self.ax_, handles, labels[: len(handles)])
+        # Opaque: the line of minimax_risk_ goes across the whole height.
+        opaque = {"framealpha": 1.0, "edgecolor": "none", "fontsize": "small"}
+        self.ax_.legend(handles, labels[: len(handles)], loc="upper left", **opaque)
         lines = [name.replace(" ", "\n") for name in names]
         self.ax_.set_yticks([-i for i in range(len(names))], lines)
-        self.ax_.set(ylim=(0.5 - len(names), 0.5), xlabel=ERROR)
+        self.ax_.set(ylim=(0.5 - len(names), 0.9), xlabel=ERROR)
         self.ax_.margins(x=0.1)
 
     def _draw_band(self, i: int, rule: str, name: str, settings: dict[str, Any]) -> None:
@@ -302,8 +304,7 @@ class ErrorBoundDisplay:
         if along_lam:
             self.ax_.set_xscale("log")
             drawing.plain_ticks(self.ax_.xaxis, self.values)
-        self.ax_.set_ylim(bottom=0.0)
-        drawing.legend_above(self.ax_)
+        drawing.legend_above_curves(self.ax_)
 
     def frame(self) -> Any:
         """Return the numbers, a row for each model.

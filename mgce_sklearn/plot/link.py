@@ -60,7 +60,7 @@ class LinkDisplay:
     >>> display = LinkDisplay([0, 0.5, 1], margins=[-1, 0, 1]).plot()
     >>> print(display.rule.round(2))
     [[0.27 0.5  0.73]
-     [0.14 0.5  0.86]
+     [0.17 0.5  0.83]
      [0.   0.5  1.  ]]
     """
 

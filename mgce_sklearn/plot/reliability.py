@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.transforms import Bbox
 from sklearn.utils.validation import check_is_fitted
 
 from mgce_sklearn import validation
@@ -15,8 +17,9 @@ from mgce_sklearn.plot import drawing
 REFERENCE = "calibrated"
 COUNTS = "counts"
 
-# Below the Axes: how high the strip of counts is and how far down it begins, in the Axes' height.
-STRIP = (0.0, -0.3, 1.0, 0.24)
+# Of the strip of counts, in inches. As a share of the Axes it would change as a layout makes room
+# for it, and the layout would not settle.
+HEIGHT, DISTANCE = 0.66, 0.16
 
 TOP_LABEL = ("probability of the predicted class", "accuracy, share of rows")
 PER_CLASS = ("predicted probability of the class", "rows of the class, share")
@@ -366,4 +369,14 @@ def _strip_below(ax: Any) -> Any:
     for strip in ax.child_axes:
         if strip.get_label() == COUNTS:
             return strip
-    return ax.inset_axes(STRIP, sharex=ax, label=COUNTS)
+    strip = ax.inset_axes((0.0, 0.0, 1.0, 1.0), sharex=ax, label=COUNTS)
+    strip.set_axes_locator(partial(_place_below, ax))
+    return strip
+
+
+def _place_below(ax: Any, strip: Any, renderer: Any) -> Bbox:
+    """Return where the strip is, in shares of the figure."""
+    above = ax.get_position()
+    inches = ax.figure.bbox.height / ax.figure.dpi
+    top = above.y0 - DISTANCE / inches
+    return Bbox.from_extents(above.x0, top - HEIGHT / inches, above.x1, top)
