@@ -51,7 +51,7 @@ html_theme_options = {
 }
 html_sidebars = {
     "**": ["sidebar-nav-bs"],
-    **dict.fromkeys(["index", "whats_new", "contributing", "gallery/index"], []),
+    **{page: [] for page in ("index", "whats_new", "contributing", "gallery/index")},
 }
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -89,7 +89,7 @@ def skip_member(app, what, name, obj, skip, options):
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Connect what these pages need, as Sphinx asks for."""
     app.connect("autodoc-skip-member", skip_member)
 
 

@@ -14,7 +14,6 @@ from documents import assert_printed
 DOCS = Path(__file__).parent.parent / "docs"
 PUBLIC = (
     "mgce_sklearn",
-    "mgce_sklearn.boosting",
     "mgce_sklearn.calibration",
     "mgce_sklearn.dask",
     "mgce_sklearn.label_noise",
@@ -81,19 +80,32 @@ def test_every_block_of_code_is_run_or_marked():
         assert len(fences) == len(blocks_of(page)), page.name
 
 
-def public_names() -> list[tuple[str, str]]:
-    modules = [importlib.import_module(module) for module in PUBLIC]
-    return [
-        (module.__name__, name)
-        for module in modules
-        for name in getattr(module, "__all__", None) or defined_in(module)
-        if not name.startswith("_")
-    ]
+def members(module_name: str) -> list[str]:
+    """Return the public names of a module: what it lists, or the functions and classes it has."""
+    module = importlib.import_module(module_name)
+    own = [name for name, found in vars(module).items() if is_code_of(module_name, found)]
+    listed = getattr(module, "__all__", own)
+    return [name for name in listed if not name.startswith("_") and callable_in(module, name)]
 
 
-def defined_in(module) -> list[str]:
-    return [
-        name
-        for name, found in vars(module).items()
-        if getattr(found, "__module__", None) == module.__name__
-    ]
+def is_code_of(module_name: str, found) -> bool:
+    return getattr(found, "__module__", None) == module_name
+
+
+def callable_in(module, name: str) -> bool:
+    return inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
+
+
+@pytest.mark.parametrize("module_name", PUBLIC)
+def test_public_names_have_an_example_and_a_page(module_name):
+    pytest.importorskip("dask")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("skorch")
+    reference = (DOCS / "api" / "index.rst").read_text("utf-8")
+    module = importlib.import_module(module_name)
+    names = members(module_name)
+    assert names
+    assert [name for name in names if ">>>" not in (getattr(module, name).__doc__ or "")] == []
+    prefix = module_name.removeprefix("mgce_sklearn").removeprefix(".")
+    entries = [f"   {prefix}.{name}\n" if prefix else f"   {name}\n" for name in names]
+    assert [entry.strip() for entry in entries if entry not in reference] == []

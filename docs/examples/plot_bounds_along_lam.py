@@ -2,8 +2,8 @@
 Wider sets, wider bounds
 ========================
 
-``lam`` is the width of the uncertainty set in standard errors. The bounds of ``error_bounds`` hold for
-every distribution in the set.
+``lam`` is the width of the uncertainty set in standard errors. The bounds of ``error_bounds``
+hold for every distribution in the set.
 """
 
 import matplotlib.pyplot as plt
@@ -23,5 +23,6 @@ print(display.frame().round(3))
 plt.show()
 
 # %%
-# **What the figure shows:** the band widens with ``lam``. The narrowest band does not hold the error on
-# the test rows, the wider ones do. Nothing guarantees that: it is a measurement on one split.
+# **What the figure shows:** the band widens with ``lam``. The narrowest band does not hold the
+# error on the test rows, the wider ones do. Nothing guarantees that: it is a measurement on one
+# split.

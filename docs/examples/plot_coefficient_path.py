@@ -2,19 +2,20 @@
 Coefficients vanish as lam grows
 ================================
 
-The penalty of each coefficient is ``lam`` standard errors of its feature mean. ``mgce_path`` solves a
-grid, each point from its neighbor.
+The penalty of each coefficient is ``lam`` standard errors of its feature mean. ``mgce_path``
+solves a grid, each point from its neighbor.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import lam_max, mgce_path
 from mgce_sklearn.plot import CoefficientPathDisplay
 
 data = load_breast_cancer()
-X = (data.data - data.data.mean(axis=0)) / data.data.std(axis=0)  # to draw coefficients on one scale
+X = StandardScaler().fit_transform(data.data)  # to draw coefficients on one scale
 largest = lam_max(X, data.target)
 path = mgce_path(X, data.target, qs=[0.5], lams=np.geomspace(0.1, largest, 15))
 CoefficientPathDisplay.from_path(path, feature_names=data.feature_names, n_named=4)
@@ -23,4 +24,5 @@ print(f"{used[0]} of {X.shape[1]} features at lam = 0.1, {used[-1]} at lam_max =
 plt.show()
 
 # %%
-# **What the figure shows:** one feature after another leaves the model. At ``lam_max`` none is left.
+# **What the figure shows:** one feature after another leaves the model. At ``lam_max`` none is
+# left.

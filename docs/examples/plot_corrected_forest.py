@@ -2,8 +2,8 @@
 A forest and its correction
 ===========================
 
-``MGCEStackingClassifier`` corrects a forest by a minimax linear model. More and more training labels
-are wrong; test labels are right.
+``MGCEStackingClassifier`` corrects a forest by a minimax linear model. More and more training
+labels are wrong; test labels are right.
 """
 
 import matplotlib.pyplot as plt
@@ -33,14 +33,14 @@ for rate in rates:
     for name, each in {"forest": model.estimator_, "corrected": model}.items():
         scores[name].append((each.score(X_test, y_test), brier(each)))
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
-for ax, i, title in zip(axes, (0, 1), ("accuracy", "Brier score")):
+for i, title in enumerate(["accuracy", "Brier score"]):
     for name, values in scores.items():
-        ax.plot(rates, [value[i] for value in values], "o-", label=name)
+        axes[i].plot(rates, [value[i] for value in values], "o-", label=name)
         print(f"{title}, {name}: {[round(float(value[i]), 3) for value in values]}")
-    ax.set(xlabel="share of wrong labels", title=title)
+    axes[i].set(xlabel="share of wrong labels", title=title)
 axes[1].legend()
 plt.show()
 
 # %%
-# **What the figure shows:** the accuracy is a little better with few wrong labels, and worse with 45%
-# of them. The Brier score is a third of the forest's throughout, or less than half at 45%.
+# **What the figure shows:** the accuracy is a little better with few wrong labels, and worse with
+# 45% of them. The Brier score is a third of the forest's throughout, or less than half at 45%.

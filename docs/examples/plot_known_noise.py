@@ -2,8 +2,8 @@
 Bounds on the error of right labels
 ===================================
 
-Labels became wrong at a known rate. With ``noise_matrix`` the bounds are about the right labels that
-nobody has seen.
+Labels became wrong at a known rate. With ``noise_matrix`` the bounds are about the right labels
+that nobody has seen.
 """
 
 import matplotlib.pyplot as plt
@@ -31,5 +31,5 @@ ax.legend()
 plt.show()
 
 # %%
-# **What the figure shows:** without the matrix the bounds are about wrong labels and miss the error on
-# right ones. With it they hold it.
+# **What the figure shows:** without the matrix the bounds are about wrong labels and miss the
+# error on right ones. With it they hold it.

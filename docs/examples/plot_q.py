@@ -2,7 +2,8 @@
 A larger q when many labels are wrong
 =====================================
 
-40% of the training labels of digits are wrong. Every q is fitted to them and judged on right labels.
+40% of the training labels of digits are wrong. Every q is fitted to them and judged on right
+labels.
 """
 
 import matplotlib.pyplot as plt
@@ -31,4 +32,5 @@ plt.show()
 
 # %%
 # **What the figure shows:** the calibration error falls as q grows, and the accuracy rises up to
-# q = 0.8. On tables with more classes, or where a linear model fits badly, accuracy falls instead.
+# q = 0.8. On tables with more classes, or where a linear model fits badly, accuracy falls
+# instead.

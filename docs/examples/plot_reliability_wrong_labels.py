@@ -32,5 +32,5 @@ for name, model in models.items():
 plt.show()
 
 # %%
-# **What the figure shows:** all models are less sure than they could be, since they have seen wrong
-# labels. Logistic regression is furthest from the diagonal, and a larger q is nearer to it.
+# **What the figure shows:** all models are less sure than they could be, since they have seen
+# wrong labels. Logistic regression is furthest from the diagonal, and a larger q is nearer to it.

@@ -2,8 +2,8 @@
 Rows from a file
 ================
 
-Rows larger than memory are read block by block in every pass. Here a mapped array of 50,000 rows is
-fitted from its file, and once more in memory.
+Rows larger than memory are read block by block in every pass. Here a mapped array of 50,000 rows
+is fitted from its file, and once more in memory.
 """
 
 import tempfile
@@ -33,5 +33,5 @@ ConvergenceDisplay.from_estimator(models, against="steps")
 plt.show()
 
 # %%
-# **What the figure shows:** both reach the same certified gap in a few steps, so blocks cost time for
-# reading and nothing else.
+# **What the figure shows:** both reach the same certified gap in a few steps, so blocks cost time
+# for reading and nothing else.

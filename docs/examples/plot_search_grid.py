@@ -2,8 +2,8 @@
 What a search chooses
 =====================
 
-``MGCEClassifierCV`` scores every pair of q and lam by cross-validation. Here 20% of the labels that it
-sees are wrong, and so is the accuracy that it measures.
+``MGCEClassifierCV`` scores every pair of q and lam by cross-validation. Here 20% of the labels
+that it sees are wrong, and so is the accuracy that it measures.
 """
 
 import matplotlib.pyplot as plt
@@ -25,5 +25,5 @@ print(f"q = {search.q_}, lam = {search.lam_}: {search.score(X_test, y_test):.3f}
 plt.show()
 
 # %%
-# **What the figure shows:** ``lam`` matters more than q. ``selection="largest_q"`` takes the largest q
-# whose score is within one standard error of the best.
+# **What the figure shows:** ``lam`` matters more than q. ``selection="largest_q"`` takes the
+# largest q whose score is within one standard error of the best.

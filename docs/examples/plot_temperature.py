@@ -2,8 +2,8 @@
 A temperature that knows the noise
 ==================================
 
-Logistic regression is fitted to digits with 30% wrong labels. A temperature is found on the same wrong
-labels, with and without knowing that rate.
+Logistic regression is fitted to digits with 30% wrong labels. A temperature is found on the same
+wrong labels, with and without knowing that rate.
 """
 
 import matplotlib.pyplot as plt
@@ -33,5 +33,5 @@ print({name: round(curve.error, 3) for name, curve in display.curves.items()})
 plt.show()
 
 # %%
-# **What the figure shows:** a temperature found on wrong labels makes matters worse, since it fits the
-# noise. One that knows the rate is near the diagonal.
+# **What the figure shows:** a temperature found on wrong labels makes matters worse, since it
+# fits the noise. One that knows the rate is near the diagonal.

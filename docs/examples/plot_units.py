@@ -27,7 +27,7 @@ losses = {"LogisticRegression": [], "MGCEClassifier, q = 0": []}
 warnings.simplefilter("ignore", ConvergenceWarning)
 for factor in factors:
     unit = np.r_[np.full(6, factor), np.ones(X.shape[1] - 6)]  # six columns in another unit
-    for name, model in zip(losses, (LogisticRegression(), MGCEClassifier(q=0))):
+    for name, model in zip(losses, (LogisticRegression(), MGCEClassifier(q=0)), strict=True):
         proba = model.fit(X_train * unit, y_train).predict_proba(X_test * unit)
         losses[name].append(log_loss(y_test, proba))
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")

@@ -2,8 +2,8 @@
 Votes in place of the majority
 ==============================
 
-Five annotators label digits; each is wrong in half of the rows. ``votes`` makes distributions of their
-answers, and the fit learns from these. The majority breaks ties at random.
+Five annotators label digits; each is wrong in half of the rows. ``votes`` makes distributions of
+their answers, and the fit learns from these. The majority breaks ties at random.
 """
 
 import matplotlib.pyplot as plt
@@ -34,5 +34,5 @@ ax.legend()
 plt.show()
 
 # %%
-# **What the figure shows:** with two to four answers to a row the votes hold more than their majority.
-# With five the two are level.
+# **What the figure shows:** with two to four answers to a row the votes hold more than their
+# majority. With five the two are level.

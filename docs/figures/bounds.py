@@ -19,7 +19,8 @@ lams = np.geomspace(0.05, 3, 9)
 fits = [MGCEClassifier(lam=lam).fit(X, y) for lam in lams]
 found = [fit.error_bounds(X) for fit in fits]
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-ax.fill_between(lams, [b.lower for b in found], [b.upper for b in found], color="0.85", label="error_bounds")
+lower, upper = [each.lower for each in found], [each.upper for each in found]
+ax.fill_between(lams, lower, upper, color="0.85", label="error_bounds")
 ax.plot(lams, [1 - fit.score(X_new, y_new) for fit in fits], "C0-", label="true error of predict")
 ax.plot(lams, [1 - fit.score(X, y) for fit in fits], "C1:", label="training error")
 ax.axhline(0.5, color="0.6", lw=0.8)

@@ -44,7 +44,17 @@ LOST = (CancelledError, CommClosedError, TimeoutError)
 
 
 class ClusterError(RuntimeError):
-    """Workers, or the scheduler, went away and did not come back."""
+    """Workers, or the scheduler, went away and did not come back.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.dask import ClusterError
+    >>> try:
+    ...     raise ClusterError("No worker has taken tasks for 60 seconds.")
+    ... except RuntimeError as error:
+    ...     print(error)
+    No worker has taken tasks for 60 seconds.
+    """
 
 
 class _Counted(NamedTuple):

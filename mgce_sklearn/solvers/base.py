@@ -31,7 +31,14 @@ Need = Callable[[Objective], str | None]
 
 
 class Status(Enum):
-    """How a solver ended. The value is the sentence that a user reads."""
+    """How a solver ended. The value is the sentence that a user reads.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.solvers import Status
+    >>> Status.CONVERGED.value
+    'The relative duality gap is within tol.'
+    """
 
     CONVERGED = "The relative duality gap is within tol."
     EMPTY = "The value fell below what any distribution gives: the uncertainty set is empty."
@@ -64,6 +71,17 @@ class TracePoint(NamedTuple):
         units of 1/(largest curvature). Empty if no step was made.
     n_iter : int
         Iterations so far.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> point = InteriorPoint().solve(objective).trace[-1]
+    >>> print(f"{point.value:.3f}, {point.n_nonzero} coefficients are not 0")
+    0.218, 9 coefficients are not 0
     """
 
     seconds: float
@@ -93,6 +111,17 @@ class SolverResult:
         Who stopped it, if the status is STOPPED.
     anchor : DualPoint or None
         A feasible point well inside, of rows without labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> result = InteriorPoint(max_iter=1).solve(objective)
+    >>> result.status.name, result.dual_value <= result.value
+    ('MAX_ITER', True)
     """
 
     coef: Array
@@ -129,6 +158,18 @@ class Start(NamedTuple):
     coef : ndarray of shape (C, d)
     proba : Columns
         Distributions (K, n) that come near to the constraints of the dual.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, Start
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> first = InteriorPoint(tol=1e-2).solve(objective)
+    >>> start = Start(first.coef, np.full((3, 150), 1 / 3))
+    >>> InteriorPoint(tol=1e-6).solve(objective, start).status.name
+    'CONVERGED'
     """
 
     coef: Array
@@ -136,7 +177,19 @@ class Start(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A KeyboardInterrupt, its cause, that brings along what was reached until then."""
+    """A KeyboardInterrupt, its cause, that brings along what was reached until then.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, Interrupted
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> stopped = Interrupted(InteriorPoint().solve(objective))
+    >>> isinstance(stopped, KeyboardInterrupt), stopped.result.status.name
+    (True, 'CONVERGED')
+    """
 
     def __init__(self, result: SolverResult) -> None:
         super().__init__()
@@ -155,6 +208,17 @@ class Watch(NamedTuple):
     keeps : bool
         Whether a KeyboardInterrupt shall come as `Interrupted` once there is an iterate.
         Who asks for that raises its cause when the result is in safety.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, Watch
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> watch = Watch(listener=lambda progress: progress.n_iter >= 2)
+    >>> InteriorPoint().solve(objective, watch=watch).status.name
+    'STOPPED'
     """
 
     deadline: float = np.inf
@@ -175,7 +239,14 @@ UNWATCHED = Watch()
 
 
 def deadline_in(seconds: float | None) -> float:
-    """Return when so many seconds have passed from now on; never for None."""
+    """Return when so many seconds have passed from now on; never for None.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.solvers import Watch, deadline_in
+    >>> Watch(deadline=deadline_in(60.0)).out_of_time()
+    False
+    """
     return np.inf if seconds is None else time.monotonic() + seconds
 
 
@@ -195,6 +266,12 @@ class Solver(Protocol):
         What a user writes as ``solver``.
     needs : tuple of Need
         What is asked of a problem, beyond an objective of a `Potential`.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.solvers import SOLVERS
+    >>> list(SOLVERS)
+    ['interior_point', 'lbfgs', 'sgd', 'cvxpy']
     """
 
     name: ClassVar[str]
@@ -279,6 +356,19 @@ class Progress:
     Every solver begins with this object, which sees to it that the problem has what the solver
     asks for, and hands its candidates to it, so ``tol`` means the same for all:
     value - dual value <= tol * value.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import LBFGS, Progress
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> with objective.opened() as objective:
+    ...     progress, zeros = Progress(LBFGS(), objective), np.zeros(objective.shape)
+    ...     progress.offer_coef(zeros, objective.value(zeros))
+    >>> print(f"{progress.value:.3f}")  # (1 - 3^{-1/2}) / 0.5, the entropy of a uniform guess
+    0.845
     """
 
     solver: Solver

@@ -47,6 +47,17 @@ class ConicProgram:
         Relative duality gap within which the result counts as converged.
     max_iter : int, default=200
     verbose : int, default=0
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import ConicProgram
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> import cvxpy
+    >>> print(f"{ConicProgram().solve(objective).value:.4f}")
+    0.2182
     """
 
     name: ClassVar[str] = "cvxpy"

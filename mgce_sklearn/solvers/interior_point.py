@@ -132,6 +132,17 @@ class InteriorPoint:
         Relative duality gap at which to stop.
     max_iter : int, default=200
     verbose : int, default=0
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> result = InteriorPoint(tol=1e-6).solve(objective)
+    >>> print(f"{result.value:.4f}, {result.relative_gap <= 1e-6}")
+    0.2182, True
     """
 
     name: ClassVar[str] = "interior_point"

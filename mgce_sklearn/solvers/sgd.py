@@ -203,6 +203,17 @@ class SGD:
     verbose : int, default=0
     seed : int, default=0
         Decides which rows are read together, and in which order.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import SGD
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> result = SGD(tol=1e-2, seed=0).solve(objective)
+    >>> print(f"{result.value:.2f}, {result.relative_gap <= 1e-2}")
+    0.22, True
     """
 
     name: ClassVar[str] = "sgd"

@@ -70,6 +70,16 @@ class MarginLoss(nn.Module):
     ----------
     .. [1] G. Patrini, A. Rozza, A. Menon, R. Nock and L. Qu, "Making Deep Neural Networks Robust to
        Label Noise: A Loss Correction Approach", CVPR 2017, theorem 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mgce_sklearn.torch import MarginLoss, MGCELoss
+    >>> loss = MGCELoss(q=0.7, reduction="sum")
+    >>> isinstance(loss, MarginLoss)
+    True
+    >>> loss(torch.zeros(2, 3), torch.tensor([0, 2])).shape
+    torch.Size([])
     """
 
     weight: Tensor | None
