@@ -28,7 +28,8 @@ for model in models.values():
     model.fit(X_train, wrong)
 display = ReliabilityDisplay.from_estimator(models, X_test, y_test, n_bins=10)
 for name, model in models.items():
-    print(f"{name}: accuracy {model.score(X_test, y_test):.3f}, ECE {display.curves[name].error:.3f}")
+    error = display.curves[name].error
+    print(f"{name}: accuracy {model.score(X_test, y_test):.3f}, ECE {error:.3f}")
 plt.show()
 
 # %%

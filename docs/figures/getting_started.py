@@ -13,7 +13,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 wrong = symmetric_noise(y_train, 0.3, random_state=0)
 corrected = MGCEStackingClassifier(random_state=0).fit(X_train, wrong)
 fig, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(7, 3), layout="constrained")
-for ax, name, model in zip(axes, ("forest", "corrected"), (corrected.estimator_, corrected), strict=True):
+models = {"forest": corrected.estimator_, "corrected": corrected}
+for ax, (name, model) in zip(axes, models.items(), strict=True):
     right = model.predict_proba(X_test)[np.arange(len(y_test)), y_test]
     ax.hist(right, bins=np.linspace(0, 1, 21))
     ax.set(title=name, xlabel="probability of the right class")
