@@ -118,7 +118,7 @@ class MGCENetClassifier(ClassifierMixin, NeuralNet):
         Factor of the L1 penalty, at least 0, in the inverse unit of the parameters.
     criterion : class, default=MGCELoss
         A `MarginLoss`, whose link also makes the probabilities.
-    penalized : str or list of str, default=``"*weight"``
+    penalized : str or list of str, default: ``"*weight"``
         Which parameters of the module ``lam`` penalizes: patterns of their names, as in file names.
         ``"*"`` is all of them. Only those that are trained count.
     class_weight : dict, "balanced" or None, default=None
