@@ -26,5 +26,6 @@ ConvergenceDisplay.from_estimator(models)
 plt.show()
 
 # %%
-# **What the figure shows:** ``interior_point`` closes the gap to one millionth, the others leave
-# it at some thousandths. Their risks show that they are close to the optimum all the same.
+# **What the figure shows:** ``interior_point`` closes the gap to one millionth. The others leave
+# a few per cent of the value open. Their risks show that they are close to the optimum all the
+# same.

@@ -43,4 +43,4 @@ plt.show()
 
 # %%
 # **What the figure shows:** the accuracy is a little better with few wrong labels, and worse with
-# 45% of them. The Brier score is a third of the forest's throughout, or less than half at 45%.
+# 45% of them. The Brier score is less than 40% of the forest's throughout.
