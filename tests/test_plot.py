@@ -230,8 +230,8 @@ def test_error_bounds_along_lam_come_in_its_order(cancer, along_lam):
     assert legend(display.ax_) == ["minimax_risk_, bound on the loss", "bounds, randomized rule"]
 
 
-def test_error_bounds_along_q_of_pipelines(cancer):
-    X, y = cancer
+def test_error_bounds_along_q_of_pipelines():
+    X, y = load_breast_cancer(return_X_y=True)
     models = [make_pipeline(StandardScaler(), MGCEClassifier(q=q)).fit(X, y) for q in (0.0, 1.0)]
     display = ErrorBoundDisplay.from_estimator(models, X, X_test=X, y_test=y)
     rows = models[1][:-1].transform(X)
@@ -278,6 +278,19 @@ def test_coefficients_of_a_path(cancer):
     assert display.ax_.get_xlabel() == "half-width lam, standard errors"
     assert display.ax_.get_ylabel() == "coefficient, margin per unit of the feature"
     assert len(display.lines_) == 30
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_names_of_nearly_equal_coefficients_stay_apart_and_inside(sign):
+    """They would reach below the lower end, or above the upper one."""
+    ends = np.r_[sign * np.linspace(0.99, 1.0, 12), -0.01 * sign]
+    coefs = np.vstack([ends, 0.0 * ends])
+    display = CoefficientPathDisplay(np.array([0.1, 1.0]), coefs, list("abcdefghijklm"))
+    draw(display.plot(n_named=12))
+    assert_apart(display.text_, display.figure_)
+    axes = display.ax_.get_window_extent()
+    heights = [Text.get_window_extent(text).y1 for text in display.text_]
+    assert axes.y0 <= min(heights) and max(heights) <= axes.y1 + 10.0
 
 
 def test_coefficients_of_several_classes(iris):

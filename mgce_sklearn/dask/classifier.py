@@ -76,7 +76,7 @@ class DaskMGCEClassifier(MGCEClassifier):
     ----------
     coef_, intercept_, classes_, minimax_risk_, dual_gap_, uncertainty_set_
         As in `MGCEClassifier`.
-    n_iter_, solver_, n_features_in_, feature_names_in_
+    n_iter_, trace_, solver_, n_features_in_, feature_names_in_
         As in `MGCEClassifier`.
 
     Notes

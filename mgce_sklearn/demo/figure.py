@@ -41,8 +41,10 @@ class DemoFigure:
 
         self.figure = Figure(figsize=(15.5, 4.9), dpi=130, layout="constrained")
         # Figures of their own, so that the strip below one panel takes no room from the others.
-        panels = self.figure.subfigures(1, 3)
-        self.left, self.middle, self.right = (panel.subplots() for panel in panels)
+        grid = self.figure.add_gridspec(1, 3)
+        self.left, self.middle, self.right = (
+            self.figure.add_subfigure(grid[0, i]).subplots() for i in range(3)
+        )
 
     def save(self, path: Path) -> None:
         """Write the figure, in the format of the file's name."""
