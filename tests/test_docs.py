@@ -60,7 +60,7 @@ def close_cluster(scope: dict) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_of_pages_run(page, tmp_path, monkeypatch):
-    for extra in ("dask", "lightgbm", "matplotlib", "pandas", "pyarrow", "skorch"):
+    for extra in ("cleanlab", "dask", "lightgbm", "matplotlib", "pandas", "pyarrow", "skorch"):
         pytest.importorskip(extra)
     pyplot = importlib.import_module("matplotlib.pyplot")
     pyplot.switch_backend("agg")
