@@ -4,7 +4,7 @@ OLDEST_PYTHON ?= python3.10 python3.11 python3.12 $(PYTHON)
 SPHINX = .venv/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-oldest docs docs-quick linkcheck clean
+.PHONY: help demo test test-oldest docs docs-quick linkcheck release-check clean
 
 help:
 	@echo "make demo         install into .venv, run the demonstration, write mgce_demo.png"
@@ -14,6 +14,8 @@ help:
 	@echo "make docs         install into .venv, build docs/_build/html, run every example"
 	@echo "make docs-quick   the same without the gallery's figures and the docstrings' examples"
 	@echo "make linkcheck    try the links of the documentation, which needs a network"
+	@echo "make release-check  build the sdist and the wheel, check both, install the wheel into an empty"
+	@echo "                  environment of each Python that setup.cfg declares, and use it"
 	@echo "make clean        remove both environments, caches and build products"
 	@echo "PYTHON=...        the interpreter that makes .venv, $(PYTHON) by default"
 	@echo "OLDEST_PYTHON=... the one that makes .venv-oldest, the first by default that is there of"
@@ -41,6 +43,13 @@ docs-quick: .venv/docs.stamp
 
 linkcheck: .venv/docs.stamp
 	$(SPHINX) -b linkcheck -D sphinx_gallery_conf.plot_gallery=False docs docs/_build/linkcheck
+
+# The wheel is built from the sdist, so that the sdist is complete.
+release-check: .venv/release.stamp
+	rm -rf build dist
+	.venv/bin/python -m build --outdir dist .
+	.venv/bin/python -m twine check --strict dist/*
+	.venv/bin/python .ci/release.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

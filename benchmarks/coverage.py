@@ -186,18 +186,19 @@ def _of_the_means(
 def _of_new_data(
     X: Array, y: Array, truth: Truth, held_out: Array, feature_range: tuple[float, float]
 ) -> Iterator[Said]:
-    """With probability 1 - delta the error on new data is below the certificate."""
+    """With probability 1 - delta the error on new data is below the confidence bound."""
     model = MGCEClassifier(lam=0.1, feature_range=feature_range).fit(X, y)
     for rule, error in _errors(model, truth).items():
-        found = model.certify(held_out, DELTA, rule)
-        yield Said(f"{rule} certify", error > found.upper, found.upper, error)
-    seen = MGCEClassifier(lam=0.1).fit(X, y).certify(held_out, DELTA)
+        found = model.confidence_bound(held_out, DELTA, rule)
+        yield Said(f"{rule} confidence_bound", error > found.upper, found.upper, error)
+    seen = MGCEClassifier(lam=0.1).fit(X, y).confidence_bound(held_out, DELTA)
     error = _errors(model, truth)["deterministic"]
-    yield Said("deterministic certify, range of the data", error > seen.upper, seen.upper, error)
+    name = "deterministic confidence_bound, range of the data"
+    yield Said(name, error > seen.upper, seen.upper, error)
 
 
 # Statements that claim a probability, by how their names begin or end.
-CLAIMED = ("means within", "certify")
+CLAIMED = ("means within", "confidence_bound")
 
 
 def _interval(n_violated: int, n: int) -> tuple[float, float]:

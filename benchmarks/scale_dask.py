@@ -355,10 +355,10 @@ def _empty_rounds(n_tasks: int) -> Any:
     size = len(X) // n_tasks
     cells = partitions_of(da.from_array(X, chunks=(size, 5)), da.from_array(y, chunks=size))
     with new_client(2) as client:
-        brought = DaskMGCEClassifier(client=client)._brought(cells, None)
+        brought = DaskMGCEClassifier(client=client)._loaded(cells, None)
         parts = RowsOnWorkers.of(*brought, True)
-        groups = parts.rounds._groups
-        parts.rounds._groups = [(worker, (i,)) for worker, own in groups for i in own]
+        groups = parts.rounds._placement
+        parts.rounds._placement = [(worker, (i,)) for worker, own in groups for i in own]
         return tuple(_median_of_rounds(parts, n) for n in (1, BYTES_OF_ROUND // 8))
 
 

@@ -1,9 +1,9 @@
-"""Parts that are read block by block, in every pass anew: rows larger than memory.
+"""Parts that are read block by block, again in every pass: for rows larger than memory.
 
-What stays in memory has one entry a row: labels, weights, and what solvers keep with the rows.
-Features are in memory for as long as terms look at their block. Threads take a block each, and
-what they return is combined in the order of the blocks, whichever is ready first: the same bits
-for any number of threads.
+Labels, weights and the arrays that solvers store with the rows stay in memory. Features are in
+memory only while terms are computed for their block. Every thread computes one block at a time.
+The results are combined in the order of the blocks, so that they are the same bits for any number
+of threads.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from mgce_sklearn.parts import Name, Part, Parts, RowArrays, RowsInMemory, Term,
 from mgce_sklearn.row_blocks import RowBlocks
 from mgce_sklearn.sketch import RowSketch
 
-# Rows of the sample from whose solution a fit of all rows starts, at most twice as many.
+# Number of rows of a random sample, or up to twice as many. A fit of all rows starts at the
+# solution for the sample.
 SAMPLED_ROWS = 2**15
 
 
 @dataclass
 class Reads:
-    """How often and how much was read, and how long the passes took, work on the rows included."""
+    """Number of passes, bytes read and seconds of the passes, computations included."""
 
     n_passes: int = 0
     n_bytes: int = 0
@@ -54,22 +55,22 @@ class Reads:
 
 
 class Survey(NamedTuple):
-    """What the first pass tells of the rows of positive weight.
+    """Facts about the rows of positive weight, from the first pass.
 
     Attributes
     ----------
     blocks : RowBlocks
     classes : ndarray of shape (K,), or None
-        Labels, sorted; None if there are none.
+        Labels that occur, sorted; None if the rows have no labels.
     codes : ndarray of shape (n,), or None
-        Class of each row.
+        Position in ``classes`` of each row's label.
     weights : ndarray of shape (n,)
     used : list of ndarray or None
         Rows of each block that have a weight; None: all of them.
     ends : ndarray
         Where the rows of each block begin and end.
     sample : tuple
-        Features, classes and weights of some rows, drawn by chance.
+        Features, codes and weights of some rows, drawn at random.
     sketch : RowSketch
     reads : Reads
     """
@@ -127,14 +128,14 @@ class Survey(NamedTuple):
         """Raise ValueError unless there are labels of two classes or more."""
         if self.classes is None:
             raise ValueError(
-                "X must have labels where it is RowBlocks to learn from; these have none. Give "
-                "blocks (X, y), or a target."
+                "X must have labels if it is RowBlocks to fit to; these have none. Give blocks "
+                "(X, y), or a target."
             )
         validation.check_several(self.classes)
 
 
 class _Sample:
-    """Rows with the smallest of numbers drawn by chance: `SAMPLED_ROWS`, or up to twice as many."""
+    """The rows with the smallest random numbers: `SAMPLED_ROWS`, or up to twice as many."""
 
     def __init__(self) -> None:
         self._random, self._limit = np.random.default_rng(0), 1.0
@@ -142,7 +143,7 @@ class _Sample:
         self._n_kept = self._n_seen = 0
 
     def add(self, X: Any) -> None:
-        """Draw from a block of rows."""
+        """Draw random numbers for a block of rows."""
         numbers = self._random.random(X.shape[0])
         self._keep(numbers, X, self._n_seen + np.arange(X.shape[0]))
         self._n_seen += X.shape[0]
@@ -159,7 +160,7 @@ class _Sample:
             self._n_kept += len(low)
 
     def rows(self, codes: Array | None, weights: Array) -> tuple[Any, Any, Array]:
-        """Return features, classes and weights of the rows drawn."""
+        """Return features, codes and weights of the rows drawn."""
         together = sp.vstack if sp.issparse(self._kept[0][1]) else np.concatenate
         X = together([X for _, X, _ in self._kept])
         rows = np.concatenate([rows for *_, rows in self._kept])
@@ -183,7 +184,8 @@ class RowsInBlocks(Parts):
     arrays : tuple of RowArrays
         Of each block.
     pool : ThreadPoolExecutor, default=None
-        Threads that look at blocks while the next one is read. None: that of the caller.
+        Threads that compute terms of blocks while the next one is read. None: the thread of the
+        caller.
     n_threads : int, default=1
     """
 
@@ -219,7 +221,7 @@ class RowsInBlocks(Parts):
 
     @property
     def told(self) -> str:
-        """Say how often and how fast the rows were read."""
+        """Number of passes and reading speed."""
         return f"  {self.survey.reads}"
 
     @cached_property
@@ -249,13 +251,13 @@ class RowsInBlocks(Parts):
 
     def _without_features(self) -> Iterator[Part]:
         for block, arrays in enumerate(self.arrays):
-            # Reading them would give NaN; they take no memory.
+            # Features of NaN, which take no memory.
             shape = arrays.n_rows, self.survey.blocks.n_features
             if arrays.n_rows:
                 yield self._part(np.broadcast_to(np.float32(np.nan), shape), block)
 
     def _read(self) -> Iterator[Part]:
-        """Yield the parts of a pass, which is counted when it ends."""
+        """Yield the parts of a pass, and count the pass at the end."""
         begin = time.perf_counter()
         blocks = self.survey.blocks
         for block, (given, used) in enumerate(zip(blocks, self.survey.used, strict=True)):
@@ -267,7 +269,7 @@ class RowsInBlocks(Parts):
     def over(
         self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
     ) -> Any:
-        """Combine what a term returns of every part; see `Parts.over`."""
+        """Combine the results of a term for every part; see `Parts.over`."""
         parts = self._read() if features else self._without_features()
         if self.pool is None:
             with one_blas_thread():
@@ -275,7 +277,7 @@ class RowsInBlocks(Parts):
         return reduce(combine, self._at_once(term, parts))
 
     def _at_once(self, term: Term, parts: Iterator[Part]) -> Iterator[Any]:
-        """Yield what a term returns, in order; a block more than there are threads is in memory."""
+        """Yield the results of a term in order, with up to ``n_threads + 1`` blocks in memory."""
         pool: Any = self.pool
         waiting: deque[Future] = deque()
         try:
@@ -290,14 +292,14 @@ class RowsInBlocks(Parts):
 
     @staticmethod
     def _first(waiting: deque[Future]) -> Any:
-        """Return what the first one waits for, which is one of them until it has come."""
-        result = waiting[0].result()
+        """Return the result of the first one, and remove it."""
+        result = waiting[0].result()  # if interrupted, it is still one to wait for
         waiting.popleft()
         return result
 
     @contextmanager
     def opened(self, width: int) -> Iterator[RowsInBlocks]:
-        """Give the same rows with threads, as many as BLAS was allowed."""
+        """Return a context with the same rows and as many threads as BLAS may use."""
         if self.pool is not None:
             yield self
             return
@@ -305,15 +307,15 @@ class RowsInBlocks(Parts):
             yield self._same(pool=pool, n_threads=n_threads)
 
     def named(self, kind: type[Name]) -> Name:
-        """Return a new name for what stays with the blocks."""
+        """Return a new name for an array or an object that is stored with the blocks."""
         return kind(partial(forget, self.arrays))
 
     def together(self) -> Part:
-        """Refuse: rows are never in memory all at once."""
-        raise TypeError("rows that are read block by block are never together")
+        """Raise TypeError: the rows are never in memory all at once."""
+        raise TypeError("rows that are read block by block are never in memory all at once")
 
     def compact(self) -> RowsInBlocks:
-        """Return itself: rows that are not kept gain nothing in single precision."""
+        """Return itself: single precision saves no time if rows are not stored."""
         return self
 
     def columns(self, columns: Array) -> RowsInBlocks:

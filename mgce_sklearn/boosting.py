@@ -1,4 +1,4 @@
-"""MGCEBoostingClassifier: LightGBM's trees, grown by the loss of margins; the extra `boosting`."""
+"""MGCEBoostingClassifier: LightGBM's trees with the MGCE loss. It needs the extra `boosting`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import kernels, validation
+from mgce_sklearn import constraints, kernels, validation
+from mgce_sklearn.arrays import two_class_margins
 from mgce_sklearn.kernels.link import subtract_labels
 from mgce_sklearn.problem import class_factors
 
 Array = np.ndarray[Any, Any]
 
-# Of the trees where no LGBMClassifier is given; early stopping ends most fits sooner.
+# Number of rounds if no LGBMClassifier is given. Early stopping ends most fits sooner.
 N_ROUNDS = 1000
 
 METRIC = "loss of the rule"
 
 PARAMETERS = {
-    "q": validation.LOSS_PARAMETER,
-    "validation_fraction": validation.Constraint(
+    "q": constraints.LOSS_PARAMETER,
+    "validation_fraction": constraints.Constraint(
         (Real,), lambda share: 0 < share <= 0.5, "a fraction in (0, 0.5] (try 0.1)"
     ),
-    "n_iter_no_change": validation.Constraint(
+    "n_iter_no_change": constraints.Constraint(
         (Integral, type(None)),
         lambda rounds: rounds is None or rounds >= 1,
         "a positive integer, or None for no early stopping",
@@ -41,9 +42,10 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class ScoreLoss:
-    """The loss of raw scores as LightGBM asks for it.
+    """The loss of raw scores, in the form that LightGBM takes.
 
-    Scores are margins (n, K), or of two classes a vector d (n,) that stands for margins (0, d).
+    Scores are margins (n, K). For two classes they are a vector d (n,), which stands for margins
+    (0, d).
 
     Parameters
     ----------
@@ -56,11 +58,12 @@ class ScoreLoss:
     def gradient_and_hessian(
         self, labels: Array, scores: Array, weight: Array | None
     ) -> tuple[Array, Array]:
-        """Return the weighted p* - onehot(y), and the weights in place of second derivatives.
+        """Return the weighted p* - onehot(y), and constants in place of second derivatives.
 
-        Those of psi are 0 inside the support at q = 1 and unbounded at its edge for q > 1/2, and
-        say nothing of a step. With 1 for all, a leaf moves by the learning rate times the mean of
-        its residuals; d by both its margins' moves, which 1/2 stands for.
+        Second derivatives of psi are 0 inside the support at q = 1, and unbounded at its edge for
+        q > 1/2, so no step can be scaled by them. With the constant 1, the value of a leaf is the
+        learning rate times the mean of its residuals. For two classes the constant is 1/2, because
+        d moves by the steps of both margins.
         """
         _, residuals = self._rows(labels, scores)
         curvature = 1.0
@@ -73,12 +76,12 @@ class ScoreLoss:
     def of_rule(
         self, labels: Array, scores: Array, weight: Array | None
     ) -> tuple[str, float, bool]:
-        """Return the mean of (1 - h_y^q)/q with its name, and that more is not better.
+        """Return a name, the mean of (1 - h_y^q)/q, and False because larger is not better.
 
-        With h_y^q = (1 + q (m_y - psi))_+ it is the loss of margins, but at most 1/q.
+        Since h_y^q = (1 + q (m_y - psi))_+, this is the loss psi - m_y, but at most 1/q.
         """
-        most = 1.0 / self.q if self.q > 0.0 else np.inf
-        loss = np.minimum(self._rows(labels, scores)[0], most)
+        largest = 1.0 / self.q if self.q > 0.0 else np.inf
+        loss = np.minimum(self._rows(labels, scores)[0], largest)
         return METRIC, float(np.average(loss, weights=weight)), False
 
     def _rows(self, labels: Array, scores: Array) -> tuple[Array, Array]:
@@ -90,13 +93,13 @@ class ScoreLoss:
 
 
 def as_margins(scores: Array) -> Array:
-    """Return margins (n, K) of raw scores, which of two classes are a vector."""
+    """Return margins (n, K) from raw scores. For two classes these are a vector."""
     if scores.ndim == 1:
-        scores = np.column_stack([np.zeros_like(scores), scores])
+        scores = two_class_margins(scores, 1)
     return np.ascontiguousarray(scores, dtype=np.float64)
 
 
-class Part(NamedTuple):
+class LabeledRows(NamedTuple):
     """Rows, the positions of their classes, and their weights."""
 
     X: Any
@@ -112,59 +115,61 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         \min_m \; \operatorname{mean}_i \psi(m(x_i)) - m_{y_i}(x_i),
         \qquad \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1,
 
-    over margins m(x) that are sums of trees, one for each class in every round, or one for the
-    difference of two. The residuals that trees are fitted to are
-    :math:`\text{onehot}(y) - p^*`. Rounds end when the mean of :math:`(1 - h_y^q)/q` over held-out
-    rows has stopped falling. Their labels may be as wrong as the others: none costs more than 1/q.
+    over margins m(x) that are sums of trees. Every round adds a tree for each class, or for two
+    classes one tree for the difference of the margins. Trees are fitted to the residuals
+    :math:`\text{onehot}(y) - p^*`. The fit ends when the mean of :math:`(1 - h_y^q)/q` over
+    held-out rows stops falling. Labels of held-out rows may be wrong, too: none adds more than 1/q.
 
     Parameters
     ----------
     estimator : LGBMClassifier or None, default=None
-        The trees: their number, size, learning rate and all else that LightGBM knows, but no
-        ``objective``. It is cloned, and fitted to labels 0 to K - 1. None: 1000 rounds at most, and
-        LightGBM's defaults else. If many labels are wrong, leaves of more rows serve better: try
-        ``min_child_samples=60``.
+        The trees: their number, size, learning rate and all other parameters of LightGBM, except
+        ``objective``. It is cloned, and fitted to labels 0 to K - 1. None: at most 1000 rounds, and
+        otherwise LightGBM's defaults. If many labels are wrong, leaves with more rows work better:
+        try ``min_child_samples=60``.
     q : float, default=0.7
         Loss parameter in [0, 1]. Larger values resist wrong labels more.
     class_weight : dict, "balanced" or None, default=None
         Factor of each class on the weights of its rows, as in `MGCEClassifier`.
     validation_fraction : float, default=0.1
-        Share of the rows, in (0, 0.5], that `fit` holds out by class for early stopping, where it
-        is given none. At least a row of each class.
+        Share of the rows, in (0, 0.5], that `fit` holds out for early stopping, stratified by
+        class, with at least one row of each class. Ignored if `fit` is given ``X_val``.
     n_iter_no_change : int or None, default=25
-        Rounds without a smaller loss after which fitting ends. The best round predicts. None: no
-        early stopping, and no rows held out.
+        The fit ends after this many rounds without a smaller loss. Predictions use the rounds up
+        to the best one. None: no early stopping, and no rows are held out.
     random_state : int, RandomState instance or None, default=None
-        Of the choice of held-out rows, and of the default trees.
+        Seed of the choice of held-out rows, and of the default trees.
 
     Attributes
     ----------
     estimator_ : LGBMClassifier
-        The fitted trees. Its own probabilities are not those of this loss.
+        The fitted trees. Its ``predict_proba`` does not belong to this loss: do not use it.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     n_iter_ : int
-        Rounds that predict.
+        Number of rounds that predictions use.
     validation_loss_ : ndarray of shape (n_rounds,)
-        Mean of :math:`(1 - h_y^q)/q` over held-out rows after each round, empty if there were none.
+        Mean of :math:`(1 - h_y^q)/q` over held-out rows after each round. Empty if no rows were
+        held out.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names, if X had string column names.
+        Names of the columns, if X had string column names.
 
     Notes
     -----
-    Wrong labels are what this is for. Where all are right, LightGBM's own cross-entropy has the
-    better probabilities.
+    Use this classifier if labels are wrong. If all labels are correct, LightGBM's own cross-entropy
+    has better probabilities.
 
-    There is no ``minimax_risk_``: trees are no fixed features whose means an uncertainty set could
-    hold, so this is the loss of the minimax classifiers without their bounds.
+    There is no ``minimax_risk_``. An uncertainty set is about the means of fixed features, and
+    trees are not fixed features. So this classifier has the loss of the minimax classifiers, but
+    not their bounds.
 
-    LightGBM divides by second derivatives of the loss. Here a constant stands for them, 1 for each
-    margin: the loss has no curvature to speak of at q = 1, and no bound on it for q > 1/2. So
-    ``min_child_weight`` counts rows by their weights (half of them for two classes), and
-    ``learning_rate`` is the length of a step in units of margins, in which a rule is sure of a
-    class 1/q above the others.
+    LightGBM divides by second derivatives of the loss. Here they are replaced by a constant, 1 for
+    each margin, because the curvature of the loss is 0 almost everywhere at q = 1, and unbounded
+    for q > 1/2. So ``min_child_weight`` is a sum of row weights (half of it for two classes), and
+    ``learning_rate`` is the length of a step in units of margins. In these units, the rule gives
+    probability 1 to a class whose margin is 1/q above the others.
 
     Examples
     --------
@@ -211,22 +216,22 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> MGCEBoostingClassifier:
-        """Grow trees until held-out rows say to stop.
+        """Grow trees until the loss of held-out rows stops falling.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
-            What LightGBM takes: missing values too, and categories of a frame.
+            Anything that LightGBM takes, including missing values and categories of a frame.
         y : array-like of shape (n_samples,)
             Labels of any dtype, at least two different ones.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative.
-        X_val : rows as X, default=None
-            Held-out rows for early stopping. None: a share of X.
-        y_val : array-like, default=None
-            Their labels, among those of y.
-        sample_weight_val : array-like, default=None
-            Their weights.
+        X_val : {array-like, sparse matrix, frame} of shape (n_held_out, n_features), default=None
+            Held-out rows for early stopping. None: a share of X, see ``validation_fraction``.
+        y_val : array-like of shape (n_held_out,), default=None
+            Labels of ``X_val``. All of them must occur in y.
+        sample_weight_val : array-like of shape (n_held_out,), default=None
+            Weights of ``X_val``.
 
         Returns
         -------
@@ -236,7 +241,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used. The estimator stays as it was.
+            If a parameter or the data cannot be used. The estimator stays as it was.
 
         Warns
         -----
@@ -249,42 +254,42 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, sample_weight_val: Any
     ) -> MGCEBoostingClassifier:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         base = self._checked_base()
         _check_pair(X_val, y_val, sample_weight_val, self.n_iter_no_change)
         y, self.classes_ = validation.check_label_array("y", y, warn=True)
-        rows = self._part(X, y, sample_weight, "sample_weight", reset=True)
+        rows = self._labeled(X, y, sample_weight, "sample_weight", reset=True)
         totals = np.bincount(rows.codes, rows.weight)
         validation.check_several(self.classes_[totals > 0.0])
         factors = class_factors(self.class_weight, self.classes_, totals)
         held_out = None
         if X_val is not None:
             y_val = validation.check_label_array("y_val", y_val, warn=True)[0]
-            held_out = self._part(X_val, y_val, sample_weight_val, "sample_weight_val", False)
+            held_out = self._labeled(X_val, y_val, sample_weight_val, "sample_weight_val", False)
         elif self.n_iter_no_change is not None:
             rows, held_out = self._split(rows)
         return self._grow(base, rows, held_out, factors)
 
-    def _part(self, X: Any, y: Array, weight: Any, name: str, reset: bool) -> Part:
+    def _labeled(self, X: Any, y: Array, weight: Any, name: str, reset: bool) -> LabeledRows:
         """Return labeled rows, checked."""
         X = self._read(X, reset)
         check_consistent_length(X, y)
         codes = validation.check_labels(y, self.classes_)
-        return Part(X, codes, validation.check_sample_weight(weight, len(y), name))
+        return LabeledRows(X, codes, validation.check_sample_weight(weight, len(y), name))
 
     def _read(self, X: Any, reset: bool) -> Any:
-        """Return rows checked, but for frames, whose categories LightGBM reads."""
+        """Return rows, checked. Frames stay as they are, since LightGBM reads their categories."""
         return validate_data(
             self, X, reset=reset, skip_check_array=hasattr(X, "columns"),
             accept_sparse=("csr", "csc"), ensure_all_finite=False,
         )  # fmt: skip
 
-    def _split(self, rows: Part) -> tuple[Part, Part]:
+    def _split(self, rows: LabeledRows) -> tuple[LabeledRows, LabeledRows]:
         """Return the rows to learn from and those held out."""
         counts = np.bincount(rows.codes)
         if counts.min() < 2:
             raise ValueError(
-                "y must have at least 2 rows of every class, one of which is held out; got 1 of "
+                "y must have at least 2 rows of every class, as one is held out; got 1 of "
                 f"{self.classes_[counts < 2].tolist()[0]!r}. Give X_val and y_val, or set "
                 "n_iter_no_change=None."
             )
@@ -292,14 +297,14 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
             *rows, stratify=rows.codes, random_state=check_random_state(self.random_state),
             test_size=max(ceil(self.validation_fraction * len(rows.codes)), len(counts)),
         )  # fmt: skip
-        learned_from, held_out = Part(*parts[::2]), Part(*parts[1::2])
+        learned_from, held_out = LabeledRows(*parts[::2]), LabeledRows(*parts[1::2])
         validation.check_sample_weight(
             held_out.weight, len(held_out.codes), "sample_weight of the held-out rows"
         )
         return learned_from, held_out
 
     def _grow(
-        self, base: Any, rows: Part, held_out: Part | None, factors: Array
+        self, base: Any, rows: LabeledRows, held_out: LabeledRows | None, factors: Array
     ) -> MGCEBoostingClassifier:
         loss = ScoreLoss(float(self.q))
         options: dict[str, Any] = {}
@@ -315,9 +320,9 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         trees.fit(rows.X, rows.codes, factors[rows.codes] * rows.weight, **options)
         if not trees.booster_.feature_importance().any():
             warnings.warn(
-                "No tree could be split, so that all margins are 0: LightGBM asks for "
-                f"min_child_samples={trees.min_child_samples} rows in every leaf. Try fewer, or "
-                "rows with different values.",
+                "No tree could be split, so all margins are 0. LightGBM needs "
+                f"min_child_samples={trees.min_child_samples} rows in every leaf. Try a smaller "
+                "number, or check whether features have different values.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -333,23 +338,23 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         return LGBMClassifier(n_estimators=N_ROUNDS, random_state=self.random_state, verbosity=-1)
 
     def _checked_base(self) -> Any:
-        """Return the trees to be fitted, if they are LightGBM's and have no objective."""
+        """Return the trees to fit, or raise an error if they are not LightGBM's."""
         base = self._base()
         if not isinstance(base, LGBMClassifier):
             raise TypeError(f"estimator must be an LGBMClassifier or None; got {base!r}.")
         if base.objective is not None:
             raise ValueError(
-                f"estimator must have no objective, which is the loss here; got "
+                "estimator must not have an objective, because the objective is the MGCE loss; got "
                 f"{base.objective!r}. Leave it out."
             )
         return base
 
     def _margins(self, X: Any) -> Array:
-        """Return margins (n, K), those that the trees have learned to give."""
+        """Return margins (n, K)."""
         return as_margins(self.decision_function(X))
 
     def decision_function(self, X: Any) -> Array:
-        """Compute margins, the raw scores of the trees.
+        """Compute the margins, which are the raw scores of the trees.
 
         Parameters
         ----------
@@ -358,13 +363,13 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
+            For two classes, the margin of ``classes_[1]`` minus that of ``classes_[0]``.
         """
         check_is_fitted(self)
         return self.estimator_.predict(self._read(X, reset=False), raw_score=True)
 
     def predict(self, X: Any) -> Array:
-        """Predict the class of largest margin, the most probable one under the rule.
+        """Predict the class of the largest margin, which is the most probable one under the rule.
 
         Parameters
         ----------
@@ -373,12 +378,13 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
+            Labels from ``classes_``.
         """
         best = self._margins(X).argmax(axis=1)
         return self.classes_[best]
 
     def predict_proba(self, X: Any) -> Array:
-        r"""Compute the rule, :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
+        r"""Compute the minimax rule, :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
 
         Parameters
         ----------
@@ -392,28 +398,29 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         return self.margins_to_proba(self._margins(X))
 
     def margins_to_proba(self, margins: Any) -> Array:
-        r"""Compute the rule of margins: the link of `predict_proba`.
+        r"""Compute the rule for given margins, for example scaled ones.
 
         Parameters
         ----------
         margins : array-like of shape (n_samples, n_classes) or (n_samples,)
-            As `decision_function` returns them: a vector for two classes.
+            In the form that `decision_function` returns. For two classes it may be a vector.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            What `predict_proba` returns for rows with these margins.
 
         Raises
         ------
         ValueError
-            If the shape is another, or margins are no numbers.
+            If the shape is wrong, or margins contain NaN or +inf.
         """
         check_is_fitted(self)
         margins = validation.check_margins(margins, len(self.classes_))
         return kernels.rule(margins, self._fitted_q)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Compute the logarithm of `predict_proba`; -inf where it is 0.
+        """Compute the logarithm of `predict_proba`.
 
         Parameters
         ----------
@@ -422,6 +429,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            -inf where the probability is 0.
         """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
@@ -436,23 +444,24 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities on the support of the rule; uniform there at q = 1.
+            Each row sums to 1. Probabilities are 0 off the support of the rule, and uniform on it
+            at q = 1.
         """
         margins = self._margins(X)
         return kernels.worst_case(margins, self._fitted_q)
 
 
 def _check_pair(X_val: Any, y_val: Any, weight: Any, n_iter_no_change: int | None) -> None:
-    """Raise ValueError unless held-out rows have labels, and there is a use for them."""
+    """Raise ValueError unless held-out rows have labels, and early stopping uses them."""
     if (X_val is None) != (y_val is None):
         raise ValueError(
             "X_val and y_val must be given together, or neither; got "
             f"{'y_val' if X_val is None else 'X_val'} alone."
         )
     if X_val is None and weight is not None:
-        raise ValueError("sample_weight_val must be None without X_val; got weights.")
+        raise ValueError("sample_weight_val must be None if X_val is None; got weights.")
     if X_val is not None and n_iter_no_change is None:
         raise ValueError(
-            "n_iter_no_change must be a positive integer if X_val is given; got None, by which "
-            "fitting never stops early. Try 25, or leave X_val out."
+            "n_iter_no_change must be a positive integer if X_val is given; got None, with which "
+            "there is no early stopping. Try 25, or leave X_val out."
         )

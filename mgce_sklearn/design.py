@@ -1,19 +1,19 @@
 """The design: rows of features behind one interface, dense or sparse.
 
-This is the only module that knows how X is stored, save that rows in a tensor have a design of
-their own, `tensors.design`. Everything above asks for margins (x times coefficients), for adjoints
-(sums of something per row, times x and the row's share of the weight), or for the features
-themselves, and gets float64 whatever the storage. Arrays that go with the rows come from the design
-as well, and are where these are.
+Only this module knows how X is stored. Rows in a tensor have a design of their own,
+`tensors.design`. Other modules ask a design for margins (x times coefficients), for adjoints (sums
+over rows of a number of the row, times x and its weight share), or for the features themselves.
+They get float64 for any storage. Arrays that belong to the rows are made by the design too, so that
+they are on the same device.
 
-A design may be some of the rows of a larger one, a `view`: its weights are then shares in those of
-all, so that sums over the parts are means over the whole. What is asked of a design is asked of
-all its rows at once; who has many takes views of a few (`parts`).
+A design may be some of the rows of a larger one, a `view`. Its weights are then shares of the
+whole, so that sums over views are means over all rows. Every method computes for all rows of its
+design at once. Callers with many rows take views of a few at a time (`parts`).
 
-The intercept is a feature like the others, constant 1 and last; it is never stored.
+The intercept is a feature like the others. It is constant 1 and last, and never stored.
 
-Features may be those of x - center. Dense rows are centered in float64: what a shift of the
-products would leave of float32 rows far from 0 is rounding. Sparse rows stay as they are, and the
+Features may be those of x - center. Dense rows are centered in float64: for float32 rows far from
+0, a shift of the products instead would leave only rounding. Sparse rows are not changed, and the
 products are shifted.
 """
 
@@ -41,28 +41,28 @@ ROWS_AT_A_TIME = 8192
 # Numbers that a block of rows has in an array (K, rows), of which there may be a dozen.
 NUMBERS_AT_A_TIME = 2**15
 
-# Numbers of a block's features: few enough for the second cache, where they are read for the
-# margins and again for the sums.
+# Numbers of a block's features: few enough for the second-level cache, because they are read twice,
+# for the margins and for the sums.
 CACHED_FEATURES = 2**16
 
-# Numbers of X that cost as much as one margin, two products against the potential: between 2
-# with 26 classes and 17 with two.
+# Two products with so many numbers of X take as long as the potential of one margin. Measured:
+# between 2 with 26 classes and 17 with two.
 FEATURES_PER_MARGIN = 8
 
-# Products of so few multiplications are BLAS' own on one thread, and a hold would take longer.
+# Up to so many multiplications BLAS uses one thread by itself, and to limit it would take longer.
 SMALL_PRODUCT = 2**13
 
-# Of a sum of weights: less is what two orders of addition differ by.
+# Sums of weights in two orders of addition may differ by this share.
 ROUNDING = 1e-12
 
-# Bytes of what a solver may keep beside the rows to save time: more is computed again.
+# Bytes that a solver may store beside the rows to save time. More is computed again.
 WORKING_MEMORY = 2**30
 
 ALL_ROWS = slice(None)
 
 
 class Block(NamedTuple):
-    """Features of some rows, for what reads them more than once.
+    """Features of some rows, for code that reads them more than once.
 
     Attributes
     ----------
@@ -100,9 +100,9 @@ class Design:
     fit_intercept : bool
         Whether a constant feature 1 follows the columns of X.
     center : ndarray of shape (d - fit_intercept,), default=None
-        What is subtracted from every row of X. None: nothing.
+        Subtracted from every row of X. None: nothing.
     shares : ndarray of shape (n,), default=None
-        Weights of a mean over all rows, of which these may be some. None: these are all.
+        Weights of a mean over all rows, if these are only some of them. None: these are all.
     """
 
     X: Any
@@ -118,7 +118,7 @@ class Design:
 
     @property
     def n_columns(self) -> int:
-        """Number of features that are stored."""
+        """Number of features without the intercept's constant."""
         return int(self.X.shape[1])
 
     @property
@@ -142,7 +142,7 @@ class Design:
         return self.sample_weight / self.total_weight if self.shares is None else self.shares
 
     def view(self, start: int, stop: int) -> Design:
-        """Return rows ``start`` to ``stop``, a part of these."""
+        """Return rows ``start`` to ``stop``, with their shares in the weight of all rows."""
         rows = slice(start, stop)
         return type(self)(
             _rows(self.X, start, stop), self.sample_weight[rows], self.fit_intercept, self.center,
@@ -150,11 +150,11 @@ class Design:
         )  # fmt: skip
 
     def take(self, rows: Array) -> Design:
-        """Return some of the rows, by position, as all there are."""
+        """Return some of the rows, by position, as a design of their own."""
         return self._with(X=self.X[rows], sample_weight=self.sample_weight[rows], shares=None)
 
     def _with(self, **changes: Any) -> Design:
-        """Return the same rows but for some changes."""
+        """Return the same rows with some changes."""
         return replace(self, **changes)
 
     def columns(self, columns: Array) -> Design:
@@ -163,7 +163,7 @@ class Design:
         return self._with(X=self.X[:, columns], center=center)
 
     def clipped(self, low: Array, high: Array) -> Design:
-        """Return rows within a range (d,), save that zeros not stored stay zeros."""
+        """Return rows clipped to a range (d,). Zeros that are not stored stay zeros."""
         low, high = low[: self.n_columns], high[: self.n_columns]
         if not self.sparse:
             return self._with(X=np.clip(self.X, low, high))
@@ -177,7 +177,7 @@ class Design:
         return self._with(center=self.put(center) if center.any() else None)
 
     def centered_in_memory(self) -> Design:
-        """Return the same rows; dense ones less their center in a copy, for many passes."""
+        """Return the same rows; the center of dense ones is subtracted in a copy."""
         if self.center is None or self.sparse:
             return self
         return self._with(X=self.X - self.center, center=None)
@@ -190,15 +190,15 @@ class Design:
         return point
 
     def potential(self, q: float) -> MGCEPotential:
-        """Return the MGCE potential of arrays that are where the rows are."""
+        """Return the MGCE potential for arrays like those of the rows."""
         return MGCEPotential(q)
 
     def on_host(self) -> Design:
         """Return the same rows in numpy's arrays."""
         return self
 
-    # What has the functions of the arrays, where they are, whether numpy's own loops can read them,
-    # and whether there is a single precision to gain from.
+    # The module with the functions of the arrays, their device, whether they are numpy's, and
+    # whether `compact` saves time.
     namespace: ClassVar[Any] = np
     device: ClassVar[str] = "cpu"
     is_numpy: ClassVar[bool] = True
@@ -214,19 +214,19 @@ class Design:
         return self.X.dtype
 
     def empty(self, *shape: int) -> Array:
-        """Return an array to be written to, where the rows are."""
+        """Return an array to be written to, on the device of the rows."""
         return np.empty(shape)
 
     def zeros(self, *shape: int) -> Array:
-        """Return zeros, where the rows are."""
+        """Return zeros, on the device of the rows."""
         return np.zeros(shape)
 
     def put(self, array: Array) -> Array:
-        """Return numbers as float64, where the rows are."""
+        """Return numbers as float64, on the device of the rows."""
         return array
 
     def put_codes(self, codes: Array) -> Array:
-        """Return classes as indices, where the rows are."""
+        """Return classes as indices, on the device of the rows."""
         return codes
 
     def fetch(self, array: Array) -> Array:
@@ -238,17 +238,17 @@ class Design:
         return row_team(self.n_rows, width)
 
     def rows_at_a_time(self, width: int = 1) -> int:
-        """Return how many rows a block has, fewer for ``width`` numbers a row."""
+        """Return how many rows a block has if code makes ``width`` numbers for each."""
         return min(ROWS_AT_A_TIME, max(1, NUMBERS_AT_A_TIME // width))
 
     @property
     def rows_in_cache(self) -> int:
-        """Number of rows whose features are read twice before they leave the cache."""
+        """Number of rows whose features fit in the cache."""
         return min(max(CACHED_FEATURES // self.n_features, 256), 1024)
 
     @property
     def barrier(self) -> Any:
-        """The row elimination of the interior point method: what `kernels.barrier` has."""
+        """The module with the row elimination of the interior point method."""
         return barrier
 
     def gram(self, n_classes: int) -> GramSum:
@@ -264,7 +264,7 @@ class Design:
 
     @property
     def _shift(self) -> Array | None:
-        """What products of `_stored` lack: the center of sparse rows."""
+        """What must be subtracted in products of `_stored`: the center of sparse rows."""
         return self.center if self.sparse else None
 
     def margins(self, coef: Array) -> Array:
@@ -277,7 +277,7 @@ class Design:
         Returns
         -------
         ndarray of shape (C, n)
-            Class-major, as the kernels like it.
+            Class-major, as the kernels read them.
         """
         slopes = coef[:, : self.n_columns]
         # A sparse block must stand on the left for the product to be an ndarray.
@@ -289,7 +289,7 @@ class Design:
         return out
 
     def adjoint(self, rows_by_class: Array) -> Array:
-        """Compute what these rows add to the weighted mean of r_i ⊗ x_i.
+        """Compute the contribution of these rows to the weighted mean of r_i ⊗ x_i.
 
         Parameters
         ----------
@@ -311,10 +311,10 @@ class Design:
         return out
 
     def sides(self, rows: Array, shares: Array) -> tuple[Array, Array]:
-        """Return what raises, and what lowers, the mean of share_i r_i ⊗ x_i, of sparse rows.
+        """Return the positive and the negative part of the mean of share_i r_i ⊗ x_i, sparse rows.
 
-        The mean is their difference. Columns that are centered, and the intercept's constant, have
-        a part in every row, and 0 here.
+        The mean is their difference. Centered columns and the intercept's constant are not 0 in any
+        row. They are left out: both parts are 0 there.
 
         Parameters
         ----------
@@ -334,13 +334,14 @@ class Design:
         return raising, lowering
 
     def largest_share(self, rows: Array, shares: Array) -> Array:
-        """Return of each sparse row the largest |share| (n,) of coordinates that it pushes.
+        """Return for each sparse row the largest |share| (n,) of coordinates that it pushes.
 
         Parameters
         ----------
         rows : ndarray of shape (n, C)
         shares : ndarray of shape (d, C)
-            Positive for a mean of r_i ⊗ x_i that rows raise, negative for one that they lower.
+            Positive for coordinates of the mean of r_i ⊗ x_i that rows raise, and negative for
+            coordinates that they lower.
         """
         out, X = np.empty(self.n_rows), self.X
         sides.largest_share(X.indptr, X.indices, X.data, rows, shares, out)
@@ -359,13 +360,13 @@ class Design:
         return np.ascontiguousarray(coef[..., :n_columns]), np.ascontiguousarray(intercepts)
 
     def sketch(self) -> RowSketch:
-        """Return what rows are known by again."""
+        """Return the sketch by which rows are recognized later."""
         return RowSketch.of(self.X)
 
     def origin(self) -> Array:
-        """Return a point (d,) near the rows, from which their differences are exact.
+        """Return a point (d,) near the rows: differences from it lose no digits.
 
-        That of sparse rows is 0: what is not stored cannot be moved.
+        It is 0 for sparse rows, because zeros that are not stored cannot be shifted.
         """
         origin = np.zeros(self.n_features)
         if not self.sparse:
@@ -377,8 +378,8 @@ class Design:
     ) -> tuple[Array, Array, Array, Array]:
         """Compute weights, means, variances and support class by class.
 
-        Of x as it is stored, whatever the center. Variances are mean squares of what is left
-        less the class' mean: a difference of mean squares would be rounding where means are
+        They are those of x as stored, for any center. Variances are mean squares of x minus the
+        mean of the class. A difference of mean squares would be only rounding where means are
         large.
 
         Parameters
@@ -387,7 +388,7 @@ class Design:
             Of the rows. A distribution counts as copies of its row.
         n_classes : int
         origin : ndarray of shape (d,)
-            What means are counted from.
+            The point that means are relative to.
 
         Returns
         -------
@@ -427,7 +428,7 @@ class Design:
         return weight, *moments
 
     def _copied(self, labels: Labels) -> tuple[Any, Array, Array]:
-        """Return rows as stored, their weights and their classes, each once for every class."""
+        """Return rows as stored, weights and classes, with a copy of a row for each class."""
         copies = labels.copies()
         if copies is None:
             return self.X, self.sample_weight, labels.codes
@@ -436,18 +437,18 @@ class Design:
         return self.X[positions], weights, self.put_codes(copies.codes)
 
     def differing(self, labels: Labels, values: Array) -> tuple[Array, Array]:
-        """Compute the weight of rows whose feature is not a given number.
+        """Compute the weight of rows whose feature differs from a given number.
 
         Parameters
         ----------
         labels : Labels
         values : ndarray of shape (n_classes, d)
-            A number of x as it is stored for each class and feature; NaN: none.
+            A number for each class and feature of x as stored. NaN: there is none.
 
         Returns
         -------
         own, total : ndarrays of shape (n_classes, d)
-            Of the class' rows, and of all.
+            Over the rows of the class, and over all rows.
         """
         own, total = np.zeros((2, *values.shape))
         weights = on_host(self.sample_weight)
@@ -460,12 +461,12 @@ class Design:
         return own, total
 
     def _numbers(self, rows: Any, columns: Array) -> Array:
-        """Return some columns of rows as they are stored, dense."""
+        """Return some columns of rows as stored, dense."""
         block = self.X[rows][:, columns]
         return block.toarray() if sp.issparse(block) else on_host(block)
 
     def first_rows(self, labels: Labels, n_classes: int) -> Array:
-        """Return a row of each class as it is stored (n_classes, d), NaN where it has none."""
+        """Return a row of each class as stored (n_classes, d), NaN for a class without rows."""
         out = np.full((n_classes, self.n_features), np.nan)
         present, rows = labels.first_rows()
         out[present, : self.n_columns] = self._numbers(rows, np.arange(self.n_columns))
@@ -474,8 +475,8 @@ class Design:
     def column_range(self) -> tuple[Array, Array]:
         """Return the least and the largest value (d,) of each feature, zeros not stored included.
 
-        A pass of its own: a block is larger than the cache, so that one in common with
-        `class_moments` would be no faster, and a step of a stream needs no range.
+        It is not computed together with `class_moments`: a block is larger than the cache, so that
+        one pass for both would be no faster, and a step of a stream needs no range.
         """
         ends = np.ones((2, self.n_features))
         for end, value in zip(ends, (self.X.min(axis=0), self.X.max(axis=0)), strict=True):
@@ -494,17 +495,17 @@ class Design:
         return out
 
     def buffer(self, n_rows: int) -> Array | None:
-        """Return where `block` may write so many rows; None if it need not write any."""
+        """Return memory to which `block` may write so many rows; None if it does not write."""
         return self.empty(self.n_features, n_rows)
 
     def block(self, out: Array | None = None) -> Block:
-        """Return the rows for what reads them more than once; ``out`` is as in `features`."""
+        """Return the rows for code that reads them more than once; ``out`` as in `features`."""
         return Block(self.features(out))
 
     def compact(self, scale: Array) -> Design:
         """Return the same rows in single precision, in units of ``scale`` (d,).
 
-        For what needs no more. Sparse rows stay as they are if there is no room for all zeros.
+        Sparse rows are returned unchanged if there is no memory for all their zeros.
         """
         fits = 4 * self.n_rows * self.n_features <= WORKING_MEMORY
         if self.sparse and not fits:
@@ -513,10 +514,10 @@ class Design:
         return rows.kept() if fits else rows
 
     def _squares(self) -> tuple[Any, Array]:
-        """Return the squares of the rows as one array less another of every row.
+        """Return the squares of the rows as the sum of an array (n, d) and one of every row (d,).
 
-        Of sparse rows the first holds what stored numbers have more than others, the center's
-        square.
+        The second has the square of the center of sparse rows, which is what zeros contribute. The
+        first has the differences of stored numbers from it.
         """
         zero = np.zeros(self.n_columns)
         if not self.sparse:
@@ -535,7 +536,7 @@ class Design:
         return squares @ weight + (at_zero @ weight + own)
 
     def mean_square(self) -> Array:
-        """Return what these rows add to the mean square of each feature (d,)."""
+        """Return the contribution of these rows to the mean square of each feature (d,)."""
         squares, at_zero = self._squares()
         total = self.weights.sum()
         out = np.full(self.n_features, total)
@@ -553,7 +554,7 @@ def _of_a_copy(name: str) -> Any:
 
 @dataclass(frozen=True)
 class SelectedDesign(Design):
-    """Some rows of a dense X that is too large to copy: views of a few are copies of these.
+    """Some rows of a dense X that is too large to copy. Only views of a few rows are copies.
 
     Attributes
     ----------
@@ -561,7 +562,7 @@ class SelectedDesign(Design):
         Which rows of X they are.
     """
 
-    positions: Array = field(default=None)  # asked for
+    positions: Array = field(default=None)  # required
     views_are_free: ClassVar[bool] = False
 
     @property
@@ -570,7 +571,7 @@ class SelectedDesign(Design):
         return len(self.positions)
 
     def view(self, start: int, stop: int) -> Design:
-        """Return rows ``start`` to ``stop``, a part of these."""
+        """Return rows ``start`` to ``stop``, with their shares in the weight of all rows."""
         rows = slice(start, stop)
         weights = self.sample_weight[rows], self.fit_intercept, self.center, self.weights[rows]
         if stop - start > ROWS_AT_A_TIME:
@@ -583,7 +584,7 @@ class SelectedDesign(Design):
         return Design(self.X[self.positions], *weights)
 
     def take(self, rows: Array) -> Design:
-        """Return some of the rows, by position, as all there are."""
+        """Return some of the rows, by position, as a design of their own."""
         X = self.X[self.positions[rows]]
         return Design(X, self.sample_weight[rows], self.fit_intercept, self.center)
 
@@ -591,7 +592,7 @@ class SelectedDesign(Design):
         """Return a point (d,) near the rows, from which their differences are exact."""
         return self.view(0, 1).origin()
 
-    # What is asked of all rows at once is asked of a copy.
+    # These are computed from a copy of all rows.
     margins = _of_a_copy("margins")
     adjoint = _of_a_copy("adjoint")
     class_moments = _of_a_copy("class_moments")
@@ -607,7 +608,7 @@ class SelectedDesign(Design):
         return self.X[self.positions[rows]][:, columns]
 
     def centered_in_memory(self) -> Design:
-        """Return itself: a copy is what there may be no room for."""
+        """Return itself: there may be no memory for a copy."""
         return self
 
     def compact(self, scale: Array) -> Design:
@@ -619,17 +620,17 @@ class SelectedDesign(Design):
 class CompactDesign(Design):
     """Rows in single precision: centered, in units of a scale, the constant 1 last.
 
-    What solvers read over and over, at half of the bytes. Coefficients, margins and means are in
-    float64 and in the units of `Design`; sums over blocks are of doubles.
+    They are for solvers that read rows many times, and take half of the bytes. Coefficients,
+    margins and means are in float64 and in the units of `Design`. Sums over blocks are in float64.
 
     Attributes
     ----------
     scale : ndarray of shape (d,)
     rows : ndarray of shape (n, d), float32, or None
-        None: written whenever they are read, until they are `kept`.
+        None: computed whenever they are read. `kept` stores them.
     """
 
-    scale: Array = field(default=None)  # type: ignore[misc]  # asked for
+    scale: Array = field(default=None)  # type: ignore[misc]  # required
     rows: Array | None = None
 
     @classmethod
@@ -641,7 +642,7 @@ class CompactDesign(Design):
         )  # fmt: skip
 
     def kept(self) -> CompactDesign:
-        """Return the same rows, kept in memory."""
+        """Return the same rows, stored in memory."""
         rows = np.empty((self.n_rows, self.n_features), np.float32)
         size = self.rows_at_a_time()
         for start in range(0, self.n_rows, size):
@@ -650,7 +651,7 @@ class CompactDesign(Design):
         return replace(self, rows=rows)
 
     def view(self, start: int, stop: int) -> CompactDesign:
-        """Return rows ``start`` to ``stop``, a part of these."""
+        """Return rows ``start`` to ``stop``, with their shares in the weight of all rows."""
         rows = slice(start, stop)
         return CompactDesign(
             _rows(self.X, start, stop), self.sample_weight[rows], self.fit_intercept, self.center,
@@ -658,7 +659,7 @@ class CompactDesign(Design):
         )  # fmt: skip
 
     def _with(self, **changes: Any) -> Design:
-        """Return the same rows but for some changes, in double precision."""
+        """Return the same rows with some changes, in double precision."""
         plain = Design(self.X, self.sample_weight, self.fit_intercept, self.center, self.shares)
         return replace(plain, **changes)
 
@@ -667,11 +668,11 @@ class CompactDesign(Design):
         return self
 
     def buffer(self, n_rows: int) -> Array | None:
-        """Return None: rows that are kept are not written again."""
+        """Return None: rows are not written to memory of the caller."""
         return None
 
     def block(self, out: Array | None = None) -> Block:
-        """Return the rows for what reads them more than once."""
+        """Return the rows for code that reads them more than once."""
         return Block(self.single().T, self.scale)
 
     def features(self, out: Array | None = None) -> Array:
@@ -686,7 +687,7 @@ class CompactDesign(Design):
         return (scaled @ self.single().T).astype(np.float64)
 
     def adjoint(self, rows_by_class: Array) -> Array:
-        """Compute what these rows add to the weighted mean of r_i ⊗ x_i (C, d)."""
+        """Compute the contribution of these rows to the weighted mean of r_i ⊗ x_i (C, d)."""
         weighted = (rows_by_class * self.weights).astype(np.float32)
         return (weighted @ self.single()) * self.scale
 
@@ -711,16 +712,16 @@ def design_of(
     fit_intercept: bool,
     n_coefficients: int = 0,
 ) -> Design:
-    """Return the design of some rows, None: all, in numpy's arrays or in tensors.
+    """Return the design of some rows (None: all), in numpy's arrays or in tensors.
 
-    Tensors on the host are read as arrays, without a copy, where coefficients are too many for a
-    factor: conjugate gradients are for arrays.
+    Tensors on the host are read as arrays, without a copy, if there are too many coefficients to
+    factor a system: conjugate gradients are implemented for arrays only.
     """
     if is_tensor(X) and X.device.type == "cpu" and n_coefficients > LARGEST_SYSTEM:
         X = on_host(X)
     if not is_tensor(X):
         return _selected(X, rows, sample_weight, fit_intercept)
-    from mgce_sklearn.tensors.design import TensorDesign  # where there are tensors, torch is loaded
+    from mgce_sklearn.tensors.design import TensorDesign  # X is a tensor, so torch is loaded
 
     return TensorDesign.of(X if rows is None else X[rows], sample_weight, fit_intercept)
 
@@ -728,7 +729,7 @@ def design_of(
 def _selected(X: Any, rows: Array | None, sample_weight: Array, fit_intercept: bool) -> Design:
     """Return some rows, by position, of an ndarray or a CSR matrix; None: all.
 
-    They are copied, unless they are a file's or more than a solver may keep.
+    They are copied, unless X is mapped from a file or larger than what a solver may store.
     """
     if rows is None:
         return Design(X, sample_weight, fit_intercept)
@@ -738,7 +739,7 @@ def _selected(X: Any, rows: Array | None, sample_weight: Array, fit_intercept: b
 
 
 def _is_mapped(X: Array) -> bool:
-    """Tell whether the numbers of an array are a file's."""
+    """Tell whether an array is mapped from a file."""
     base: Any = X
     while base is not None and not isinstance(base, np.memmap):
         base = getattr(base, "base", None)
@@ -746,9 +747,9 @@ def _is_mapped(X: Array) -> bool:
 
 
 def products(X: Any, coef: Array) -> Array:
-    """Compute x Wᵀ (n, C) for every row as it is stored, in its precision.
+    """Compute x Wᵀ (n, C) for every row as stored, in its precision.
 
-    Of many dense rows threads take a share each, and BLAS is held to one, as in a fit.
+    Many dense rows are divided among threads, each with one BLAS thread, as in a fit.
     """
     if sp.issparse(X) or X.size * len(coef) < SMALL_PRODUCT:
         return X @ coef.T
@@ -763,7 +764,7 @@ def products(X: Any, coef: Array) -> Array:
 
 
 def raw_coefficients(coef: Array, center: Array | float) -> Array:
-    """Return the coefficients (..., d) of x from those of x - center: another intercept."""
+    """Return the coefficients (..., d) of x from those of x - center; the intercept changes."""
     return _moved(coef, -np.asarray(center)) if np.any(center) else coef
 
 
@@ -785,11 +786,11 @@ def _rows(X: Any, start: int, stop: int) -> Any:
     first, last = X.indptr[start], X.indptr[stop]
     pointers = X.indptr[start : stop + 1] - first
     rows = sp.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
-    # Given to the constructor they would be copied.
+    # The constructor would copy them.
     rows.data, rows.indices, rows.indptr = X.data[first:last], X.indices[first:last], pointers
     return rows
 
 
 def _dense(row: Any) -> Array:
-    """Return an ndarray (d,), whichever of its shapes a sparse row comes in."""
+    """Return an ndarray (d,) of a row, dense or sparse."""
     return row.toarray().ravel() if sp.issparse(row) else row

@@ -1,4 +1,4 @@
-"""Features that let a linear model express more: random hidden units, and thresholds of columns."""
+"""Nonlinear features for linear models: random hidden units, and thresholds of columns."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints
 from mgce_sklearn.arrays import on_host
 
 Array = np.ndarray[Any, Any]
 
 NUMBERS = [np.float64, np.float32]
 
-# Of the named maps, too. Twice as many take twice as long for up to .01 more in accuracy
+# Also for the named maps. Twice as many take twice as long, for up to .01 more in accuracy
 # (benchmarks/README.md).
 N_COMPONENTS = 500
 
@@ -50,7 +50,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     n_components : int, default=500
         Number of units.
     random_state : int, RandomState instance or None, default=None
-        Draws the weights. An int: the same at every fit to as many columns.
+        Draws the weights. With an int they are the same in every fit to the same number of columns.
 
     Attributes
     ----------
@@ -69,14 +69,14 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     Notes
     -----
-    Nothing is learned from rows but the number of columns, and nothing from labels. Features of
-    n rows take n · ``n_components`` numbers, in the precision of X; sparse X is multiplied as
-    it is.
+    ``fit`` uses only the number of columns, and no labels. The features of n rows are
+    n · ``n_components`` numbers, in the precision of X. Sparse X is not made dense.
 
-    The size of the weights is of no account to a model that is free of units; their direction is
-    all. Uniform on the sphere, units bend at a distance of about :math:`1/\sqrt d` from 0, near
-    the middle of standardized rows, which was better than anywhere among the rows
-    (``benchmarks/README.md``). With wrong labels many features need a larger ``lam``.
+    `MGCEClassifier` does not depend on the scale of the features, so only the direction of the
+    weights matters. With directions uniform on the sphere, units bend at a distance of about
+    :math:`1/\sqrt d` from 0, near the middle of standardized rows. That was better than bends
+    anywhere among the rows (``benchmarks/README.md``). If labels are wrong, many features need a
+    larger ``lam``.
 
     References
     ----------
@@ -112,7 +112,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite numbers, of which the number of columns counts alone.
+            Finite numbers. Only the number of columns is used.
         y : None
             Ignored.
 
@@ -126,7 +126,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         TypeError, ValueError
             For a parameter or data that cannot be used.
         """
-        validation.COUNT.check("n_components", self.n_components)
+        constraints.COUNT.check("n_components", self.n_components)
         X = validate_data(self, X, accept_sparse="csr", dtype=NUMBERS)
         rng = check_random_state(self.random_state)
         weights = rng.standard_normal((X.shape[1] + 1, self.n_components))
@@ -144,7 +144,7 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Of float32 if X is.
+            float32 if X is, and otherwise float64.
         """
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=NUMBERS, reset=False)
@@ -158,29 +158,29 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
 
 class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    r"""Indicators of columns below thresholds, which a decision tree of each column chooses.
+    r"""Indicators of columns below thresholds that a decision tree of each column chooses.
 
     .. math::
 
         z_{jt}(x) = \mathbb{1}\{x_j \le t\}, \qquad t \in T_j ,
 
-    :math:`T_j` the splits of a tree fitted to column j and the labels. A linear model of them is
-    a sum of step functions of the columns, as minimax risk classifiers use it.
+    where :math:`T_j` are the splits of a tree fitted to column j and the labels. A linear model of
+    these features is a sum of step functions of the columns, as in minimax risk classifiers [1]_.
 
     Parameters
     ----------
     max_thresholds : int, default=7
-        Thresholds of a column at most: the tree has one leaf more.
+        Largest number of thresholds of a column. The tree has up to one more leaf.
     min_samples_leaf : int, default=5
-        Rows that each leaf of a tree has at least.
+        Least number of rows in each leaf of a tree.
 
     Attributes
     ----------
     columns_ : ndarray of shape (n_features_out,)
-        Position in X of the column behind each feature, ascending.
+        Position in X of the column of each feature, ascending.
     thresholds_ : ndarray of shape (n_features_out,)
-        Its threshold, in units of the column: in the middle between two neighbors in the sample;
-        ascending in a column.
+        Threshold of each feature, in units of its column: the middle between two neighboring values
+        of the sample. Ascending for each column.
     n_features_in_ : int
         Number of columns of X seen in ``fit``.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -188,15 +188,16 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Nothing is left to chance, and an increasing transformation of a column, such as another unit,
-    leaves the features of the rows seen in ``fit`` as they are. A column that does not vary has
-    none. Each column is sorted, which takes n log n steps.
+    The fit is deterministic. An increasing transformation of a column, such as a change of units,
+    does not change the features of the rows seen in ``fit``. A constant column has no thresholds.
+    Each column is sorted, which takes n log n steps.
 
-    Labels choose the thresholds. So in a `MGCEClassifier` of these features ``minimax_risk_`` and
-    `error_bounds` hold for all distributions of a set about features that the same labels chose:
-    the data come from it less often than from one about features fixed beforehand. No probability
-    can be claimed for widths such as "betting", nor for `certify`, unless the thresholds were
-    learned from other rows.
+    The thresholds depend on the labels. In a `MGCEClassifier` of these features, the uncertainty
+    set is then about features that were chosen by the same labels. ``minimax_risk_`` and
+    `error_bounds` hold for all distributions of the set. But the distribution of the data is in it
+    less often than if features had been fixed beforehand. Widths that hold with a probability, such
+    as "betting", and `confidence_bound` are not valid, unless the thresholds were chosen by other
+    rows.
 
     References
     ----------
@@ -246,7 +247,7 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             For a parameter or data that cannot be used.
         """
         for name in ("max_thresholds", "min_samples_leaf"):
-            validation.COUNT.check(name, getattr(self, name))
+            constraints.COUNT.check(name, getattr(self, name))
         X, y = validate_data(self, X, y, dtype=NUMBERS)
         check_classification_targets(y)
         thresholds = [self._thresholds_of(column, y) for column in X.T]
@@ -256,12 +257,12 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _thresholds_of(self, column: Array, y: Array) -> Array:
         """Return where a tree of one column splits it, ascending."""
-        # The tree is given ranks: it would round the numbers themselves to float32.
+        # The tree is fitted to ranks, because it would round the values to float32.
         values, ranks = np.unique(column.astype(np.float64), return_inverse=True)
         tree = DecisionTreeClassifier(
             max_leaf_nodes=self.max_thresholds + 1,
             min_samples_leaf=self.min_samples_leaf,
-            random_state=0,  # which decides the order of columns alone
+            random_state=0,  # it decides only the order of columns, and there is one
         )
         splits = tree.fit(ranks[:, np.newaxis], y).tree_
         below = np.sort(splits.threshold[splits.feature == 0]).astype(int)
@@ -279,7 +280,7 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_features_out)
-            0 and 1, as float32 if X is of that.
+            0 and 1, as float32 if X is float32.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=NUMBERS, reset=False)
@@ -321,7 +322,7 @@ def _threshold(dense: bool, random_state: Any) -> Any:
     return ThresholdFeatures()
 
 
-# What is put beside the columns of X, made for dense rows or for sparse ones.
+# Features to put beside the columns of X: functions that make them for dense or for sparse rows.
 NAMED: dict[str, Callable[[bool, Any], Any]] = {
     "relu": _relu,
     "fourier": _fourier,
@@ -332,8 +333,8 @@ NAMED: dict[str, Callable[[bool, Any], Any]] = {
 def named_map(name: str, X: Any, random_state: Any) -> Pipeline:
     """Return the map of a name in `NAMED` for rows such as X: their columns, then its features.
 
-    Dense rows are centered for the features, sparse ones are not, so that they stay sparse; a map
-    of dense rows therefore takes no sparse ones.
+    For the features, dense rows are centered. Sparse rows are not, so that they stay sparse. So a
+    map made for dense rows does not accept sparse ones.
     """
     dense = name == "threshold" or not sp.issparse(X)
     numbers = FunctionTransformer(
@@ -344,7 +345,7 @@ def named_map(name: str, X: Any, random_state: Any) -> Pipeline:
 
 
 def _numbers(X: Any, sparse: bool) -> Any:
-    """Return rows as a fit without a map reads them, or raise what it would raise."""
+    """Return rows as a fit without a map would read them, with the same errors."""
     return check_array(
         on_host(X), accept_sparse="csr" if sparse else False, dtype=NUMBERS,
         estimator="MGCEClassifier", input_name="X",

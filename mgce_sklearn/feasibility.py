@@ -1,7 +1,7 @@
-"""Whether an uncertainty set holds anything, and some distribution that it holds.
+"""Whether an uncertainty set is empty, and otherwise some distribution in it.
 
-Labels of the rows whose means the set is about are such a distribution. Rows without labels, and
-labels that are known to be wrong, may leave it empty.
+For the labeled rows whose means the set is about it is never empty: their own labels are such a
+distribution. For rows without labels, and for labels that are known to be wrong, it may be empty.
 """
 
 from __future__ import annotations
@@ -27,48 +27,60 @@ from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
 
-# The factor by which an empty set must grow is found to this accuracy.
+# The factor by which an empty set must grow is computed to this accuracy.
 GROWTH_ACCURACY = 0.01
 
 
 class EmptySetError(ValueError):
-    """No distribution has these features and means within the half-widths.
+    """The uncertainty set is empty: no labeling of the rows is consistent with it.
 
     Attributes
     ----------
     growth : float
-        Factor on the half-widths with which the set holds something: the least, to one per
-        cent, wherever the solver decides.
+        Factor on the half-widths with which the set is not empty. It is the smallest such factor,
+        to one per cent, unless the solver cannot decide.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn import EmptySetError, MGCEClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MGCEClassifier(lam=0.1).fit(X, y)
+    >>> try:
+    ...     model.error_bounds(X[:100])  # one class is missing
+    ... except EmptySetError as error:
+    ...     print(error.growth > 1)
+    True
     """
 
     def __init__(self, growth: float, lam: float | None = None, of_fit: bool = False) -> None:
         self.growth, self._lam, self._of_fit = growth, lam, of_fit
         if lam is None:
-            remedy = f"Half-widths {growth:.3g} times as large would hold some"
+            remedy = f"Half-widths {growth:.3g} times as large would do"
         else:
-            remedy = f"lam must grow from {lam:g} to {growth * lam:.3g} to hold some"
+            remedy = f"lam must grow from {lam:g} to {growth * lam:.3g}"
         super().__init__(self._words().format(remedy=remedy))
 
     def _words(self) -> str:
         if self._of_fit:
             return (
-                "lam must be large enough for some true labels to have means within half_width of "
-                "what noise_matrix makes of the observed ones. {remedy}, and more for bounds that "
-                "mean anything: lam='feasible' takes enough."
+                "lam must be large enough for some true labels to be consistent with the observed "
+                "ones and noise_matrix; at this lam the uncertainty set is empty. {remedy}, and "
+                "further for bounds that are useful: lam='feasible' is large enough."
             )
         return (
-            "X must be able to have means within the uncertainty set: no labels give its rows "
-            "means within half_width of tau. {remedy}; or take rows distributed like those of "
-            "the fit."
+            "X must have labelings that are consistent with the uncertainty set, with means within "
+            "half_width of tau; it has none. {remedy}; or give rows distributed like those of the "
+            "fit."
         )
 
     def __reduce__(self) -> Any:
-        """Pickle what the message is made of: workers hand errors back that way."""
+        """Pickle the arguments: errors come back from other processes that way."""
         return type(self), (self.growth, self._lam, self._of_fit)
 
 
 class Sample(NamedTuple):
-    """Rows without labels, and the uncertainty set of a fit, for features that it constrains.
+    """Rows without labels, and the uncertainty set of a fit, for the features it constrains.
 
     Attributes
     ----------
@@ -86,7 +98,7 @@ class Sample(NamedTuple):
     def of(cls, parts: Parts, uncertainty: UncertaintySet) -> Sample:
         """Leave out the features that were zero in every row of the fit.
 
-        Of these the set says nothing: their half-widths are 0 because no row showed them.
+        The set does not constrain them: their half-widths are 0 because no row had them.
         """
         seen: Array = np.any(uncertainty.half_width > 0.0, axis=0)
         if seen.all():
@@ -119,15 +131,15 @@ class Sample(NamedTuple):
     def growth_for_sums(self) -> float:
         """Return the factor that the half-widths need for the sums over classes alone.
 
-        Over classes the means of onehot(y) ⊗ x sum to the mean of x, whatever the labels.
+        For any labels, the means of onehot(y) ⊗ x sum over classes to the mean of x.
         """
         surplus = np.abs(self.mean() - self.uncertainty.tau.sum(axis=0))
         return float(np.max(surplus / self.uncertainty.half_width.sum(axis=0), initial=0.0))
 
     def growth(self, least: float = 1.0) -> float:
-        """Return the factor on the half-widths from which on the set is not empty.
+        """Return the smallest factor on the half-widths with which the set is not empty.
 
-        ``least`` is a factor with which it is.
+        With the factor ``least`` it is empty.
         """
         low, high = max(least, self.growth_for_sums()), np.inf
         step = GROWTH_ACCURACY
@@ -139,7 +151,7 @@ class Sample(NamedTuple):
         return high
 
     def _holds(self, growth: float) -> tuple[bool, float]:
-        """Tell whether the set holds something if it grows, and what growth it needs at least."""
+        """Tell whether the grown set is not empty, and a lower bound on the growth it needs."""
         result = self._looked_into(growth)
         if result.status is not Status.EMPTY:
             return bool(np.isfinite(result.dual_value)), growth
@@ -147,18 +159,18 @@ class Sample(NamedTuple):
         return False, growth * (1.0 + (1.0 - result.value) / float(penalty))
 
     def _looked_into(self, growth: float) -> SolverResult:
-        """Return the worst case of equal costs over the grown set.
+        """Return the worst case of costs that all are 1, over the grown set.
 
-        With equal costs for all the value is theirs, unless some W proves the set empty.
+        Its value is 1, unless some W proves that the set is empty.
         """
         uncertainty = self.uncertainty.widened(growth)
         equal = partial(_constant, len(uncertainty.tau))
         return solved(self._worst_case(uncertainty, equal), tol=1.0)
 
     def feasible_excess(self, growth: float) -> Array | None:
-        """Return mean p_i ⊗ x_i - tau (K, d) of some p that the grown set holds, if any is found.
+        """Return mean p_i ⊗ x_i - tau (K, d) of some p in the grown set, if any is found.
 
-        Of all features; 0 for those that were zero in every row.
+        It has all features, with 0 for those that were zero in every row.
         """
         point = self._looked_into(growth).anchor
         if point is None:
@@ -179,8 +191,8 @@ def solved(
     watch: Watch = UNWATCHED,
     verbose: int = 0,
 ) -> SolverResult:
-    """Return the solution by the solver that suits, with zeros if there is nothing to choose."""
-    if objective.shape[1] == 0:  # nothing is constrained, and there is nothing to choose
+    """Return the solution by the solver that suits; without features, coefficients of shape 0."""
+    if objective.shape[1] == 0:  # nothing is constrained
         coef = np.zeros(objective.shape)
         value = objective.value(coef)
         return SolverResult(coef, value, value, Status.CONVERGED, 0, ())

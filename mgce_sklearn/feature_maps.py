@@ -1,7 +1,7 @@
-"""Feature maps: what a linear model sees in place of X.
+"""Feature maps: they transform X before the linear model.
 
-A transformer of scikit-learn, or one that has a name here, is fitted with the model. Anything else
-that can be called is taken as it is, a network or a function, and applied to some rows at a time.
+A transformer of scikit-learn, or a map given by its name, is fitted together with the model.
+Networks and functions are used as they are, and applied to some rows at a time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_array
 
 from mgce_sklearn.arrays import Array, is_tensor, namespace
+from mgce_sklearn.constraints import Constraint
 from mgce_sklearn.expressive import NAMED, named_map
-from mgce_sklearn.validation import Constraint, check_tensor
+from mgce_sklearn.validation import check_tensor
 
 FEATURE_MAP = Constraint(
     (object,),
@@ -32,10 +33,10 @@ FEATURE_MAP = Constraint(
     "None; an instance, not a class",
 )
 
-# Rows that a network or a function is given at a time.
+# Number of rows for one call of a network or a function.
 ROWS_AT_A_TIME = 4096
 
-# Of networks, in evaluation or not.
+# Held while a network is in evaluation mode.
 _MODES = threading.RLock()
 
 
@@ -50,7 +51,7 @@ def learns(feature_map: Any) -> bool:
 
 
 def fit_feature_map(feature_map: Any, X: Any, y: Any, random_state: Any) -> Any:
-    """Return the map to use: that of a name or a transformer's clone, fitted, or what was given."""
+    """Return the map to use: fitted, if it is a transformer's clone or has a name."""
     if not learns(feature_map):
         return feature_map
     named = is_named(feature_map)
@@ -58,12 +59,12 @@ def fit_feature_map(feature_map: Any, X: Any, y: Any, random_state: Any) -> Any:
 
 
 def apply_feature_map(feature_map: Any, X: Any) -> Any:
-    """Return the features of rows: an ndarray, a CSR matrix, or a tensor where a network is.
+    """Return the features of rows: an ndarray, a CSR matrix, or a tensor on a network's device.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not a number for every row and feature.
+        If they are not an array of one number for every row and feature.
     """
     if hasattr(feature_map, "transform"):
         features = feature_map.transform(X)
@@ -99,13 +100,13 @@ def rows_of(X: Any, rows: Array) -> Any:
 
 
 class KeptFeatures:
-    """A fitted feature map that keeps what it made of rows which many models are to predict.
+    """A fitted feature map that stores the features of rows which many models predict.
 
     Parameters
     ----------
     feature_map : object
     X : rows
-        Their features are computed when they are asked for, and once.
+        Their features are computed once, at the first call of `transform`.
     """
 
     def __init__(self, feature_map: Any, X: Any) -> None:
@@ -121,7 +122,7 @@ class KeptFeatures:
         return self._kept
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the map has: a scorer may ask it."""
+        """Return an attribute of the map: a scorer may read it."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.feature_map, name)
@@ -150,7 +151,7 @@ def _of_network(network: Any, X: Any) -> Any:
     def outputs(rows: Any) -> Any:
         rows = rows if is_tensor(rows) else torch.as_tensor(np.asarray(rows))
         if own is not None:
-            # Integers stay what they are: an embedding wants them.
+            # Integers are not converted: an embedding needs them.
             dtype = own.dtype if rows.is_floating_point() else rows.dtype
             rows = rows.to(own.device, dtype)
         features = network(rows)
@@ -166,16 +167,17 @@ def _of_network(network: Any, X: Any) -> Any:
 
 
 def _without_gradients() -> AbstractContextManager[Any]:
-    """Keep no graph of what networks inside a function compute, where there may be any."""
+    """Record no gradients of networks inside a function, if torch is loaded."""
     torch = sys.modules.get("torch")
     return nullcontext() if torch is None else torch.no_grad()
 
 
 @contextmanager
 def _evaluating(network: Any) -> Iterator[None]:
-    """Switch dropout and the like off, and leave every part in the mode it was in.
+    """Switch to evaluation mode, without dropout and the like, and restore all modes at the end.
 
-    One thread at a time: the first to end would switch dropout on for the others.
+    Only one thread at a time does so. Otherwise the first one to end would switch dropout on for
+    the others.
     """
     with _MODES:
         before = {part: part.training for part in network.modules()}

@@ -1,9 +1,9 @@
-"""Rows of the interior point method: what it asks of a potential, one class for each.
+"""Rows of the interior point method, one class for each potential.
 
-The method knows coefficients; a row has variables of its own, which are eliminated before
-every step and recovered after it. `kernels.barrier` and `kernels.maximum` do so for a block of
-rows; the classes here hold the state of all rows, and put them inside their constraints at the
-start. A potential makes its own (`potentials.Eliminable`).
+The method solves for coefficients. A row has variables of its own, which are eliminated before
+every step and recovered after it. `kernels.elimination`, `kernels.barrier` and `kernels.maximum` do
+so for a block of rows. The classes here have the state of all rows, and put rows inside their
+constraints at the start. A potential makes its own (`potentials.Eliminable`).
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from mgce_sklearn import kernels
 from mgce_sklearn.arrays import Array, namespace
 from mgce_sklearn.kernels import barrier, maximum
 
-# How far thresholds near given coefficients keep from the largest margin, where 1 is the start
-# from none.
+# Initial distance of thresholds from the largest margin if coefficients are near the solution.
+# Without coefficients it is 1.
 MAXIMUM_NEAR = 0.3
 
-# What is mixed with given distributions so that they are inside the simplex.
+# Share of the uniform distribution in mixtures with given ones: mixtures are inside the simplex.
 UNIFORM_SHARE = 0.03
 
 
 class Rows(Protocol):
     """The interior point of every row, and the elimination of a step.
 
-    There are so many for every part of the rows. New ones hold nothing. Every block of them enters
-    its constraints.
+    Every part of the rows has an object of this kind. It is empty at first, and filled block by
+    block with `enter`.
 
     Attributes
     ----------
     coef_share : float
-        The products W⁺u and W⁻v aim at coef_share/d of the rows' target. With n rows and one
-        target for all, the penalty would be far closer to its boundary than the rows to theirs.
+        The target of the products W⁺u and W⁻v is coef_share/d of that of the rows. With n rows and
+        one target for all, the penalty would be far closer to its boundary than the rows to theirs.
     ambition : float
-        Power of the predictor's reduction that the target is reduced by.
+        The target is multiplied by the reduction that the predictor reached, to this power.
     correctors : int
-        The most centrality correctors a step. One is worth about a tenth of a system.
+        The largest number of centrality correctors in a step. One takes about a tenth of the time
+        of a system.
     products : int
-        Complementarity products a row, as they count in the duality gap.
+        Number of complementarity products in a row, as they count in the duality gap.
     proba : ndarray of shape (K, n)
-        Multipliers that end as the worst case.
+        Multipliers that converge to the worst case p*.
     """
 
     coef_share: float
@@ -64,16 +65,16 @@ class Rows(Protocol):
         proba : ndarray of shape (K, rows) or None
             Distributions to start near, if any are known.
         near : bool
-            Whether the coefficients are near the solution. Else they are zeros.
+            Whether the coefficients are near the solution. Otherwise they are zeros.
         nu : float or None
-            What all products shall be, if that is known.
+            Target of all products, if it is known.
         """
 
     def eliminate(self, start: int, stop: int, margins: Array, first: int, *out: Array) -> None:
         """Write curvature, kappa, and its change per unit of nu, of some rows."""
 
     def follow(self, start: int, stop: int, *direction: Any) -> None:
-        """Look along a direction, or take a step; see `kernels.barrier.follow`."""
+        """Measure a direction, or take a step; see `kernels.barrier.follow`."""
 
 
 class ThresholdRows:
@@ -85,7 +86,7 @@ class ThresholdRows:
         Its rule and worst case are where rows start.
     state : kernels.barrier.RowState
     barrier : module
-        `kernels.barrier`, or what stands for it where rows are in tensors.
+        `kernels.barrier`, or `tensors.barrier` if rows are in tensors.
     """
 
     coef_share, ambition, correctors = 0.03, 5.0, 1
@@ -101,8 +102,8 @@ class ThresholdRows:
     ) -> None:
         """Put some rows on the central path at ``nu``; see `Rows.enter`.
 
-        Newton's steps begin inside the constraints: the rule and the worst case of the margins,
-        which are nearer than any other distributions known, are mixed with uniform ones.
+        Newton's steps must start inside the constraints. So the rule h and the worst case p* of
+        the margins are mixed with uniform distributions. Both are nearer than ``proba``.
         """
         q, state, n_classes = self.q, self.state, len(margins)
         target: Any = nu  # of coefficients near the solution it is known
@@ -126,7 +127,7 @@ class ThresholdRows:
         self.barrier.eliminate(self.state, start, stop, self.q, margins, first, *out)
 
     def follow(self, start: int, stop: int, *direction: Any) -> None:
-        """Look along a direction, or take a step; see `kernels.barrier.follow`."""
+        """Measure a direction, or take a step; see `kernels.barrier.follow`."""
         self.barrier.follow(self.state, start, stop, self.q, *direction)
 
 
@@ -155,7 +156,7 @@ class MaximumRows:
     ) -> None:
         """Put some rows inside their constraints; see `Rows.enter`.
 
-        Without distributions all products of a row are equal.
+        Without ``proba`` all products of a row are equal.
         """
         state, n_classes = self.state, len(margins)
         state.threshold[rows] = margins.max(axis=0) + (MAXIMUM_NEAR if near else 1.0)
@@ -170,5 +171,5 @@ class MaximumRows:
         maximum.eliminate(self.state, start, stop, margins, first, *out)
 
     def follow(self, start: int, stop: int, *direction: Any) -> None:
-        """Look along a direction, or take a step; see `kernels.barrier.follow`."""
+        """Measure a direction, or take a step; see `kernels.barrier.follow`."""
         maximum.follow(self.state, start, stop, *direction)

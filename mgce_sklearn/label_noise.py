@@ -1,4 +1,4 @@
-"""Labels that cannot be trusted: made wrong on purpose, how often they are wrong, and as votes."""
+"""Label noise: added for experiments, its rate estimated, and the answers of annotators."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.utils import check_random_state
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 
 Array = np.ndarray[Any, Any]
 
-# Logarithms of temperatures to compare, from 1/50 to 20: noise needs cold ones.
+# Logarithms of temperatures to compare, from 1/50 to 20. With noise the best may be very low.
 LOG_TEMPERATURES = np.linspace(np.log(1 / 50), np.log(20.0), 40)
 
-# A rate is in doubt as long as its log-likelihood, of all rows, is as near as this to the largest,
-# and told by labels if those in doubt are no further apart than that.
-DOUBT, WIDE = 2.0, 0.1
+# A rate is plausible if its log-likelihood, summed over rows, is at most PLAUSIBLE below the
+# largest. There is a warning if plausible rates are more than WIDE apart.
+PLAUSIBLE, WIDE = 2.0, 0.1
 
-N_CLASSES = validation.Constraint((Integral,), lambda n: n >= 2, "an integer of at least 2")
+N_CLASSES = constraints.Constraint((Integral,), lambda n: n >= 2, "an integer of at least 2")
 
 
 def symmetric_transition(n_classes: int, rate: float) -> Array:
-    """Return the matrix by which a label becomes each of the others with equal probability.
+    """Return the transition matrix of symmetric noise: all wrong labels are equally likely.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def symmetric_transition(n_classes: int, rate: float) -> Array:
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Examples
     --------
@@ -58,7 +58,9 @@ def symmetric_transition(n_classes: int, rate: float) -> Array:
 
 
 def pair_flip_transition(n_classes: int, rate: float) -> Array:
-    """Return the matrix by which a label becomes the next class, and the last one the first.
+    """Return the transition matrix of pair-flip noise: a wrong label is the next class.
+
+    The class after the last one is the first one.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def pair_flip_transition(n_classes: int, rate: float) -> Array:
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Examples
     --------
@@ -92,11 +94,11 @@ def pair_flip_transition(n_classes: int, rate: float) -> Array:
 
 def _check_noise(n_classes: int, rate: float) -> None:
     N_CLASSES.check("n_classes", n_classes)
-    validation.RATE.check("rate", rate)
+    constraints.RATE.check("rate", rate)
 
 
 def symmetric_noise(y: Any, rate: float, *, classes: Any = None, random_state: Any = None) -> Array:
-    """Replace each label, with probability ``rate``, by another class, all others alike.
+    """Replace each label, with probability ``rate``, by another class drawn uniformly.
 
     Parameters
     ----------
@@ -105,19 +107,19 @@ def symmetric_noise(y: Any, rate: float, *, classes: Any = None, random_state: A
     rate : float
         Probability in [0, 1] that a label changes.
     classes : array-like of shape (n_classes,), default=None
-        All classes, if ``y`` lacks some.
+        All classes. Needed if some do not occur in ``y``.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the random draws.
 
     Returns
     -------
     ndarray of shape (n_samples,)
-        Labels of the dtype of y, where that holds all classes.
+        Labels of the dtype of y, if that can hold all classes.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Examples
     --------
@@ -132,7 +134,7 @@ def symmetric_noise(y: Any, rate: float, *, classes: Any = None, random_state: A
 def pair_flip_noise(y: Any, rate: float, *, classes: Any = None, random_state: Any = None) -> Array:
     """Replace each label, with probability ``rate``, by the next class in sorted order.
 
-    The first class follows the last one.
+    The class after the last one is the first one.
 
     Parameters
     ----------
@@ -141,19 +143,19 @@ def pair_flip_noise(y: Any, rate: float, *, classes: Any = None, random_state: A
     rate : float
         Probability in [0, 1] that a label changes.
     classes : array-like of shape (n_classes,), default=None
-        All classes, if ``y`` lacks some.
+        All classes. Needed if some do not occur in ``y``.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the random draws.
 
     Returns
     -------
     ndarray of shape (n_samples,)
-        Labels of the dtype of y, where that holds all classes.
+        Labels of the dtype of y, if that can hold all classes.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Examples
     --------
@@ -168,29 +170,29 @@ def pair_flip_noise(y: Any, rate: float, *, classes: Any = None, random_state: A
 def matrix_noise(
     y: Any, transition: Any, *, classes: Any = None, random_state: Any = None
 ) -> Array:
-    """Draw each label anew from its class's row of a transition matrix.
+    """Replace each label by one drawn from the row of its class in a transition matrix.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         Labels of any dtype.
     transition : array-like of shape (n_classes, n_classes)
-        Probabilities: a row for each true class, a column for each label that it may get, in
+        Probabilities, with a row for each true class and a column for each observed label, in
         sorted order. Rows sum to 1.
     classes : array-like of shape (n_classes,), default=None
-        All classes, if ``y`` lacks some.
+        All classes. Needed if some do not occur in ``y``.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the random draws.
 
     Returns
     -------
     ndarray of shape (n_samples,)
-        Labels of the dtype of y, where that holds all classes.
+        Labels of the dtype of y, if that can hold all classes.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Examples
     --------
@@ -204,16 +206,16 @@ def matrix_noise(
 
 
 def symmetric_rate(proba: Any, y: Any, *, classes: Any = None) -> float:
-    r"""Estimate how often labels are wrong, all other classes alike, from held-out probabilities.
+    r"""Estimate the rate of symmetric label noise from held-out probabilities.
 
-    The rate r and a temperature T maximize the mean log-likelihood of the labels as they come,
+    The rate r and a temperature T maximize the mean log-likelihood of the observed labels,
 
     .. math:: \log\Bigl((1 - r) p_{iy_i} + \frac{r}{K - 1} (1 - p_{iy_i})\Bigr),
         \quad p_{ik} = \frac{P_{ik}^{1/T}}{\sum_j P_{ij}^{1/T}}.
 
-    Without T, probabilities P of a classifier fitted to wrong labels would explain them by
-    themselves, and r be near 0. With it, r is told by how often labels disagree where the
-    classifier is surest.
+    Without T, r would be near 0: a classifier that was fitted to wrong labels has probabilities P
+    that allow for them already. With T, r is determined by how often labels disagree with the
+    classifier where it is most confident.
 
     Parameters
     ----------
@@ -221,36 +223,36 @@ def symmetric_rate(proba: Any, y: Any, *, classes: Any = None) -> float:
         Probabilities P of rows that the classifier has not seen, such as those of
         `~sklearn.model_selection.cross_val_predict`, classes in sorted order.
     y : array-like of shape (n_samples,)
-        Labels of any dtype, as they come.
+        Observed labels of any dtype.
     classes : array-like of shape (n_classes,), default=None
-        All classes, if ``y`` lacks some.
+        All classes. Needed if some do not occur in ``y``.
 
     Returns
     -------
     float
-        In [0, 1 - 1 / n_classes]; at the upper end probabilities tell nothing of labels.
+        In [0, 1 - 1 / n_classes]. At the upper end labels are independent of the probabilities.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Warns
     -----
     UserWarning
-        If rates more than 0.1 apart explain the labels about as well.
+        If rates more than 0.1 apart explain the labels about equally well.
 
     Notes
     -----
-    The estimate rests on two assumptions. Noise is symmetric, and some rows are such that a
-    classifier can be sure of them: where it errs however sure it is, its errors count as noise.
-    Nothing tells that noise is of another kind: where 30% of labels became the next class, the
-    estimate was anything from 0 to 0.35.
+    *Assumptions.* The noise is symmetric, and there are rows that the classifier can predict with
+    certainty: its own errors in rows where it is most confident count as noise. The data do not
+    show if the noise is of another kind. With pair-flip noise of 30%, estimates were anything from
+    0 to 0.35.
 
-    With symmetric noise of 0, 20 and 40%, on eight real sets of up to 3,000 rows and with
-    probabilities of five folds, a forest's rate was off by 0.036 at most, logistic regression's by
-    0.048, and that of `MGCEClassifier` by 0.077, or 0.113 at q = 1, where there was no warning;
-    it came in 8 of 96 cases, all with 40% (``benchmarks/label_noise.py``).
+    *Accuracy.* With symmetric noise of 0, 20 and 40%, on eight real data sets of up to 3,000 rows,
+    with probabilities from five folds, the largest error was 0.036 for a forest, 0.048 for logistic
+    regression, and 0.077 for `MGCEClassifier`, or 0.113 at q = 1, where there was no warning.
+    There was a warning in 8 of 96 cases, all with 40% (``benchmarks/label_noise.py``).
 
     Examples
     --------
@@ -268,7 +270,7 @@ def symmetric_rate(proba: Any, y: Any, *, classes: Any = None) -> float:
     proba, codes = _held_out(proba, y, classes)
     with np.errstate(divide="ignore"):
         logs = np.log(proba)
-    # Likelihoods may have several maxima in the temperature: a grid finds the highest.
+    # The likelihood may have several maxima over the temperature. A grid finds the highest.
     losses, rates = np.array([_rate_at(log, logs, codes) for log in LOG_TEMPERATURES]).T
     best = int(np.argmin(losses))
     found = minimize_scalar(
@@ -277,24 +279,24 @@ def symmetric_rate(proba: Any, y: Any, *, classes: Any = None) -> float:
         method="bounded",
     )
     loss, rate = min((losses[best], rates[best]), _rate_at(found.x, logs, codes))
-    _warn_of_a_range(rates[losses <= loss + DOUBT / len(codes)])
+    _warn_of_a_range(rates[losses <= loss + PLAUSIBLE / len(codes)])
     return float(rate)
 
 
 def _warn_of_a_range(rates: Array) -> None:
-    """Say so if rates far from one another explain labels about as well."""
+    """Warn if plausible rates are far apart."""
     if len(rates) and np.ptp(rates) > WIDE:
         warnings.warn(
-            f"Labels do not tell the rate: those from {rates.min():.2f} to {rates.max():.2f} "
-            "explain them about as well. Take more rows, or the probabilities of a classifier that "
-            "is surer of some.",
+            f"Labels do not determine the rate: rates from {rates.min():.2f} to {rates.max():.2f} "
+            "explain them about equally well. Try more rows, or the probabilities of a classifier "
+            "that is more confident of some rows.",
             UserWarning,
             stacklevel=3,
         )
 
 
 def _rate_at(log_temperature: float, logs: Array, codes: Array) -> tuple[float, float]:
-    """Return the least mean loss of labels at a temperature, and the rate that has it."""
+    """Return the smallest mean loss of labels at a temperature, and the rate at which it is."""
     rows = np.arange(len(codes))
     likelihood = np.exp(log_softmax(logs / np.exp(log_temperature), axis=1)[rows, codes])
     others = (1.0 - likelihood) / (logs.shape[1] - 1)
@@ -303,7 +305,8 @@ def _rate_at(log_temperature: float, logs: Array, codes: Array) -> tuple[float, 
         with np.errstate(divide="ignore"):
             return float(-np.log((1.0 - rate) * likelihood + rate * others).mean())
 
-    # Convex in the rate. The search nears the ends of its interval and does not reach them.
+    # The loss is convex in the rate. The search does not reach the ends of its interval, so the
+    # lower end is compared below.
     found = minimize_scalar(
         loss, bounds=(0.0, 1.0 - 1.0 / logs.shape[1]), method="bounded", options={"xatol": 1e-8}
     )
@@ -311,11 +314,12 @@ def _rate_at(log_temperature: float, logs: Array, codes: Array) -> tuple[float, 
 
 
 def estimated_transition(proba: Any, y: Any, *, classes: Any = None) -> Array:
-    """Estimate the matrix by which labels get wrong, by cleanlab's count of confident rows.
+    """Estimate the transition matrix of label noise, by cleanlab's count of confident rows.
 
-    It is `cleanlab.count.estimate_joint` of labels and true classes [1]_, divided by the frequency
-    of each true class. A row counts for the class whose probability is above that class's own mean
-    among rows so labeled.
+    It is cleanlab's estimate of the joint distribution of observed labels and true classes,
+    `cleanlab.count.estimate_joint` [1]_, divided by the frequency of each true class. In short: a
+    row counts for a class if its probability of the class is at least the mean probability of that
+    class among the rows with this label.
 
     Parameters
     ----------
@@ -323,30 +327,30 @@ def estimated_transition(proba: Any, y: Any, *, classes: Any = None) -> Array:
         Probabilities of rows that the classifier has not seen, such as those of
         `~sklearn.model_selection.cross_val_predict`, classes in sorted order.
     y : array-like of shape (n_samples,)
-        Labels of any dtype, as they come.
+        Observed labels of any dtype.
     classes : array-like of shape (n_classes,), default=None
-        All classes, if ``y`` lacks some.
+        All classes. Needed if some do not occur in ``y``.
 
     Returns
     -------
     ndarray of shape (n_classes, n_classes)
-        A row for each true class, a column for each label that is seen. Rows sum to 1.
+        A row for each true class, a column for each observed label. Rows sum to 1.
 
     Raises
     ------
     ImportError
         If cleanlab is not installed: ``pip install 'mgce_sklearn[noise]'``.
     TypeError, ValueError
-        For an argument that cannot be used, or if no row counts for a class.
+        If an argument cannot be used, or if no row counts for a class.
 
     Notes
     -----
-    The classifier's own errors count as noise, so that where classes overlap the matrix may hurt
-    more than it helps. Of letter with right labels, logistic regression's probabilities give one
-    that makes 14% of labels wrong, and 52% of one class's; a forest's 1% and 4%. With 40% wrong
-    labels the worst entry was off by 0.22 on eight sets with a forest, by 0.41 with logistic
-    regression (``benchmarks/label_noise.py``). Where noise is symmetric, `symmetric_rate` is
-    nearer.
+    The classifier's own errors count as noise. So where classes overlap, using the matrix may do
+    more harm than good. For the data set letter, whose labels are correct, the matrix from
+    probabilities of logistic regression makes 14% of all labels wrong, and 52% of those of one
+    class; that from a forest makes 1% and 4% wrong. With 40% wrong labels, the largest error of an
+    entry over eight data sets was 0.22 with a forest and 0.41 with logistic regression
+    (``benchmarks/label_noise.py``). For symmetric noise, `symmetric_rate` is more accurate.
 
     References
     ----------
@@ -377,9 +381,9 @@ def estimated_transition(proba: Any, y: Any, *, classes: Any = None) -> Array:
     frequency = joint.sum(axis=0)
     if not frequency.all():
         raise ValueError(
-            "proba must be sure of some row of every class; of class "
-            f"{int(np.argmin(frequency))}, counted from 0, it is of none. Take a better classifier "
-            "or more rows, or estimate symmetric_rate."
+            "proba must be confident of some row of every class; of class number "
+            f"{int(np.argmin(frequency))}, counted from 0, it is confident of none. Try a better "
+            "classifier or more rows, or estimate symmetric_rate."
         )
     return (joint / frequency).T
 
@@ -391,8 +395,8 @@ def _held_out(proba: Any, y: Any, classes: Any) -> tuple[Array, Array]:
     if proba.shape != (len(codes), len(classes)):
         raise ValueError(
             f"proba must have a row for each label and a column for each class, shape "
-            f"{(len(codes), len(classes))}; got shape {proba.shape}. If y lacks classes, give all "
-            "of them as classes."
+            f"{(len(codes), len(classes))}; got shape {proba.shape}. If some classes do not occur "
+            "in y, give all of them as classes."
         )
     return proba, codes
 
@@ -400,28 +404,29 @@ def _held_out(proba: Any, y: Any, classes: Any) -> tuple[Array, Array]:
 def votes(answers: Any, *, classes: Any = None, missing: Any = None) -> Any:
     """Turn the answers of several annotators into distributions over classes.
 
-    Row i has the shares of its own answers: every annotator who gave one counts alike.
+    The probability of a class is its share of the answers in the row. All annotators who answered
+    count equally.
 
     Parameters
     ----------
     answers : array-like or dataframe of shape (n_samples, n_annotators)
-        Labels of any dtype. NaN, None and pandas' NA are gaps, and floats beside them integers.
+        Labels of any dtype. NaN, None and pandas' NA are missing answers. Whole numbers in float
+        columns become integers.
     classes : array-like of shape (n_classes,), default=None
-        All classes, if ``answers`` lack some.
+        All classes. Needed if some do not occur in ``answers``.
     missing : label, default=None
-        What else marks a gap, such as -1.
+        Another label that means a missing answer, such as -1.
 
     Returns
     -------
     ndarray or dataframe of shape (n_samples, n_classes)
-        Rows sum to 1. Columns are the classes in sorted order. A pandas frame has their names, and
-        the index of ``answers``; of an array remember that column 0 is the first class. A frame is
-        returned if ``answers`` is one.
+        Rows sum to 1. Columns are the classes in sorted order. If ``answers`` is a dataframe, so is
+        the result; its columns are named by classes, and it has the index of ``answers``.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used, such as a row without any answer.
+        If an argument cannot be used, or if a row has no answer.
 
     Examples
     --------
@@ -444,7 +449,7 @@ def votes(answers: Any, *, classes: Any = None, missing: Any = None) -> Any:
     if unanswered.any():
         raise ValueError(
             "answers must have at least one in every row; row "
-            f"{int(np.argmax(unanswered))} has none. Drop such rows, of X too."
+            f"{int(np.argmax(unanswered))} has none. Drop such rows, also from X."
         )
     rows, columns = np.nonzero(given)
     labels, present = validation.check_label_array("answers", _of_one_type(table[given]))
@@ -454,7 +459,8 @@ def votes(answers: Any, *, classes: Any = None, missing: Any = None) -> Any:
         first = int(np.argmax(strange))
         raise ValueError(
             f"answers must be among classes, {known.tolist()}; row {rows[first]}, column "
-            f"{columns[first]} has {labels.tolist()[first]!r}. Is it a gap (missing)?"
+            f"{columns[first]} has {labels.tolist()[first]!r}. If it means a missing answer, pass "
+            "it as missing."
         )
     cells = rows * len(known) + np.searchsorted(known, labels)
     counts = np.bincount(cells, minlength=len(table) * len(known)).reshape(len(table), -1)
@@ -464,7 +470,7 @@ def votes(answers: Any, *, classes: Any = None, missing: Any = None) -> Any:
 
 
 def _gaps(table: Array, missing: Any) -> Array:
-    """Return where a table has no answer."""
+    """Return a mask of missing answers."""
     if table.dtype.kind == "f":
         gaps = np.isnan(table)
     elif table.dtype == object:
@@ -477,9 +483,9 @@ def _gaps(table: Array, missing: Any) -> Array:
 
 
 def _of_one_type(labels: Array) -> Array:
-    """Return labels in the type of their own, of strings as they are.
+    """Return labels in the type that they have without missing answers; strings stay as they are.
 
-    Gaps make objects of labels, and floats of integers.
+    Missing answers turn labels into objects, and integers into floats.
     """
     narrowed = np.asarray(labels.tolist())
     if narrowed.dtype.kind == "U":
@@ -490,7 +496,7 @@ def _of_one_type(labels: Array) -> Array:
 
 
 def _codes(y: Any, classes: Any) -> tuple[Array, Array]:
-    """Return the labels' positions among all classes, and these in the dtype of y if it can."""
+    """Return positions of labels in the classes, and the classes, if possible in the dtype of y."""
     y, present = validation.check_label_array("y", y)
     if not len(y):
         raise ValueError("y must have at least one label; got none.")
@@ -501,9 +507,10 @@ def _codes(y: Any, classes: Any) -> tuple[Array, Array]:
 
 
 def _redrawn(codes: Array, classes: Array, transition: Array, random_state: Any) -> Array:
-    """Draw labels from the rows of the matrix, by the inverse of its cumulative sums."""
+    """Draw labels from the rows of the matrix, by inverting its cumulative sums."""
     cumulative = np.cumsum(transition, axis=1)
-    cumulative /= cumulative[:, -1:]  # so that rounding leaves no class of probability 0 a chance
+    # Rounding must not give a class of probability 0 a chance.
+    cumulative /= cumulative[:, -1:]
     draws = check_random_state(random_state).uniform(size=len(codes))
     drawn = np.empty_like(codes)
     for k, ends in enumerate(cumulative):

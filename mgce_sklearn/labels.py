@@ -1,7 +1,8 @@
-"""Labels of rows: a class each, or a distribution over the classes.
+"""Labels of rows: one class for each row, or a distribution over the classes.
 
-A distribution counts as K copies of its row, one for each class, with its probabilities as shares
-of the row's weight: as if the label were drawn from it. Both kinds answer the same questions.
+A row with a distribution counts as K copies, one for each class. The probabilities are the weight
+shares of the copies, so it counts as if its label were drawn. Both kinds of labels have the same
+methods.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ Rows = slice | Array
 
 
 class Copies(NamedTuple):
-    """Rows as often as they have classes, on the host.
+    """Copies of rows, one for each class that a row may have, on the host.
 
     Attributes
     ----------
     positions : ndarray of shape (m,)
-        Which of the rows asked for.
+        Position of the row of each copy.
     codes : ndarray of shape (m,)
         Class of each copy.
     shares : ndarray of shape (m,)
-        Share of the row's weight that the copy has.
+        Weight share of each copy: the fraction of the weight of its row.
     """
 
     positions: Array
@@ -35,7 +36,7 @@ class Copies(NamedTuple):
 
 
 class Labels(Protocol):
-    """What moments, objectives and streams ask of labels."""
+    """The methods of labels that moments, objectives and streams use."""
 
     @property
     def certain(self) -> bool:
@@ -43,26 +44,26 @@ class Labels(Protocol):
 
     @property
     def n_copies(self) -> int:
-        """Number of copies of a row, at most."""
+        """Largest number of copies of a row."""
 
     @property
     def codes(self) -> Array:
-        """Class of each row (n,), if every row has one."""
+        """Class (n,) of each row. Distributions raise AttributeError."""
 
     def take(self, rows: Rows) -> Labels:
         """Return the labels of some rows."""
 
     def put(self, design: Any) -> Labels:
-        """Return the labels where the rows of a design are."""
+        """Return the labels on the device of a design."""
 
     def copies(self) -> Copies | None:
-        """Return the rows as copies of one class each, None if each has one."""
+        """Return the copies of rows, or None if every row has one class."""
 
     def share(self, k: int) -> Array:
-        """Return the probability (n,) of class k, on the host."""
+        """Return the weight share (n,) of class k in each row, its probability, on the host."""
 
     def first_rows(self) -> tuple[Array, Array]:
-        """Return the classes that occur, and the first row of each, on the host."""
+        """Return the classes that occur, and the position of the first row of each, on the host."""
 
     def add_to(self, columns: Array, factor: Any) -> None:
         """Add ``factor``, a number or an array (n,), times the labels to columns (K, n)."""
@@ -75,7 +76,7 @@ class HardLabels:
     Parameters
     ----------
     codes : Array of shape (n,)
-        0 to K - 1: indices, where the rows are.
+        Class of each row, 0 to K - 1, on the device of the rows.
     """
 
     codes: Array
@@ -87,18 +88,18 @@ class HardLabels:
         return HardLabels(self.codes[rows])
 
     def put(self, design: Any) -> HardLabels:
-        """Return the labels where the rows of a design are."""
+        """Return the labels on the device of a design."""
         return HardLabels(design.put_codes(self.codes))
 
     def copies(self) -> None:
         """Return None: each row has one class."""
 
     def share(self, k: int) -> Array:
-        """Return 1 for rows of class k, else 0."""
+        """Return True for rows of class k, else False."""
         return on_host(self.codes) == k
 
     def first_rows(self) -> tuple[Array, Array]:
-        """Return the classes that occur, and the first row of each."""
+        """Return the classes that occur, and the position of the first row of each."""
         present, rows = np.unique(on_host(self.codes), return_index=True)
         return present, rows
 
@@ -114,7 +115,7 @@ class SoftLabels:
     Parameters
     ----------
     proba : Array of shape (K, n)
-        Columns that sum to 1, where the rows are.
+        Columns that sum to 1, on the device of the rows.
     """
 
     proba: Array
@@ -122,8 +123,8 @@ class SoftLabels:
 
     @property
     def codes(self) -> Array:
-        """Class of each row: there are none."""
-        raise AttributeError("distributions have no classes of rows; take copies")
+        """Raise AttributeError: rows have distributions, and not classes."""
+        raise AttributeError("distributions have no class for each row; use copies()")
 
     @property
     def n_copies(self) -> int:
@@ -135,11 +136,11 @@ class SoftLabels:
         return SoftLabels(self.proba[:, rows])
 
     def put(self, design: Any) -> SoftLabels:
-        """Return the labels where the rows of a design are."""
+        """Return the labels on the device of a design."""
         return SoftLabels(design.put(self.proba))
 
     def copies(self) -> Copies:
-        """Return each row once for every class that it may have."""
+        """Return a copy of each row for every class of positive probability."""
         proba = on_host(self.proba).T
         positions, codes = np.nonzero(proba)
         return Copies(positions, codes, proba[positions, codes])
@@ -149,7 +150,7 @@ class SoftLabels:
         return on_host(self.proba[k])
 
     def first_rows(self) -> tuple[Array, Array]:
-        """Return the classes that occur, and the first row that may have each."""
+        """Return the classes of positive probability, and the position of the first row of each."""
         possible = on_host(self.proba) > 0.0
         present = np.flatnonzero(possible.any(axis=1))
         return present, possible[present].argmax(axis=1)

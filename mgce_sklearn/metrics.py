@@ -1,7 +1,8 @@
-"""How far predicted probabilities are from what happens: calibration errors.
+"""Calibration errors: how far predicted probabilities are from observed frequencies.
 
-A classifier is calibrated if of the rows that it gives a probability p, a share p turns out as it
-said. Rows are gathered in bins of like probability, and each bin's mean is held against that share.
+A classifier is calibrated if, among the rows to which it gives probability p, the event happens in
+a share p of them. To measure this, rows of similar probability are put into bins. In each bin the
+mean probability is compared with the frequency of the event.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 
 Array = np.ndarray[Any, Any]
 
 STRATEGIES = ("uniform", "quantile")
 
-PARAMETERS = {"n_bins": validation.COUNT, "strategy": validation.one_of(STRATEGIES)}
+PARAMETERS = {"n_bins": constraints.COUNT, "strategy": constraints.one_of(STRATEGIES)}
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy in bins of confidence: the numbers of a reliability diagram.
+    """Confidence and accuracy in bins of confidence: the numbers of a reliability diagram.
 
     Attributes
     ----------
     confidence, accuracy : ndarray of shape (n_bins,)
-        Means within each bin that has weight, in [0, 1].
+        Weighted means within each bin that has weight, in [0, 1].
     count : ndarray of shape (n_bins,)
         Number of rows of each of these bins; with sample weights, the sum of their weights.
     share : ndarray of shape (n_bins,)
@@ -55,19 +56,18 @@ class Reliability:
         n_bins: int = 15,
         strategy: str = "uniform",
     ) -> Reliability:
-        """Average within each bin.
-
-        Arguments are trusted; `expected_calibration_error` checks its own.
+        """Average within each bin. Arguments are not checked.
 
         Parameters
         ----------
         confidence : ndarray of shape (n_samples,)
-            Probabilities in [0, 1] of an event, say that the prediction is right.
+            Probabilities in [0, 1] of an event, for example that the prediction is correct.
         correct : ndarray of shape (n_samples,)
-            Whether it occurred.
+            Whether the event occurred.
         sample_weight : ndarray of shape (n_samples,), default=None
             Non-negative.
         n_bins : int, default=15
+            Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
             As in `expected_calibration_error`.
 
@@ -96,19 +96,21 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Mean distance of confidence and accuracy, weighted by the bins' shares."""
+        """Mean of abs(confidence - accuracy) over bins, weighted by ``share``."""
         return float(self.share @ np.abs(self.confidence - self.accuracy))
 
 
 def equal_width_bins(values: Array, n_bins: int) -> Array:
-    """Return the bin of each value in [0, 1], n_bins of one width, closed on the right.
+    """Return the bin of each value. Bins are of equal width and closed on the right.
 
     0 belongs to the first bin.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
+        In [0, 1].
     n_bins : int
+        Number of bins.
 
     Returns
     -------
@@ -127,17 +129,18 @@ def equal_width_bins(values: Array, n_bins: int) -> Array:
 
 
 def equal_mass_bins(values: Array, weights: Array, n_bins: int) -> Array:
-    """Return the bin of each value, n_bins that hold as nearly the same weight as ties permit.
+    """Return the bin of each value. Bins hold the same weight, as nearly as ties permit.
 
-    Equal values are one block, which goes where the middle of its mass lies: bins depend neither
-    on the order of the rows nor on whether a row is there twice or has weight 2. A value that
-    many rows share has a bin to itself, and others stay empty for it.
+    Equal values form one block. The bin of a block is where the middle of its weight is. So bins do
+    not depend on the order of rows, and a row of weight 2 is equivalent to two copies of it. A
+    value of very many rows may fill a bin alone, and other bins stay empty.
 
     Parameters
     ----------
     values, weights : ndarray of shape (n,)
         Weights are non-negative, not all zero.
     n_bins : int
+        Number of bins.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def equal_mass_bins(values: Array, weights: Array, n_bins: int) -> Array:
     _, block = np.unique(values, return_inverse=True)
     mass = np.bincount(block, weights)
     middle = (np.cumsum(mass) - mass / 2.0) / mass.sum()
-    # A middle on the border of two bins goes up, and rounding of the sums has no say in it.
+    # A middle on the border of two bins goes to the upper one, whatever the rounding of the sums.
     bins = np.floor(n_bins * middle + 1e-9).astype(int)
     return np.minimum(bins, n_bins - 1)[block]
 
@@ -168,33 +171,34 @@ def expected_calibration_error(
     labels: Any = None,
     sample_weight: Any = None,
 ) -> float:
-    r"""Compute the expected calibration error of the class that is predicted.
+    r"""Compute the expected calibration error, which is about the predicted class.
 
-    With :math:`B_b` the rows whose largest probability falls in bin b, and :math:`w(B_b)` their
-    share of the weight, it is
+    Let :math:`B_b` be the rows whose largest probability is in bin b, and :math:`w(B_b)` their
+    share of the total weight. The error is
 
     .. math::
 
         \sum_b w(B_b) \, |\operatorname{acc}(B_b) - \operatorname{conf}(B_b)| ,
 
-    where conf is the mean of the largest probability, and acc the share of rows whose label is
-    the class that has it.
+    where conf is the mean of the largest probability, and acc is the share of rows whose label is
+    the class of the largest probability.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
         Labels of any dtype.
     y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
-        Probabilities in [0, 1], arrays or tensors, half precision and bfloat16 included; columns
-        in the sorted order of the labels, a vector those of the second.
+        Probabilities in [0, 1], in an array or a tensor of any floating-point type, bfloat16
+        included. Columns are in the sorted order of the labels. A vector has the probabilities of
+        the second class.
     n_bins : int, default=15
         Number of bins.
     strategy : {"uniform", "quantile"}, default="uniform"
-        "uniform": bins of one width in [0, 1], closed on the right. "quantile": adaptive bins
-        that hold the same weight. Equal probabilities stay in one bin, so that the order of the
-        rows does not matter, and bins are as nearly equal as that permits.
+        "uniform": bins of equal width in [0, 1], closed on the right. "quantile": bins of equal
+        weight. Equal probabilities are always in one bin, so the order of rows does not matter,
+        and the weights of bins are as nearly equal as that permits.
     labels : array-like of shape (n_classes,), default=None
-        All classes, if ``y_true`` lacks some.
+        All classes. Needed if some do not occur in ``y_true``.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative.
 
@@ -206,12 +210,12 @@ def expected_calibration_error(
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     Notes
     -----
-    Of equal largest probabilities the first counts as predicted. The error of few rows is biased
-    upwards, the more so the more bins there are.
+    If several classes have the largest probability, the first is the predicted one. With few rows
+    the error is biased upwards, and the bias grows with the number of bins.
 
     References
     ----------
@@ -251,44 +255,46 @@ def static_calibration_error(
     labels: Any = None,
     sample_weight: Any = None,
 ) -> float:
-    r"""Compute the calibration error of every class's probabilities, averaged over classes.
+    r"""Compute the calibration error of the probabilities of each class, averaged over classes.
 
-    With :math:`B_{bk}` the rows whose probability of class k falls in bin b, it is
+    Let :math:`B_{bk}` be the rows whose probability of class k is in bin b, and :math:`w(B_{bk})`
+    their share of the total weight. The error is
 
     .. math::
 
         \frac1K \sum_k \sum_b w(B_{bk}) \, |\operatorname{acc}_k(B_{bk})
         - \operatorname{conf}_k(B_{bk})| ,
 
-    where conf is the mean probability of class k, and acc the share of rows of that class.
+    where conf is the mean probability of class k, and acc is the share of rows of that class.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
         Labels of any dtype.
     y_proba : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
-        Probabilities in [0, 1], arrays or tensors, half precision and bfloat16 included; columns
-        in the sorted order of the labels, a vector those of the second.
+        Probabilities in [0, 1], in an array or a tensor of any floating-point type, bfloat16
+        included. Columns are in the sorted order of the labels. A vector has the probabilities of
+        the second class.
     n_bins : int, default=15
-        Number of bins of each class.
+        Number of bins for each class.
     strategy : {"uniform", "quantile"}, default="uniform"
-        As in `expected_calibration_error`. With "quantile" it is the adaptive calibration error
+        As in `expected_calibration_error`. With "quantile" this is the adaptive calibration error
         of [1]_.
     labels : array-like of shape (n_classes,), default=None
-        All classes, if ``y_true`` lacks some.
+        All classes. Needed if some do not occur in ``y_true``.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative.
 
     Returns
     -------
     float
-        In [0, 1]. Where classes are many most probabilities are near 0, and so is this mean:
-        compare it between classifiers, not between data sets.
+        In [0, 1]. With many classes most probabilities are near 0, and so is this mean. Compare it
+        between classifiers, not between data sets.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument that cannot be used.
+        If an argument cannot be used.
 
     References
     ----------
@@ -417,7 +423,7 @@ def _checked(
     y_true: Any, y_proba: Any, n_bins: Any, strategy: Any, labels: Any, sample_weight: Any
 ) -> tuple[Array, Array, Array, Array]:
     """Return the labels' columns (n,), the classes (K,), probabilities (n, K) and weights (n,)."""
-    validation.check_all({"n_bins": n_bins, "strategy": strategy}, PARAMETERS)
+    constraints.check_all({"n_bins": n_bins, "strategy": strategy}, PARAMETERS)
     proba = validation.check_numbers("y_proba", y_proba)
     if proba.ndim == 1:
         proba = np.column_stack([1.0 - proba, proba])
@@ -432,7 +438,7 @@ def _checked(
     if len(classes) != proba.shape[1]:
         raise ValueError(
             f"y_proba must have a column for each class, {classes.tolist()}; got {proba.shape[1]}. "
-            "If y_true lacks classes, give all of them as labels."
+            "If some classes do not occur in y_true, give all of them as labels."
         )
     codes = validation.check_labels(y_true, classes)
     return codes, classes, proba, validation.check_sample_weight(sample_weight, len(proba))

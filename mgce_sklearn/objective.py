@@ -2,12 +2,13 @@
 
     R(W) = mean_i psi(m_i) - <tau, W> + <half_width, |W|>,      m_i = W x_i + c_i
 
-Its dual maximizes the mean of H(p_i) + <c_i, p_i> over distributions p_i, one a row, under
-|mean p_i ⊗ x_i - tau| <= half_width. Where labels are known, any p becomes feasible when it is
-shrunk toward them, so every iterate of every solver has a certificate. Rows without labels may
-have no feasible p at all: then the value falls without bound.
+Its dual maximizes the mean of H(p_i) + <c_i, p_i> over distributions p_i, one for each row, under
+|mean p_i ⊗ x_i - tau| <= half_width. If labels are known, any p becomes feasible when it is
+shrunk toward them, so every iterate of every solver has a duality gap. For rows without labels
+there may be no feasible p. Then the value has no lower bound.
 
-What is a function of a part here is a term, a sum over rows; the objective knows no row.
+Functions of a part are terms, which are summed over the parts of the rows. The objective itself
+has no access to rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgce_sklearn.arrays import Array, inner, namespace
+from mgce_sklearn.arrays import Array, inner, namespace, two_class_margins
 from mgce_sklearn.design import FEATURES_PER_MARGIN
 from mgce_sklearn.parts import Columns, Kept, Part, Parts, Term, of_blocks
 from mgce_sklearn.potentials import Potential
@@ -35,8 +36,8 @@ class DualPoint(NamedTuple):
     value : float
         A lower bound on the optimum; -inf if no feasible point was found.
     shrink : float
-        Smallest share of an excess that its half-width allows, of the point as it came: 1 if
-        it was feasible.
+        Largest factor by which the excess of the given point meets every constraint, at most 1. It
+        is 1 if the point was feasible.
     excess : ndarray of shape (C, d)
         mean p_i ⊗ x_i - tau, within the half-widths if the value is finite.
     """
@@ -53,6 +54,7 @@ class Objective:
     Parameters
     ----------
     potential : Potential
+        The function psi.
     parts : Parts
         The rows.
     uncertainty : UncertaintySet
@@ -62,9 +64,9 @@ class Objective:
     labeled : bool, default=True
         Whether the rows have labels, classes or distributions over them, whose means are tau.
     offsets : Kept, default=None
-        Names an array (n_classes, n) that is added to the margins. None: zeros.
+        Name of an array (n_classes, n) that is added to the margins. None: zeros.
     anchor : DualPoint, default=None
-        Of rows without labels a feasible point, if one is known.
+        For rows without labels: a feasible point of the dual, if one is known.
     """
 
     potential: Potential
@@ -83,24 +85,24 @@ class Objective:
 
     @property
     def first_class(self) -> int:
-        """First class that has coefficients; those before it have margin 0."""
+        """First class with coefficients. A class before it has margin 0."""
         return self.n_classes - self.shape[0]
 
     @contextmanager
     def opened(self) -> Iterator[Objective]:
-        """Give the same objective, in a context, ready for many sums over rows."""
+        """Return a context with the same objective, prepared for many sums over rows."""
         with self.parts.opened(self.n_classes + self.shape[1] // FEATURES_PER_MARGIN) as parts:
             yield replace(self, parts=parts)
 
     def sum(self, term: Term, features: bool = True) -> Any:
-        """Add what a term returns of blocks of rows."""
+        """Return the sum of a term over blocks of rows."""
         return self.parts.sum(term, self.n_classes, features)
 
     @cached_property
     def least_value(self) -> float:
-        """A lower bound on the optimum, if any distribution is feasible.
+        """A lower bound on the optimum, valid if some distribution is feasible.
 
-        Labels, where they are known, are a feasible point. Else entropies are at least 0, and
+        Labels, if they are known, are a feasible point. Otherwise entropies are at least 0, and
         expected offsets at least their minimum.
         """
         if self.labeled and not (self.parts.certain and self.offsets is None):
@@ -110,9 +112,10 @@ class Objective:
         return self.sum(partial(_least_offset, self.offsets), features=False)
 
     def possible(self, value: float) -> float:
-        """Return R(W) as computed, raised to the least it can be if rounding took it below.
+        """Return a computed R(W), raised to `least_value` if rounding took it below.
 
-        Labels are feasible. Without them a value below the least tells that nothing is.
+        This is for rows with labels, which are feasible. Without labels, a value below the
+        least one shows that no distribution is feasible, so it is not raised.
         """
         return max(value, self.least_value) if self.labeled else value
 
@@ -129,76 +132,73 @@ class Objective:
         """Return the term whose sum is the mean of psi."""
         return of_blocks(partial(_mean_psi, self.potential, coef, self.offsets), self.n_classes)
 
-    def value_and_slope(self, coef: Array, proba: Kept | None = None) -> tuple[float, Array]:
+    def value_and_slope(self, coef: Array, p: Kept | None = None) -> tuple[float, Array]:
         """Return R(W) and the gradient (C, d) of its smooth part.
 
-        The distributions p (K, n) whose means these are go to ``proba`` if it is given.
+        If ``p`` is given, the worst-case distributions (K, n) are stored under this name.
         """
-        value, mean = self.sum(partial(_psi_and_mean, self.potential, coef, self.offsets, proba))
+        value, mean = self.sum(partial(_psi_and_mean, self.potential, coef, self.offsets, p))
         return float(value) + self.linear_part(coef), mean - self.uncertainty.tau
 
-    def excess(self, proba: Columns) -> Array:
-        """Return mean (p_i - label_i) ⊗ x_i, bounded by half_width if p is feasible."""
-        return self.parts.over(self.mean_term(proba)) - self.uncertainty.tau
+    def excess(self, p: Columns) -> Array:
+        """Return mean p_i ⊗ x_i - tau (C, d). Its size is at most half_width if p is feasible."""
+        return self.parts.over(self.mean_term(p)) - self.uncertainty.tau
 
-    def mean_term(self, proba: Columns) -> Term:
+    def mean_term(self, p: Columns) -> Term:
         """Return the term whose sum is the mean of p_i ⊗ x_i (C, d)."""
-        return of_blocks(partial(mean_of, proba, self.first_class), self.n_classes)
+        return of_blocks(partial(mean_of, p, self.first_class), self.n_classes)
 
     def dual_point(
-        self, proba: Columns, anchor: DualPoint | None = None, excess: Array | None = None
+        self, p: Columns, anchor: DualPoint | None = None, excess: Array | None = None
     ) -> DualPoint:
-        """Move p (K, n) toward a feasible point until it is feasible, and take its value.
+        """Move p (K, n) toward a feasible point until it is feasible, and return the result.
 
-        p(theta) = p' + theta (p - p'), with theta in [0, 1] the largest that meets every
-        constraint. p' are the labels where they are known, which always meet them. Else it is
-        the ``anchor``, an earlier feasible point. The ``excess`` of p, once normalized, may be
-        known.
+        The result is p(theta) = p' + theta (p - p'), with the largest theta in [0, 1] that meets
+        every constraint. p' are the labels, if they are known; they meet all constraints.
+        Otherwise p' is the ``anchor``, an earlier feasible point. The ``excess`` of the normalized
+        p can be given, if it is known.
         """
-        distributions = partial(normalized_columns, proba)
+        distributions = partial(normalized_columns, p)
         if excess is None:
             excess = self.excess(distributions)
-        width = self.uncertainty.half_width
-        arrays, violated = namespace(excess), abs(excess) > width
-        share = width / arrays.where(violated, abs(excess), 1.0)
-        shrink = float(arrays.where(violated, share, 1.0).min())
+        half_width = self.uncertainty.half_width
+        arrays, violated = namespace(excess), abs(excess) > half_width
+        allowed = half_width / arrays.where(violated, abs(excess), 1.0)
+        shrink = float(arrays.where(violated, allowed, 1.0).min())
         if self.labeled:
-            entropy = self.mean_entropy(partial(_shrunk_columns, proba, shrink))
+            entropy = self.mean_entropy(partial(_shrunk_columns, p, shrink))
             return DualPoint(entropy, shrink, shrink * excess)
         entropy = self.mean_entropy(distributions)
         if not violated.any():
             return DualPoint(entropy, shrink, excess)
         if anchor is None:
             return DualPoint(-np.inf, shrink, excess)
-        # Entropies are concave: the value of the anchor is all that is needed of it.
-        way = excess - anchor.excess
-        room = arrays.copysign(width, excess) - anchor.excess
-        theta = float((room[violated] / way[violated]).min())
+        # Entropies are concave, so between two points the value is at least this interpolation.
+        difference = excess - anchor.excess
+        room = arrays.copysign(half_width, excess) - anchor.excess
+        theta = float((room[violated] / difference[violated]).min())
         value = anchor.value + theta * (entropy - anchor.value)
-        return DualPoint(value, shrink, anchor.excess + theta * way)
+        return DualPoint(value, shrink, anchor.excess + theta * difference)
 
     def depth(self, point: DualPoint) -> float:
-        """Return how far inside the constraints a point is: 1 at zero excess, 0 at a bound."""
-        width = self.uncertainty.half_width
-        width = namespace(width).where(width > 0.0, width, 1.0)
-        return 1.0 - float((abs(point.excess) / width).max())
+        """Return the smallest distance from a constraint: 1 at zero excess, 0 at a bound."""
+        half_width = self.uncertainty.half_width
+        half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
+        return 1.0 - float((abs(point.excess) / half_width).max())
 
-    def mean_entropy(self, proba: Columns) -> float:
+    def mean_entropy(self, p: Columns) -> float:
         """Return the mean of H(p) + <c, p> over the rows of p (K, n)."""
-        term = partial(_mean_entropy, self.potential, proba, self.offsets)
+        term = partial(_mean_entropy, self.potential, p, self.offsets)
         return self.sum(term, features=False)
 
 
 def with_reference(margins: Array, coef: Array) -> Array:
     """Put the zero margins of a class without coefficients (C, d) before the others (..., K, n)."""
-    if len(coef) > 1:
-        return margins
-    arrays = namespace(margins)
-    return arrays.concatenate([arrays.zeros_like(margins[..., :1, :]), margins], axis=-2)
+    return margins if len(coef) > 1 else two_class_margins(margins[..., 0, :], -2)
 
 
 def linear_margins(part: Part, coef: Array) -> Array:
-    """Return what coefficients, or a step of them, add to the margins (K, rows)."""
+    """Return the margins (K, rows) of coefficients, or of a step of them, without offsets."""
     return with_reference(part.design.margins(coef), coef)
 
 
@@ -217,19 +217,19 @@ def label_columns(part: Part, n_classes: int) -> Array:
 
 
 def normalized(columns: Array) -> Array:
-    """Return distributions (K, rows) of what is nearly one, as a copy."""
+    """Return a copy of columns (K, rows), made non-negative and rescaled to sum to 1."""
     columns = columns.clip(min=0.0)
     columns /= columns.sum(axis=0)
     return columns
 
 
-def normalized_columns(proba: Columns, part: Part) -> Array:
-    """Return distributions (K, rows) of what are nearly some."""
-    return normalized(proba(part))
+def normalized_columns(p: Columns, part: Part) -> Array:
+    """Return the distributions (K, rows) of a part, `normalized`."""
+    return normalized(p(part))
 
 
 def mean_of(columns: Columns, first: int, part: Part) -> Array:
-    """Return what rows add to the mean of r_i ⊗ x_i (C, d) over classes from the first on."""
+    """Return the contribution of rows to mean r_i ⊗ x_i (C, d), for classes from ``first`` on."""
     return part.design.adjoint(columns(part)[first:])
 
 
@@ -245,22 +245,22 @@ def _mean_psi(potential: Any, coef: Array, offsets: Kept | None, part: Part) -> 
 def _psi_and_mean(
     potential: Any, coef: Array, offsets: Kept | None, kept: Kept | None, part: Part
 ) -> tuple[Array, Array]:
-    psi, proba = potential.value_and_gradient(margins_of(part, coef, offsets))
+    psi, p = potential.value_and_gradient(margins_of(part, coef, offsets))
     if kept is not None:
-        part.allotted(kept, len(proba))[:] = proba
-    return part.design.weights @ psi, part.design.adjoint(proba[len(proba) - len(coef) :])
+        part.allotted(kept, len(p))[:] = p
+    return part.design.weights @ psi, part.design.adjoint(p[len(p) - len(coef) :])
 
 
-def _shrunk_columns(proba: Columns, shrink: float, part: Part) -> Array:
-    columns = normalized(proba(part))
+def _shrunk_columns(p: Columns, shrink: float, part: Part) -> Array:
+    columns = normalized(p(part))
     columns *= shrink
-    labels: Any = part.labels  # asked for where they are known
+    labels: Any = part.labels  # called only if rows have labels
     labels.add_to(columns, 1.0 - shrink)
     return columns
 
 
-def _mean_entropy(potential: Any, proba: Columns, offsets: Kept | None, part: Part) -> float:
-    columns = proba(part)
+def _mean_entropy(potential: Any, p: Columns, offsets: Kept | None, part: Part) -> float:
+    columns = p(part)
     entropy = potential.entropy(columns)
     if offsets is not None:
         entropy = entropy + (columns * offsets(part)).sum(axis=0)

@@ -1,8 +1,8 @@
-"""Threads over blocks of rows: one thread an equal share of rows, each with its own sums.
+"""Threads over rows: each thread has an equal thread share of the rows, and its own sums.
 
-The kernels and BLAS release the interpreter's lock, so plain threads are enough. While
-they run, BLAS itself is held to one thread: two pools on the same cores wait for each other.
-The hold is taken by every thread that calls BLAS, as some libraries keep a limit for each.
+The kernels and BLAS release the interpreter's lock, so threads run in parallel. Meanwhile BLAS
+itself is limited to one thread, since two pools of threads on the same cores wait for each other.
+Every thread that calls BLAS sets the limit, since some libraries have a limit for each thread.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
 
-# Below this many array elements a share, starting a thread costs more than it gains.
+# With fewer array elements in a thread share, starting a thread costs more time than it saves.
 SMALLEST_SHARE = 50_000
 
 
 class RowTeam:
-    """Runs functions of a range of rows, each thread on its share.
+    """Runs functions of a range of rows in threads, each on its thread share.
 
     Parameters
     ----------
     n_rows : int
-    width : int
-        Array elements per row, to judge whether a share is worth a thread.
+    row_size : int
+        Array elements per row, by which the number of threads is chosen.
     n_threads : int
-        The most threads to use.
+        Largest number of threads.
     """
 
-    def __init__(self, n_rows: int, width: int, n_threads: int) -> None:
-        worthwhile = max(1, n_rows * width // SMALLEST_SHARE)
+    def __init__(self, n_rows: int, row_size: int, n_threads: int) -> None:
+        worthwhile = max(1, n_rows * row_size // SMALLEST_SHARE)
         self.n_threads = max(1, min(n_threads, worthwhile))
         bounds = [n_rows * i // self.n_threads for i in range(self.n_threads + 1)]
         self.shares = list(itertools.pairwise(bounds))
         self._pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
 
     def run(self, work: Callable[[int, int], Result]) -> list[Result]:
-        """Return ``work(start, stop)`` of every share, in the order of the rows."""
+        """Return ``work(start, stop)`` for every thread share, in the order of the rows."""
         return self.map(lambda share: work(*share), self.shares)
 
     def map(self, work: Callable[[Any], Result], items: Sequence[Any]) -> list[Result]:
-        """Return ``work(item)`` of every item, in their order.
+        """Return ``work(item)`` for every item, in order.
 
-        If one fails, or somebody interrupts, the others have ended when it is told.
+        If one fails, or on an interrupt, the error is raised after the others have ended.
         """
 
         def held(item: Any) -> Result:
@@ -72,10 +72,11 @@ class RowTeam:
 
 
 class _LibraryHold:
-    """Holds a library to one thread while anybody asks for it, from whichever thread.
+    """Limits a library to one thread while there is at least one holder, in any thread.
 
-    Nested or overlapping limits of threadpoolctl would each restore what they found, in the
-    order in which they end: with two fits in two threads, one thread for ever.
+    Each limit of threadpoolctl restores the number that it found. Overlapping limits of two fits in
+    two threads would do so in the order in which they end, and may leave the library with one
+    thread.
     """
 
     def __init__(self, library: Any) -> None:
@@ -84,9 +85,9 @@ class _LibraryHold:
         self._found = 1
 
     def enter(self) -> int:
-        """Hold the library, and return the number of threads that it had."""
+        """Limit the library, and return the number of threads that it had."""
         n_threads = self._library.num_threads
-        # More than one in the midst of a hold is what somebody else has set since.
+        # If it is more than one during a hold, other code has changed it since.
         if self._holders == 0 or n_threads > 1:
             self._found = n_threads
             self._set(1)
@@ -94,7 +95,7 @@ class _LibraryHold:
         return self._found
 
     def leave(self) -> None:
-        """Let go; the last to do so gives the library its threads back."""
+        """End a hold. The last one restores the number of threads."""
         self._holders -= 1
         if self._holders == 0 and self._library.num_threads == 1:
             self._set(self._found)
@@ -110,11 +111,11 @@ class _LibraryHold:
 
 
 class _ThreadHold(_LibraryHold, threading.local):
-    """The same for a library in which every thread has a limit of its own."""
+    """Limits a library in which every thread has its own limit."""
 
 
 class _BlasHold(ContextDecorator):
-    """Holds every library that numpy and scipy call; entered any number of times."""
+    """Limits all BLAS libraries that are loaded. It can be entered several times."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -135,7 +136,7 @@ class _BlasHold(ContextDecorator):
 
 
 def _is_shared(library: Any) -> bool:
-    """Tell whether a limit is the process's, as it is where OpenBLAS starts threads itself."""
+    """Tell whether the limit holds for the process, as for OpenBLAS with its own threads."""
     return library.internal_api == "openblas" and library.threading_layer != "openmp"
 
 
@@ -143,22 +144,22 @@ _blas_hold = _BlasHold()
 
 
 def one_blas_thread() -> _BlasHold:
-    """Hold BLAS to one thread, and give the number of threads that it had.
+    """Return a context that limits BLAS to one thread and gives the number that it had.
 
-    Products too small to share wait longer than they work.
+    In small products, threads would spend more time waiting than computing.
     """
     return _blas_hold
 
 
 @contextmanager
-def row_team(n_rows: int, width: int) -> Iterator[RowTeam]:
-    """Give a `RowTeam` of as many threads as BLAS was allowed, and hold BLAS to one.
+def row_team(n_rows: int, row_size: int) -> Iterator[RowTeam]:
+    """Return a context with a `RowTeam` of as many threads as BLAS had, and BLAS limited to one.
 
-    The number is thus set as for any numerical library: ``OPENBLAS_NUM_THREADS``,
-    ``threadpoolctl.threadpool_limits``, or joblib, which limits its workers the same way.
+    So the number of threads is set as for any numerical library: by ``OPENBLAS_NUM_THREADS``, by
+    ``threadpoolctl.threadpool_limits``, or by joblib, which limits its workers the same way.
     """
     with (
         one_blas_thread() as n_threads,
-        closing(RowTeam(n_rows, width, n_threads)) as team,
+        closing(RowTeam(n_rows, row_size, n_threads)) as team,
     ):
         yield team

@@ -1,4 +1,4 @@
-"""Rows of Parquet files as arrays, some at a time and as often as asked for."""
+"""Rows of Parquet files as arrays, read block by block, any number of times."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Array = np.ndarray[Any, Any]
 # Features, labels and weights.
 Block = tuple[Array, Array | None, Array | None]
 
-# Decoded at a time: what a processor's cache holds is the faster to transpose.
+# Numbers decoded at a time. Transposing is faster for arrays that fit in a processor's cache.
 NUMBERS_AT_A_TIME = 2**19
 
-# Bytes of a column read at a time. Without it pyarrow reads a whole row group.
+# Bytes of a column read at a time. Without a limit, pyarrow reads a whole row group.
 BUFFER_SIZE = 2**16
 
 
@@ -45,19 +45,21 @@ def import_pyarrow() -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class ParquetRows:
-    """What to read of Parquet files. Every iteration reads them anew, in blocks (X, y, weight).
+    """Rows of Parquet files. Every iteration reads the files again, in blocks (X, y, weight).
 
     Attributes
     ----------
     files : tuple of str
+        Names of the files.
     feature_names : tuple of str
         Columns of X, in this order.
     target, sample_weight : str or None
         Columns of labels and of weights.
     dtype : dtype
-        Of X: float32 or float64.
+        Precision of X: float32 or float64.
     rows_per_block : int
-        Rows of every block but the last, whatever the row groups of the files.
+        Number of rows of every block except the last. It does not depend on the row groups of the
+        files.
     """
 
     files: tuple[str, ...]
@@ -81,7 +83,7 @@ class ParquetRows:
         Raises
         ------
         ImportError, TypeError, ValueError
-            In one sentence, if something is missing or no number.
+            If pyarrow is not installed, or if a file or a column is missing or has a wrong type.
         """
         files = find_files(path)
         schemas = [_schema(file) for file in files]
@@ -118,11 +120,11 @@ class ParquetRows:
         return np.empty((self.rows_per_block, len(self.feature_names)), self.dtype)
 
     def _batches(self) -> Iterator[Any]:
-        """Yield record batches of all files, small ones."""
+        """Yield small record batches of all files."""
         arrow, parquet = import_pyarrow()
         columns = [*self.feature_names, *self._special()]
         size = min(self.rows_per_block, max(1024, NUMBERS_AT_A_TIME // len(columns)))
-        with one_blas_thread() as n_threads:  # what joblib and threadpoolctl limit
+        with one_blas_thread() as n_threads:  # the number that joblib and threadpoolctl set
             threads = min(n_threads, arrow.cpu_count()) > 1
         for name in self.files:
             with parquet.ParquetFile(name, pre_buffer=False, buffer_size=BUFFER_SIZE) as file:
@@ -137,7 +139,7 @@ class ParquetRows:
         if empty:
             raise ValueError(
                 f"Block {number}: columns must have a value in every row; {_quoted(empty)} "
-                "lacks some. Fill them in, or drop such rows, before writing the files."
+                "lacks some. Impute the values, or drop such rows, before writing the files."
             )
 
     def _features(self, piece: Any) -> Array:
@@ -150,7 +152,7 @@ class ParquetRows:
         return arrow.RecordBatch.from_arrays(columns, self.feature_names).to_tensor().to_numpy()
 
     def _labels(self, piece: Any) -> Array | None:
-        """Return labels as numpy has them; of strings each different one is converted once."""
+        """Return labels as an ndarray. Equal strings are converted only once."""
         if self.target is None:
             return None
         arrow, _ = import_pyarrow()
@@ -168,7 +170,7 @@ class ParquetRows:
 
 
 def _block(X: Array, parts: list[tuple[Array | None, Array | None]]) -> Block:
-    """Return rows with their labels and weights, which came in parts."""
+    """Return rows with their labels and weights, which are joined from parts."""
     y, weight = (
         None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*parts, strict=True)
     )
@@ -176,12 +178,12 @@ def _block(X: Array, parts: list[tuple[Array | None, Array | None]]) -> Block:
 
 
 def find_files(path: Any) -> tuple[str, ...]:
-    """Return the names of files, sorted: of a folder, of a glob, of a list of paths, or of one.
+    """Return the sorted names of the files of a path, a folder, a glob, or a list of paths.
 
     Raises
     ------
     TypeError, ValueError
-        If there is none.
+        If the path is invalid, or if there are no files.
     """
     if not isinstance(path, (str, os.PathLike)) and not np.iterable(path):
         raise TypeError(
@@ -193,7 +195,7 @@ def find_files(path: Any) -> tuple[str, ...]:
     if missing or not files:
         raise ValueError(
             f"path must lead to Parquet files; there are none at {missing[0] if missing else path}."
-            " Of a folder those that end in .parquet are read; for folders within it try a glob "
+            " In a folder, files that end in .parquet are read. For files in subfolders try a glob "
             "such as 'folder/**/*.parquet'."
         )
     return tuple(sorted(files))
@@ -211,11 +213,11 @@ def _schema(file: str) -> Any:
     try:
         return parquet.read_schema(file)
     except arrow.ArrowException as error:
-        raise ValueError(f"{file} must be a Parquet file; pyarrow says: {error}") from None
+        raise ValueError(f"{file} must be a Parquet file; pyarrow raised: {error}") from None
 
 
 def _default_columns(schema: Any, special: list[str]) -> tuple[str, ...]:
-    """Return all names but those of labels and weights, and of what pandas keeps as its index."""
+    """Return all names except those of labels, of weights, and of the index of pandas."""
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     return tuple(name for name in schema.names if name not in special and name not in index)
 
@@ -227,13 +229,14 @@ def _listed(columns: Any) -> tuple[str, ...]:
 
 
 def _check_choice(names: tuple[str, ...], special: list[str]) -> None:
-    """Raise ValueError unless there are columns of X, and every column is read as one thing."""
+    """Raise ValueError unless X has columns, and every column has only one use."""
     every = [*names, *special]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice or not names:
         raise ValueError(
-            "columns must be at least one, and none of them target, sample_weight or another of "
-            f"columns; got {_quoted(twice or names)}{' more than once' if twice else ''}."
+            "columns must have at least one name, and every name must occur once in columns, "
+            f"target and sample_weight; got {_quoted(twice or names)}"
+            f"{' more than once' if twice else ''}."
         )
 
 
@@ -249,17 +252,17 @@ def _check_numbers(file: str, schema: Any, names: list[str]) -> None:
     other = [name for name in names if not _is_number(schema.field(name).type)]
     if other:
         raise ValueError(
-            f"{file} must have numbers in the columns of X and in weights; of {_quoted(other)} the "
-            f"first is {schema.field(other[0]).type}. Encode text as numbers, or leave it out of "
-            "columns."
+            f"{file} must have numbers in the columns of X and in weights; {_quoted(other)} have "
+            f"other types, the first {schema.field(other[0]).type}. Encode text as numbers, or "
+            "leave it out of columns."
         )
 
 
 def _check_labels(file: str, schema: Any, target: str | None) -> None:
     if target is not None and import_pyarrow()[0].types.is_nested(schema.field(target).type):
         raise ValueError(
-            f"{file} must have one label a row in {target!r}; got {schema.field(target).type}. "
-            "Name a column of numbers or strings."
+            f"{file} must have one label for each row in {target!r}; got "
+            f"{schema.field(target).type}. Name a column of numbers or strings."
         )
 
 
@@ -272,7 +275,7 @@ def _check_one_kind(files: Iterable[str], schemas: list[Any], target: str | None
         strange = list(files)[are_numbers.index(not are_numbers[0])]
         raise ValueError(
             f"labels must be of one kind in all files; {target!r} of {strange} is "
-            f"{'numbers' if not are_numbers[0] else 'strings'}, and not that of the first file. "
+            f"{'numbers' if not are_numbers[0] else 'strings'}, unlike in the first file. "
             "Write all files with one type of labels."
         )
 
@@ -288,9 +291,9 @@ def _is_number(kind: Any) -> bool:
 
 
 def _dtype(kinds: Iterable[Any]) -> np.dtype:
-    """Return float32 if it holds all numbers of these types, and float64 if not.
+    """Return float32 if it represents all numbers of these types, and float64 if not.
 
-    So does scikit-learn with the columns of a frame.
+    scikit-learn treats the columns of a frame in the same way.
     """
     common = np.result_type(*{kind.to_pandas_dtype() for kind in kinds})
     return np.dtype(np.float32 if common == np.float32 else np.float64)

@@ -1,9 +1,9 @@
-"""Parts of the rows: the one door through which everything above reads them.
+"""Parts of the rows: the interface through which objectives and solvers read them.
 
-A sum over rows is a sum over parts. A term is a function of a `Part`, with small arguments that
-can be pickled; what it returns of all parts is combined in the order of the rows. What has one
-entry a row stays with its part, and is known above by a name alone, `Kept`: so the same solvers
-run over rows in memory, in files and on other machines.
+A sum over rows is computed as a sum over parts. A *term* is a function of a `Part`, with small
+arguments that can be pickled. Its results for all parts are combined in the order of the rows.
+Arrays with one entry for each row are stored with their part. Other modules refer to them by a
+name, `Kept`. So the same solvers run over rows in memory, in files and on other machines.
 
 `RowsInMemory` has a part for every thread.
 """
@@ -26,30 +26,30 @@ from mgce_sklearn.design import WORKING_MEMORY, Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parallel import RowTeam, one_blas_thread
 
-# What a term returns of a part: a number, an array, a tuple of such, or None.
+# A term returns a number, an array, a tuple of these, or None.
 Term = Callable[["Part"], Any]
 
 Name = TypeVar("Name", bound="Kept")
 
-# One column a row: a term that returns an array (K, rows), as `Kept` does.
+# A term that returns an array (K, rows) with one column for each row, as `Kept` does.
 Columns = Term
 
 _numbers = itertools.count()
 
 
 class LostRows(Exception):
-    """What was kept with some rows went with the machine that held it."""
+    """Arrays that were stored with some rows were lost together with their machine."""
 
 
 class Objects(dict):
-    """What is no array of columns, by its key."""
+    """Objects that belong to rows and are not arrays of columns, by their key."""
 
     def __missing__(self, key: int) -> Any:
         raise LostRows(f"rows have nothing under the name {key}")
 
 
 class RowArrays(dict):
-    """Arrays of one column a row, by their key.
+    """Arrays with one column for each row, by their key.
 
     Parameters
     ----------
@@ -73,21 +73,21 @@ class RowArrays(dict):
         raise LostRows(f"rows have nothing under the name {key}")
 
     def keep_only(self, keys: Any) -> None:
-        """Forget what has none of these keys."""
+        """Delete everything with another key."""
         for own in (self, self.objects):
             for key in own.keys() - keys:
                 del own[key]
 
 
 class Part:
-    """Rows that lie together, with all that has one entry a row.
+    """Consecutive rows, with their labels and the arrays that have one entry for each row.
 
     Parameters
     ----------
     design : Design
     labels : Labels or None
     arrays : RowArrays
-        Of more rows perhaps, of which these are some.
+        Arrays of these rows, and perhaps of more rows around them.
     start : int, default=0
         Place of the first row in ``arrays``.
     """
@@ -103,7 +103,7 @@ class Part:
 
     @classmethod
     def of(cls, design: Design, labels: Labels | None = None) -> Part:
-        """Return rows with no arrays yet."""
+        """Return rows without arrays."""
         return cls(design, labels, RowArrays(design.n_rows))
 
     @property
@@ -122,19 +122,19 @@ class Part:
         return Part(self.design.view(begin, end), labels, self.arrays, self.start + begin)
 
     def of_its_own(self, begin: int, end: int) -> Part:
-        """Return the same, with arrays of its own that begin with views of these."""
+        """Return the same, with its own dict of arrays, which are views of these at first."""
         part = self.view(begin, end)
         own = RowArrays(end - begin, part.first_row)
-        for key, array in dict(self.arrays).items():  # names may end meanwhile
+        for key, array in dict(self.arrays).items():  # names may be deleted meanwhile
             own[key] = array[..., part.start : part.stop]
         return Part(part.design, part.labels, own)
 
     def blocks(self, width: int = 1) -> Iterable[Part]:
-        """Cut the rows into blocks, shorter ones for ``width`` numbers a row."""
+        """Cut the rows into blocks, shorter ones if a term makes ``width`` numbers for each row."""
         return self.blocks_of(self.design.rows_at_a_time(width))
 
     def blocks_of(self, size: int) -> Iterable[Part]:
-        """Cut the rows into blocks of so many, the same ones whenever they are asked for."""
+        """Cut the rows into blocks of so many, the same objects in every call."""
         if self.n_rows <= size and self.design.views_are_free:
             return (self,)
         views = (self.view(b, min(b + size, self.n_rows)) for b in range(0, self.n_rows, size))
@@ -145,11 +145,11 @@ class Part:
         return self._blocks[size]
 
     def hold(self, name: Held, thing: Any) -> None:
-        """Keep an object of all rows that are kept together with these."""
+        """Store an object of the rows that ``arrays`` belongs to."""
         self.arrays.objects[name.key] = thing
 
     def allotted(self, kept: Kept, *lead: int, dtype: Any = None) -> Array:
-        """Return the columns (..., rows) of these rows of an array, a new one if there is none."""
+        """Return the columns (..., rows) of these rows in an array, made if there is none."""
         array = self.arrays.get(kept.key)
         if array is None:
             shape = *lead, self.arrays.n_rows
@@ -159,14 +159,14 @@ class Part:
 
 
 class Kept:
-    """Name of an array of one column a row, which stays with the parts as long as the name lives.
+    """Name of an array with one column for each row, which is stored with the parts.
 
-    Called with a part it returns the part's columns.
+    Called with a part, it returns the columns of that part. The array is deleted when the name is.
 
     Parameters
     ----------
     forget : callable
-        Is given the key when the name ends.
+        Called with the key when the name is deleted.
     """
 
     def __init__(self, forget: Callable[[int], None]) -> None:
@@ -184,12 +184,12 @@ class Kept:
         return part.arrays[self.key][..., part.start : part.stop]
 
     def __reduce__(self) -> Any:
-        """Pickle the key alone: who holds the name elsewhere does not own what it names."""
+        """Pickle only the key: deleting the copy must not delete the array."""
         return _borrowed, (type(self), self.key)
 
 
 class Held(Kept):
-    """Name of an object of every part, rather than an array: the state of its rows."""
+    """Name of an object of every part, such as the state of its rows."""
 
     def __call__(self, part: Part) -> Any:
         """Return the object of a part."""
@@ -203,21 +203,21 @@ def _borrowed(kind: type[Kept], key: int) -> Kept:
 
 
 def forget(owners: Sequence[RowArrays], key: int) -> None:
-    """Forget what has a key, wherever it may be kept."""
+    """Delete the array or the object of a key from all owners."""
     for arrays in owners:
         arrays.pop(key, None)
         arrays.objects.pop(key, None)
 
 
 def add(one: Any, other: Any) -> Any:
-    """Return the sum of what terms return."""
+    """Return the sum of two results of a term."""
     if isinstance(one, tuple):
         return tuple(map(add, one, other))
     return None if one is None else one + other
 
 
 def of_blocks(term: Term, width: int) -> Term:
-    """Return the term of a part that adds what one returns of its blocks."""
+    """Return a term of a part that sums the results of another term for its blocks."""
     return partial(_sum_over_blocks, term, width)
 
 
@@ -230,7 +230,7 @@ def _columns_of(array: Array, part: Part) -> Array:
 
 
 def once(term: Term) -> Term:
-    """Return the term of a whole part that changes what it holds, and not twice if told twice."""
+    """Return a term that changes arrays of a whole part, and only once if called twice."""
     return partial(_once, next(_numbers), term)
 
 
@@ -260,22 +260,22 @@ class Parts(ABC):
     Attributes
     ----------
     like : Design
-        Some of the rows, or none: what makes arrays where the rows are.
+        Some of the rows, or none. It makes arrays on the device of the rows.
     n_rows : int
     total_weight : float
-        n of the mathematics: the sum of the weights.
+        The sum of the weights, n in formulas.
     column_scale : ndarray of shape (d,)
         Root mean square of each feature, 1 for a feature that is always zero.
     certain : bool
-        Whether the labels, if there are any, are a class each.
+        Whether the labels, if there are any, are classes and not distributions.
     reading_costs : bool
-        Whether to come by the features takes longer than most of what is done with them.
+        Whether reading the features takes longer than most computations with them.
     latency : float
-        Seconds that a pass takes whatever it computes.
+        Seconds that every pass takes in addition to its computations.
     at_once : int
-        Number of parts that are looked at at the same time, by more than one process.
+        Number of parts that several processes compute at the same time.
     working_memory : int
-        Bytes of what may be kept beside the rows to save time: more is computed again.
+        Bytes that may be stored beside the rows to save time. More is computed again.
     has_single : bool
         Whether `compact` would save time.
     """
@@ -289,7 +289,7 @@ class Parts(ABC):
 
     @property
     def told(self) -> str:
-        """What to tell of the passes over the rows, in a few words, if reading costs."""
+        """A few words about the passes over the rows for verbose output, if reading costs."""
         return ""
 
     @property
@@ -305,33 +305,33 @@ class Parts(ABC):
     @property
     @abstractmethod
     def certain(self) -> bool:
-        """Whether the labels are a class each."""
+        """Whether the labels are classes and not distributions."""
 
     @abstractmethod
     def over(
         self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
     ) -> Any:
-        """Combine what a term returns of every part, in the order of the rows.
+        """Combine the results of a term for every part, in the order of the rows.
 
         Parameters
         ----------
         term : callable
         combine : callable, default=`add`
         features : bool, default=True
-            Whether the term reads features. What else the parts have costs less to come by.
+            Whether the term reads features. A pass without features costs less.
         """
 
     @abstractmethod
     def opened(self, width: int) -> Any:
-        """Give the same rows, in a context, ready for many sums of so many numbers a row."""
+        """Return a context with the same rows, ready for many sums of ``width`` numbers a row."""
 
     @abstractmethod
     def named(self, kind: type[Name]) -> Name:
-        """Return a new name for what stays with the parts."""
+        """Return a new name for an array or an object that is stored with the parts."""
 
     @abstractmethod
     def compact(self) -> Parts:
-        """Return the same rows in single precision, for what needs no more."""
+        """Return the same rows in single precision."""
 
     @abstractmethod
     def columns(self, columns: Array) -> Parts:
@@ -347,15 +347,15 @@ class Parts(ABC):
         """Some of the rows, in memory."""
 
     def centered_in_memory(self) -> Parts:
-        """Return the same rows; dense ones less their center in a copy, for many passes."""
+        """Return the same rows; the center of dense ones is subtracted in a copy."""
         return self
 
     def on_host(self) -> Parts:
-        """Return the same rows, perhaps without labels, in numpy's arrays."""
+        """Return the same rows in numpy's arrays, perhaps without labels."""
         return self
 
     def kept(self) -> Kept:
-        """Return a new name for an array of one column a row."""
+        """Return a new name for an array with one column for each row."""
         return self.named(Kept)
 
     def held(self) -> Held:
@@ -363,7 +363,7 @@ class Parts(ABC):
         return self.named(Held)
 
     def kept_array(self, array: Array) -> Kept:
-        """Keep an array (..., n) of one column a row."""
+        """Store an array (..., n) with one column for each row."""
         return self.keep(partial(_columns_of, array), features=False)
 
     @property
@@ -372,37 +372,36 @@ class Parts(ABC):
         return self.like.n_features
 
     def sum(self, term: Term, width: int = 1, features: bool = True) -> Any:
-        """Add what a term returns of blocks of rows, with ``width`` numbers a row on the way.
+        """Sum the results of a term for blocks of rows.
 
-        An array (K, n) is as large as X where d is small: what needs a few of them on the way
-        to a sum takes the rows in blocks.
+        If d is small, an array (K, n) is as large as X. A term that makes several of them computes
+        a sum in blocks. ``width`` is how many numbers it makes for each row.
         """
         return self.over(of_blocks(term, width), features=features)
 
     def in_one_pass(self, *terms: tuple[Term, Callable[[Any, Any], Any]]) -> list[Any]:
-        """Return what `over` gives for several pairs of a term and how to combine, in turn.
+        """Return the results of `over` for several pairs (term, combine), in turn.
 
-        Every part goes through all of them before the next one is read.
+        All terms are computed for a part before the next part is read.
         """
         each, combine = zip(*terms, strict=True)
         return self.over(partial(_in_turn, each), partial(_each, combine))
 
     def keep(self, columns: Columns, width: int = 1, features: bool = True) -> Kept:
-        """Keep what a term returns of blocks of rows, an array (..., rows)."""
+        """Store the results of a term for blocks of rows, arrays (..., rows)."""
         kept = self.kept()
         self.over(partial(_keep, columns, kept, width), features=features)
         return kept
 
     def change(self, term: Term, width: int = 1, features: bool = True) -> None:
-        """Have a term of blocks change what is kept with the rows.
+        """Run a term of blocks that changes arrays stored with the rows.
 
-        Passes may be repeated where parts are lost on the way. What depends on what it replaces
-        is computed once all the same.
+        A pass may be repeated if parts are lost. The change is still made only once.
         """
         self.over(once(of_blocks(term, width)), features=features)
 
     def _same(self, **changes: Any) -> Any:
-        """Return the same rows with other fields, and with what is known of them."""
+        """Return the same rows with other fields, and with the properties computed so far."""
         other: Any = replace(self, **changes)  # type: ignore[type-var]
         known = {"column_scale", "total_weight", "sample"} & vars(self).keys()
         vars(other).update((name, vars(self)[name]) for name in known)
@@ -439,9 +438,9 @@ class RowsInMemory(Parts):
     whole : Part
         All rows.
     shares : tuple of Part, default=()
-        All rows again, one part a thread; none: the whole is the only one.
+        All rows again, one part for each thread. None: the whole is the only part.
     team : RowTeam, default=None
-        The threads. None: that of the caller.
+        The threads. None: the thread of the caller.
     """
 
     whole: Part
@@ -475,8 +474,8 @@ class RowsInMemory(Parts):
 
     @property
     def certain(self) -> bool:
-        """Whether the labels are a class each."""
-        labels: Any = self.whole.labels  # asked for where they are known
+        """Whether the labels are classes and not distributions."""
+        labels: Any = self.whole.labels  # read only if there are labels
         return labels.certain
 
     @property
@@ -486,7 +485,7 @@ class RowsInMemory(Parts):
     def over(
         self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
     ) -> Any:
-        """Combine what a term returns of every part; see `Parts.over`."""
+        """Combine the results of a term for every part; see `Parts.over`."""
         if self.team is None:
             with one_blas_thread():
                 return reduce(combine, map(term, self._parts))
@@ -494,9 +493,9 @@ class RowsInMemory(Parts):
 
     @contextmanager
     def opened(self, width: int) -> Iterator[RowsInMemory]:
-        """Give the same rows with threads for sums of ``width`` numbers a row.
+        """Return a context with the same rows, and threads for sums of ``width`` numbers a row.
 
-        Within the context they are as they are.
+        Within a context it returns the same rows and threads.
         """
         if self.team is not None:
             yield self
@@ -508,11 +507,11 @@ class RowsInMemory(Parts):
             yield self._same(shares=shares, team=team)
 
     def named(self, kind: type[Name]) -> Name:
-        """Return a new name for what stays with the parts."""
+        """Return a new name for an array or an object that is stored with the parts."""
         return kind(partial(forget, [part.arrays for part in self._parts]))
 
     def kept_array(self, array: Array) -> Kept:
-        """Keep an array (..., n) of one column a row."""
+        """Store an array (..., n) with one column for each row."""
         kept, begin = self.kept(), 0
         for part in self._parts:
             part.arrays[kept.key] = array[..., begin : begin + part.n_rows]
@@ -529,7 +528,7 @@ class RowsInMemory(Parts):
         return self
 
     def compact(self) -> RowsInMemory:
-        """Return the same rows in single precision, for what needs no more."""
+        """Return the same rows in single precision."""
         design = self.like.compact(self.column_scale)
         if design is self.like:
             return self
@@ -542,7 +541,7 @@ class RowsInMemory(Parts):
         return self._same(whole=whole, shares=tuple(shares))
 
     def centered_in_memory(self) -> RowsInMemory:
-        """Return the same rows; dense ones less their center in a copy, for many passes."""
+        """Return the same rows; the center of dense ones is subtracted in a copy."""
         whole = self.whole
         return RowsInMemory(Part(self.like.centered_in_memory(), whole.labels, whole.arrays))
 

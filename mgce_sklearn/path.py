@@ -1,8 +1,8 @@
 r"""Paths: solutions over a grid of q and lam, each started from its neighbor.
 
-Neighboring widths have neighboring solutions, so a solution is a good start for the next
-smaller lam. The rows are read once for the whole grid: the uncertainty sets of all lam are
-multiples of one.
+Solutions of neighboring lams are close to each other, so each is a good start for the next
+smaller lam. Moments of the rows are computed once for the whole grid: the half-widths of all lams
+are multiples of one array.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state, check_X_y
+from sklearn.utils import check_array, check_X_y
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.design import raw_coefficients
 from mgce_sklearn.feasibility import EmptySetError, Sample
 from mgce_sklearn.objective import DualPoint, Objective
@@ -27,68 +28,43 @@ from mgce_sklearn.solvers import (
     SOLVERS,
     UNWATCHED,
     Interrupted,
-    Solver,
     SolverResult,
     Status,
     Watch,
-    choose_solver,
     deadline_in,
 )
 from mgce_sklearn.solvers.approximate import approximate
+from mgce_sklearn.solvers.settings import Settings
 from mgce_sklearn.targets import Distributions, read_labels
 from mgce_sklearn.uncertainty import n_coefficient_rows
 
 Array = np.ndarray[Any, Any]
 
-# How far estimates go, and from which q on the potential is smoothed for them, by how much: what
-# came nearest to certified scores at their cost (benchmarks/README.md).
+# `estimates` stop at this gain or after so many gradients, and smooth the potential from this q on,
+# by so much. These values came nearest to certified scores at their cost (benchmarks/README.md).
 LEAST_GAIN = 1e-5
 MOST_GRADIENTS = 200
 LARGEST_SHARP_Q = 0.9
 SMOOTHING = 0.03
 
-# A point to move others to is sought in a set of so much smaller half-widths first.
+# A feasible point is searched for in a set whose half-widths are smaller by this factor first.
 NARROWER = 0.9
 
-# Just above the least lam a set holds little but one distribution, most likely a wrong one. With so
-# many times the least, true errors were within the bounds in 10 of 12 cases, at 1.01 in none.
+# At the smallest feasible lam, a set contains little more than one distribution, most likely a
+# wrong one. At 1.5 times that lam true errors were within the bounds in 10 of 12 cases, at 1.01
+# times in none.
 ROOM = 1.5
 
-# What classifier, path and search ask of the parameters they share.
+# Constraints on the parameters that classifier, path and search share.
 SETTING_PARAMETERS = {
-    "fit_intercept": validation.SWITCH,
-    "center": validation.CENTER,
-    "solver": validation.one_of(["auto", *SOLVERS]),
-    "tol": validation.TOLERANCE,
-    "max_iter": validation.ITERATIONS,
-    "max_time": validation.TIME_LIMIT,
-    "verbose": validation.VERBOSITY,
+    "fit_intercept": constraints.SWITCH,
+    "center": constraints.CENTER,
+    "solver": constraints.one_of(["auto", *SOLVERS]),
+    "tol": constraints.TOLERANCE,
+    "max_iter": constraints.ITERATIONS,
+    "max_time": constraints.TIME_LIMIT,
+    "verbose": constraints.VERBOSITY,
 }
-
-
-class Settings(NamedTuple):
-    """How to solve."""
-
-    solver: str = "auto"
-    tol: float = 1e-4
-    max_iter: int | None = None
-    verbose: int = 0
-    random_state: Any = None
-
-    @classmethod
-    def of(cls, estimator: Any) -> Settings:
-        """Return those of an estimator."""
-        return cls(*(getattr(estimator, name) for name in cls._fields))
-
-    def solver_for(self, objective: Objective) -> tuple[str, Solver]:
-        """Return the solver's name and the solver."""
-        name = choose_solver(objective) if self.solver == "auto" else self.solver
-        solver = SOLVERS[name](tol=float(self.tol), verbose=int(self.verbose))
-        options = {} if self.max_iter is None else {"max_iter": self.max_iter}
-        if hasattr(solver, "seed"):  # the others leave nothing to chance
-            random = check_random_state(self.random_state)
-            options["seed"] = int(random.randint(np.iinfo(np.int32).max))
-        return name, replace(solver, **options)
 
 
 class PathPoint(NamedTuple):
@@ -106,7 +82,7 @@ class PathPoint(NamedTuple):
         return self.result.status is Status.CONVERGED
 
 
-def follow(
+def solve_path(
     problem: Problem,
     q: float,
     lams: Sequence[float] | Array,
@@ -114,20 +90,19 @@ def follow(
     start: Array | None = None,
     watch: Watch = UNWATCHED,
 ) -> Iterator[PathPoint]:
-    """Solve for every lam in the order given, each from the one before.
+    """Solve for every lam in the given order, each from the solution before it.
 
     Parameters
     ----------
     problem : Problem
     q : float in [0, 1]
     lams : sequence of float
-        In the order of `widest_first` each start is close to its solution.
+        In the order of `widest_first` each start is close to the next solution.
     settings : Settings
     start : ndarray of shape (C, d), default=None
         Coefficients to start the first from.
     watch : Watch
-        Who may stop a solver. After a point that was stopped the next is begun all the same, if
-        it is asked for.
+        What may stop a solver. The iterator continues after a point that was stopped.
 
     Yields
     ------
@@ -136,7 +111,7 @@ def follow(
     Raises
     ------
     Interrupted
-        If ``watch`` keeps what was reached: when the next is asked for, after the point itself.
+        On Ctrl-C, if ``watch`` keeps what was reached. The point that was reached is yielded first.
     """
     for lam in map(float, lams):
         begin = time.perf_counter()
@@ -145,10 +120,10 @@ def follow(
         try:
             result = solver.solve(objective, start, watch=watch)
             if start is not None and result.status is Status.STALLED:
-                # On a few rows that features nearly separate a neighbor's point may be too close
+                # If features nearly separate a few rows, the neighbor's solution may be too close
                 # to the boundary to move from.
-                afresh = solver.solve(objective, watch=watch)
-                result = min(result, afresh, key=lambda result: result.gap)
+                from_zero = solver.solve(objective, watch=watch)
+                result = min(result, from_zero, key=lambda result: result.gap)
         except Interrupted as interrupted:
             seconds = time.perf_counter() - begin
             yield PathPoint(lam, objective, name, interrupted.result, seconds)
@@ -161,10 +136,10 @@ def follow(
 def estimates(
     problem: Problem, q: float, lams: Sequence[float] | Array, watch: Watch = UNWATCHED
 ) -> Iterator[PathPoint]:
-    """Come near the solution for every lam, each from zero: enough to compare scores by.
+    """Approximate the solution for every lam, each from zero: enough to compare scores.
 
-    No gap is computed, so that no point has converged; values are upper bounds all the same.
-    A point depends on no other.
+    No gap is computed, so no point counts as converged. Values are still valid upper bounds.
+    Points do not depend on each other.
 
     Parameters
     ----------
@@ -172,8 +147,7 @@ def estimates(
     q : float in [0, 1]
     lams : sequence of float
     watch : Watch
-        Its deadline alone counts. After a point that was stopped the next is begun all the same,
-        if it is asked for.
+        Only its deadline is used. The iterator continues after a point that was stopped.
 
     Yields
     ------
@@ -183,7 +157,7 @@ def estimates(
     for lam in map(float, lams):
         begin = time.perf_counter()
         objective = objective_of(problem, q, lam)
-        smooth = replace(objective, parts=parts, potential=_tamed(objective.potential))
+        smooth = replace(objective, parts=parts, potential=_smoothed(objective.potential))
         coef, n_gradients = approximate(smooth, LEAST_GAIN, MOST_GRADIENTS, watch.out_of_time)
         with objective.opened() as objective:
             value = objective.possible(objective.value(coef))
@@ -194,12 +168,12 @@ def estimates(
 
 
 def objective_of(problem: Problem, q: float, lam: float) -> Objective:
-    """Return what is to be minimized, with a feasible point where labels are none.
+    """Return the objective; with a noise matrix also a feasible point of its dual.
 
     Raises
     ------
     EmptySetError
-        If noisy labels leave the set empty.
+        With a noise matrix, if no labeling of X is consistent with the uncertainty set.
     """
     objective = problem.objective(float(q), lam)
     if objective.labeled:
@@ -210,15 +184,15 @@ def objective_of(problem: Problem, q: float, lam: float) -> Objective:
 
 
 def anchor_of(problem: Problem, lam: float) -> DualPoint:
-    """Return a point of the set of ``lam`` whose distributions are not kept: only their means.
+    """Return a dual point of the uncertainty set of ``lam``, by its means alone.
 
-    Their entropies are at least 0, and so is the value. Where the set of somewhat smaller widths
-    holds something the point is taken from there, so that others can be moved to it.
+    Entropies are at least 0, so 0 is a valid dual value. If a set of somewhat smaller half-widths
+    is not empty, the point is from that set. Other points can then be moved toward it.
 
     Raises
     ------
     EmptySetError
-        If the set is empty, with the least ``lam`` that is not.
+        If the set is empty, with the smallest ``lam`` for which it is not.
     """
     width = problem.width.factor(lam)
     if width is not None and width <= problem.largest_empty[0]:
@@ -237,7 +211,10 @@ def anchor_of(problem: Problem, lam: float) -> DualPoint:
 
 
 def feasible_lam(problem: Problem) -> float:
-    """Return a lam with room: at least 1, and `ROOM` times the least whose set is not empty."""
+    """Return what lam="feasible" stands for.
+
+    That is 1, or `ROOM` times the smallest lam whose set is not empty if that is larger.
+    """
     if problem.moments.inverse is None or problem.width.factor(1.0) is None:
         return 1.0
     sample = Sample.of(problem.parts.on_host(), problem.uncertainty(1.0))
@@ -246,17 +223,17 @@ def feasible_lam(problem: Problem) -> float:
     return max(1.0, ROOM * sample.growth(1.0 / ROOM))
 
 
-def _tamed(potential: Any) -> Any:
-    """Return a potential whose gradient does not jump, as it does at q = 1."""
+def _smoothed(potential: Any) -> Any:
+    """Return a potential with a continuous gradient, which that of q = 1 is not."""
     return potential.smoothed(SMOOTHING) if potential.q > LARGEST_SHARP_Q else potential
 
 
 def widest_first(lams: Array) -> Array:
-    """Return the positions of the widths in the order in which a path takes them."""
+    """Return the positions of the lams from the largest to the smallest."""
     return np.argsort(-lams, kind="stable")
 
 
-def named(points: Iterable[tuple[float, float]]) -> str:
+def as_text(points: Iterable[tuple[float, float]]) -> str:
     """Return points (q, lam) as text."""
     return ", ".join(f"(q={q:g}, lam={lam:g})" for q, lam in points)
 
@@ -265,9 +242,9 @@ def warn_of_gaps(points: Sequence[tuple[float, float]], tol: float, stacklevel: 
     """Name the points (q, lam) whose gap stayed above tol in one warning, if there are any."""
     if points:
         warnings.warn(
-            f"The relative duality gap stayed above tol={tol:g} at {named(points)}. Raise max_iter "
-            "or max_time, leave out small lams, accept a larger tol, or try "
-            "solver='interior_point'. Every minimax risk is a valid bound all the same.",
+            f"The relative duality gap stayed above tol={tol:g} at {as_text(points)}. Raise "
+            "max_iter or max_time, leave out small lams, accept a larger tol, or try "
+            "solver='interior_point'. Every minimax risk is still a valid bound.",
             ConvergenceWarning,
             stacklevel=stacklevel + 1,
         )
@@ -298,10 +275,10 @@ class MGCEPath:
     n_iters : ndarray of shape (n_q, n_lam)
         Iterations.
     converged : ndarray of shape (n_q, n_lam)
-        Whether the relative gap is within ``tol``. Points that time did not suffice for are False
-        here, have 0 iterations, and are NaN elsewhere.
+        Whether the relative gap is within ``tol``. Points that ``max_time`` left out are False
+        here, have 0 iterations, and are NaN in the other arrays.
     seconds : ndarray of shape (n_q, n_lam)
-        Time each point took, from its neighbor on.
+        Time of each point, starting from its neighbor's solution.
 
     Examples
     --------
@@ -378,14 +355,14 @@ def mgce_path(
     max_iter : int or None, default=None
         Iteration limit for each point. None: the solver's own.
     max_time : float or None, default=None
-        Seconds for the whole grid, one q after the other. The point at work then is stopped, with
-        a valid bound; those that were not begun are NaN.
+        Time limit in seconds for the whole grid, one q after the other. The point that is running
+        then is stopped, with a valid bound. Points that were not started are NaN.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class.
     noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
-        By which labels became wrong, as in `MGCEClassifier`.
+        Probabilities by which labels became wrong, as in `MGCEClassifier`.
     random_state : int, RandomState instance or None, default=None
-        Decides the order in which "sgd" reads the rows.
+        Draws the order in which "sgd" reads the rows.
     verbose : int, default=0
         Whether to print the size of each problem and a line whenever the gap is checked.
     base_margin : array-like of shape (n_samples, n_classes), default=None
@@ -402,13 +379,13 @@ def mgce_path(
     TypeError, ValueError
         For a parameter or data that cannot be used.
     EmptySetError
-        If beside a ``noise_matrix`` the set of the smallest lam is empty.
+        With a ``noise_matrix``, if the set of the smallest lam is empty.
 
     Warns
     -----
     ConvergenceWarning
-        Once, naming the points whose gap exceeds ``tol``; and once, naming those that time did not
-        suffice for.
+        One that names the points whose gap exceeds ``tol``, and one that names the points that
+        ``max_time`` left out.
 
     References
     ----------
@@ -426,12 +403,13 @@ def mgce_path(
     [[0.115 0.218]
      [0.083 0.156]]
     """
-    settings = Settings(solver, tol, max_iter, verbose, random_state)
+    settings = Settings(solver, tol, max_iter, verbose)
     others = {"fit_intercept": fit_intercept, "center": center, "max_time": max_time}
-    validation.check_all({**settings._asdict(), **others}, SETTING_PARAMETERS)
+    constraints.check_all({**settings._asdict(), **others}, SETTING_PARAMETERS)
+    settings = settings._replace(draw_seed=partial(validation.seed_of, random_state))
     watch = Watch(deadline_in(max_time))
-    all_q = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
-    all_lam = validation.check_sequence("lams", lams, validation.HALF_WIDTH)
+    all_q = constraints.check_sequence("qs", qs, constraints.LOSS_PARAMETER)
+    all_lam = constraints.check_sequence("lams", lams, constraints.HALF_WIDTH)
     X, y = _labeled_rows(X, y)
     problem = Problem.from_labels(
         X,
@@ -448,9 +426,9 @@ def mgce_path(
     missed = [(all_q[i], all_lam[j]) for i, j in np.argwhere(begun & ~path.converged)]
     warn_of_gaps(missed, tol, stacklevel=2)
     if not begun.all():
-        late = named([(all_q[i], all_lam[j]) for i, j in np.argwhere(~begun)])
+        late = as_text([(all_q[i], all_lam[j]) for i, j in np.argwhere(~begun)])
         warnings.warn(
-            f"max_time={max_time:g} did not suffice for {late}, which are NaN. Allow more time, or "
+            f"max_time={max_time:g} was too short for {late}, which are NaN. Allow more time, or "
             "ask for fewer points.",
             ConvergenceWarning,
             stacklevel=2,
@@ -467,13 +445,13 @@ def lam_max(
     center: Any = "auto",
     class_weight: Any = None,
 ) -> float:
-    r"""Compute the smallest lam at which every coefficient is zero: where a path may begin.
+    r"""Compute the smallest lam at which every coefficient is zero: the start of a path.
 
     .. math:: \text{lam}_{\max} = \sqrt n \max_{k, j}
               \frac{|\operatorname{mean}_i (1/K - 1[y_i = k]) (x_{ij} - c_j)|}{\sigma_{kj}}
 
-    with c the means of the columns. It is the same for every q. For two classes the smaller of
-    the two widths counts.
+    with the means c of the columns. It is the same for every q. For two classes the smaller of
+    the two half-widths counts.
 
     Parameters
     ----------
@@ -506,7 +484,7 @@ def lam_max(
     8.6
     """
     X, y = _labeled_rows(X, y)
-    validation.CENTER.check("center", center)
+    constraints.CENTER.check("center", center)
     problem = Problem.from_labels(X, y, sample_weight, class_weight, fit_intercept, center=center)
     return problem.lam_max()
 
@@ -551,7 +529,7 @@ def _points(
     """Yield positions in the grid and the solutions there, until one was stopped."""
     order = widest_first(lams)
     for i, q in enumerate(qs):
-        points = follow(problem, q, lams[order], settings, watch=watch)
+        points = solve_path(problem, q, lams[order], settings, watch=watch)
         for j, point in zip(order, points, strict=True):
             yield i, j, point
             if point.result.status is Status.STOPPED:

@@ -1,11 +1,11 @@
-"""Potentials: the noun that objectives, solvers and bounds turn on.
+"""Potentials: the convex function of margins that an objective averages over rows.
 
-A potential is a convex function psi of a row of margins with psi(m + c) = psi(m) + c. Its
-gradient is a distribution p over classes. Its conjugate is minus a generalized entropy, from
-which dual values come.
+A potential psi is a convex function of the margins m of a row, with psi(m + c) = psi(m) + c for
+every number c. Its gradient is a distribution p over classes. Its conjugate is minus a generalized
+entropy, from which dual values are computed.
 
-That is all that a `Potential` must know of itself. What single solvers ask for besides has a
-protocol each: `Smoothable`, `Eliminable` and `Conic`.
+The protocol `Potential` has what every objective needs. Some solvers need more: `Smoothable`,
+`Eliminable` and `Conic`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mgce_sklearn.arrays import Array
 from mgce_sklearn.interior_rows import MaximumRows, Rows, ThresholdRows
 from mgce_sklearn.kernels import maximum
 
-# Beyond this q first-order steps find nearer coefficients on the potential of this q.
+# For larger q, first-order steps come nearer to the solution on the potential of this q.
 LARGEST_Q_OF_DESCENT = 0.8
 
 
@@ -29,7 +29,7 @@ class Potential(Protocol):
 
     @property
     def smooth(self) -> bool:
-        """Whether the second derivative is bounded: then first-order steps close the gap."""
+        """Whether the second derivative is bounded, so that first-order steps close the gap."""
 
     def value(self, margins: Array) -> Array:
         """Return psi (n,)."""
@@ -38,29 +38,29 @@ class Potential(Protocol):
         """Return psi (n,) and p (K, n)."""
 
     def entropy(self, proba: Array) -> Array:
-        """Return the generalized entropy (n,), whose conjugate psi is."""
+        """Return the generalized entropy (n,): psi(m) is the maximum of <p, m> + entropy(p)."""
 
 
 class Smoothable(Potential, Protocol):
-    """What "lbfgs" asks of a potential that is not smooth."""
+    """What "lbfgs" needs of a potential that is not smooth."""
 
     def smoothed(self, eps: float) -> Potential:
-        """Return a smooth potential that is nowhere below this one, nor above it by much.
+        """Return a smooth potential that is nowhere below this one, and not far above it.
 
-        The distance vanishes with eps > 0. The gradient stays a distribution, and so still gives
-        dual values of the problem that is not smoothed.
+        The distance vanishes as eps > 0 tends to 0. The gradient is a distribution too, so that it
+        gives dual values of the problem without smoothing.
         """
 
 
 class Eliminable(Potential, Protocol):
-    """What "interior_point" asks of a potential."""
+    """What "interior_point" needs of a potential."""
 
     def interior_rows(self, design: Any, n_classes: int, n_rows: int) -> Rows:
         """Return so many rows of the interior point method, with nothing in them yet."""
 
 
 class Conic(Potential, Protocol):
-    """What "cvxpy" asks of a potential."""
+    """What "cvxpy" needs of a potential."""
 
     def conic_program(self, cp: Any, margins: Any) -> tuple[Any, list[Any]]:
         """Return psi (n,) of an expression (K, n), and the constraints that define it.
@@ -88,7 +88,7 @@ class MGCEPotential:
         return self.q <= 0.5
 
     def descended(self) -> Potential:
-        """Return a near one that first-order steps descend well on."""
+        """Return a potential near this one, for first-order steps."""
         return type(self)(min(self.q, LARGEST_Q_OF_DESCENT))
 
     def value(self, margins: Array) -> Array:
@@ -121,7 +121,7 @@ class MGCEPotential:
         """Return psi (n,) and the constraints that define it, with c = h^q.
 
         The cones depend on q: exponential at q = 0, where psi is a logsumexp, second-order at
-        q = 1/2, linear at q = 1, and power cones else.
+        q = 1/2, linear at q = 1, and power cones otherwise.
         """
         q = float(self.q)
         if q == 0.0:
@@ -130,7 +130,7 @@ class MGCEPotential:
         above = c >= 1 + q * (margins - cp.reshape(psi, (1, psi.size), order="C"))
         if q == 1.0:
             return psi, [above, cp.sum(c, axis=0) <= 1]
-        if q == 0.5:  # power cones would do; second-order cones are solved more accurately
+        if q == 0.5:  # power cones are possible too, but are solved less accurately
             return psi, [above, cp.norm(c, 2, axis=0) <= 1]
         rule, ones = cp.Variable(margins.shape, nonneg=True), np.ones(c.size)
         cone = cp.PowCone3D(cp.vec(rule, order="C"), ones, cp.vec(c, order="C"), q * ones)
@@ -163,7 +163,7 @@ class SmoothedMGCEPotential:
         return psi, proba.T
 
     def entropy(self, proba: Array) -> Array:
-        """Return H_q (n,). As psi lies above the sharp one, this lies below its own entropy."""
+        """Return H_q (n,), a lower bound: psi is above the sharp one, and so is its entropy."""
         return self.sharp.entropy(proba)
 
 
@@ -184,7 +184,7 @@ class MaximumPotential:
         return psi, largest / largest.sum(axis=0)
 
     def entropy(self, proba: Array) -> Array:
-        """Return zeros (n,): the largest margin is the maximum of <p, m> alone."""
+        """Return zeros (n,): the largest margin is the maximum of <p, m>."""
         return np.zeros(proba.shape[1])
 
     def smoothed(self, eps: float) -> Potential:

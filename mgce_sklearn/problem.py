@@ -1,10 +1,10 @@
-"""The problem: labeled rows, made ready once for every q and lam."""
+"""The problem: labeled rows, prepared once for every q and lam."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
@@ -28,26 +28,94 @@ from mgce_sklearn.uncertainty import (
 Array = np.ndarray[Any, Any]
 
 
+class UsedRows(NamedTuple):
+    """Labels and weights of the rows with positive weight.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (n,) or None
+        Positions of these rows among the given ones. None: all.
+    classes : ndarray of shape (K,)
+        Label of each class, sorted.
+    labels : Labels
+        As positions in ``classes``.
+    weights : ndarray of shape (n,)
+        Sample weights times class weights.
+    inverse : ndarray of shape (K, K) or None
+        Inverse of the noise matrix.
+    """
+
+    positions: Array | None
+    classes: Array
+    labels: Labels
+    weights: Array
+    inverse: Array | None
+
+    @property
+    def rows(self) -> Any:
+        """Index of these rows in an array of all given rows."""
+        return slice(None) if self.positions is None else self.positions
+
+    @classmethod
+    def of(
+        cls,
+        y: Array | Distributions,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        noise_matrix: Any = None,
+        classes: Array | None = None,
+    ) -> UsedRows:
+        """Check weights, leave out rows of weight 0, encode labels, and apply class weights.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,), or Distributions
+            Labels, checked.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative.
+        class_weight : dict, "balanced" or None, default=None
+        noise_matrix : float, array-like of shape (K, K) or None, default=None
+            Probabilities by which labels became wrong; see `Moments`.
+        classes : ndarray of shape (K,), default=None
+            All classes that can occur. None: those that occur.
+
+        Raises
+        ------
+        ValueError
+            If y has only one class, or if weights or the matrix are invalid.
+        """
+        weights = validation.check_sample_weight(sample_weight, len(y))
+        positions = None
+        if not (weights > 0.0).all():
+            positions = np.flatnonzero(weights)
+            y, weights = y[positions], weights[positions]
+        classes, labels = encoded(y, classes)
+        inverse = inverse_noise(noise_matrix, class_weight, classes, labels.certain)
+        if class_weight is not None:
+            labels, weights = weighted_by_class(class_weight, classes, labels, weights)
+        return cls(positions, classes, labels, weights, inverse)
+
+
 @dataclass(frozen=True)
 class Problem:
-    """What a fit, a path and a search have in common: everything but q and lam.
+    """What a fit, a path and a search have in common: everything except q and lam.
 
     Parameters
     ----------
     parts : Parts
-        Rows of positive weight, with their labels as these were observed.
+        Rows of positive weight, with their labels as observed.
     classes : ndarray of shape (K,)
         Label of each class, sorted.
     moments : Moments
-        Of the labeled rows, read once for all lam.
+        Moments of the labeled rows, computed once for all lam.
     width : Width
         Method of the half-widths.
-    anchors : dict
-        A point of the set for every lam for which one was asked for, if labels are none.
-    largest_empty : list
-        The largest lam whose set is known to be empty, and by what it must grow.
     base_margin : Kept, default=None
-        Names an array (K, n) that margins begin with. None: zeros.
+        Name of an array (K, n) that is added to the margins. None: zeros.
+    anchors : dict
+        For rows without labels: a feasible dual point for each lam that was used.
+    largest_empty : list
+        The largest lam whose set is known to be empty, and the factor by which it must grow.
     """
 
     parts: Parts
@@ -71,7 +139,7 @@ class Problem:
         noise_matrix: Any = None,
         base_margin: Any = None,
     ) -> Problem:
-        """Weigh the rows, encode the labels, and estimate their moments.
+        """Make the problem of rows in memory: weigh them, encode labels, and compute moments.
 
         Parameters
         ----------
@@ -86,37 +154,30 @@ class Problem:
         center : "auto" or bool, default="auto"
             Which columns to center; see `Width.columns_to_center`.
         noise_matrix : float, array-like of shape (K, K) or None, default=None
-            By which labels became wrong; see `Moments`.
+            Probabilities by which labels became wrong; see `Moments`.
         base_margin : array-like of shape (n_samples, K), default=None
-            What margins begin with; for two classes also (n_samples,).
+            Added to the margins. For two classes also of shape (n_samples,).
 
         Raises
         ------
         ValueError
-            If y has one class only, or if weights, margins or the matrix are invalid.
+            If y has only one class, or if weights, margins or the matrix are invalid.
         """
-        sample_weight = validation.check_sample_weight(sample_weight, X.shape[0])
-        used, rows = sample_weight > 0.0, None
-        if not used.all():
-            rows = np.flatnonzero(used)
-            y, sample_weight = y[rows], sample_weight[rows]
-        classes, labels = encoded(y)
+        used = UsedRows.of(y, sample_weight, class_weight, noise_matrix)
+        n_classes = len(used.classes)
+        base = None
         if base_margin is not None:
-            _check_alone(width, noise_matrix)
-            base_margin = validation.check_base_margin(base_margin, len(used), len(classes))[used].T
-        inverse = inverse_noise(noise_matrix, class_weight, classes, labels.certain)
-        if class_weight is not None:
-            labels, sample_weight = weighted_by_class(class_weight, classes, labels, sample_weight)
-        n_coefficients = n_coefficient_rows(len(classes)) * (X.shape[1] + fit_intercept)
-        design = design_of(X, rows, sample_weight, fit_intercept, n_coefficients)
-        parts = RowsInMemory.of(design, labels.put(design))
-        moments = Moments.of(parts, len(classes)).unmixed(inverse)
+            _check_base_allowed(width, noise_matrix)
+            base = validation.check_base_margin(base_margin, X.shape[0], n_classes)
+            base = np.ascontiguousarray(base[used.rows].T)
+        n_coefficients = n_coefficient_rows(n_classes) * (X.shape[1] + fit_intercept)
+        design = design_of(X, used.positions, used.weights, fit_intercept, n_coefficients)
+        parts = RowsInMemory.of(design, used.labels.put(design))
+        moments = Moments.of(parts, n_classes).unmixed(used.inverse)
         moments = width.centered(moments, width.columns_to_center(design, moments, center))
         parts = parts.centered_at(moments.center)
-        kept = None
-        if base_margin is not None:
-            kept = parts.kept_array(design.put(np.ascontiguousarray(base_margin)))
-        return cls(parts, classes, moments, width, kept)
+        kept = None if base is None else parts.kept_array(design.put(base))
+        return cls(parts, used.classes, moments, width, kept)
 
     @classmethod
     def from_blocks(
@@ -127,12 +188,12 @@ class Problem:
         width: Width = STANDARD_ERROR,
         center: Any = "auto",
     ) -> Problem:
-        """Do the same for rows that are read block by block, labels and weights with them.
+        """Make the problem of rows that are read block by block with their labels and weights.
 
         Raises
         ------
         ValueError
-            If there are no labels, or of one class only, or weights are invalid.
+            If there are no labels, if they have only one class, or if weights are invalid.
         """
         survey.check_labels()
         classes: Any = survey.classes
@@ -154,30 +215,31 @@ class Problem:
         center: Any = "auto",
         inverse: Array | None = None,
     ) -> Problem:
-        """Estimate the moments of labeled rows, and center them.
+        """Make the problem of labeled parts: compute moments, and center the rows.
 
         Parameters
         ----------
         parts : Parts
-            That can be `centered_at` a point.
+            With a method `centered_at`.
         classes : ndarray of shape (K,)
+            Label of each class, sorted.
         width : Width, default=standard errors
         center : "auto" or bool, default="auto"
         inverse : ndarray of shape (K, K), default=None
-            Of the matrix by which labels became wrong; see `Moments`.
+            Inverse of the noise matrix; see `Moments`.
         """
         moments = Moments.of(parts, len(classes)).unmixed(inverse)
         moments = width.centered(moments, width.columns_to_center(parts.like, moments, center))
-        width.range_of(moments)  # refuses rows outside of one that was given
+        width.range_of(moments)  # raises if rows are outside a given range
         parts = parts.centered_at(moments.center)
-        # What `column_scale` would read all rows for.
+        # Otherwise `column_scale` would read all rows.
         scale = moments.column_scale()
         vars(parts)["column_scale"] = np.where(scale > 0.0, scale, 1.0)
         return cls(parts, classes, moments, width)
 
     @cached_property
     def sketch(self) -> RowSketch:
-        """What the rows are known by again."""
+        """Sketch by which the rows are recognized later."""
         return self.parts.over(_sketch, RowSketch.joined)
 
     def uncertainty(self, lam: float) -> UncertaintySet:
@@ -185,34 +247,36 @@ class Problem:
         return UncertaintySet.from_moments(self.moments, lam, self.width)
 
     def objective(self, q: float, lam: float) -> Objective:
-        """Return what is to be minimized; of two classes only the second has coefficients.
+        """Return the objective. For two classes only the second has coefficients.
 
-        Labels that became wrong are no distributions of the set: the rows then have none.
+        With a noise matrix, observed labels are not in the uncertainty set of true ones, so the
+        objective has no labels.
         """
         uncertainty = self.uncertainty(lam).of_coefficients()
-        width = np.where(uncertainty.half_width > 0.0, uncertainty.half_width, self._beyond_idle())
+        half_width = uncertainty.half_width
+        half_width = np.where(half_width > 0.0, half_width, self._wide_for_constants())
         potential = self.parts.like.potential(q)
         return Objective(
             potential=potential,
             parts=self.parts,
-            uncertainty=UncertaintySet(*map(self.parts.like.put, (uncertainty.tau, width))),
+            uncertainty=UncertaintySet(*map(self.parts.like.put, (uncertainty.tau, half_width))),
             n_classes=len(self.classes),
             labeled=self.moments.inverse is None,
             offsets=self._offsets(potential, lam),
         )
 
     def _offsets(self, potential: Any, lam: float) -> Kept | None:
-        r"""Return the base margins c (K, n), a number added to each row: R(W) is then a risk.
+        r"""Return the base margins c (K, n), plus a number for each row by which R(W) is a risk.
 
-        Adding to a row's margins adds as much to psi, and moves no solution. The loss of margins is
-        at most :math:`\psi(m) - m_y`, and that of the base L(y) = psi(c) - c_y. So for every
-        distribution of the set
+        A number added to all margins of a row is added to psi, and does not change the solution.
+        The loss of margins is at most :math:`\psi(m) - m_y`, and that of the base is
+        L(y) = psi(c) - c_y. So for every distribution of the set
 
             E loss <= mean [psi(m) - psi(c)] - <tau, W> + <half_width, |W|> + E L,
 
-        and where E L is no more than its half-width above the mean of the sample, which labels
-        give, the sum is R(W) with offsets c - c_y + that half-width. Labels have this for their
-        dual value.
+        If E L is at most the sample's mean of L plus its half-width, the right side is at most R(W)
+        with the offsets c - c_y + half-width. With these offsets, the dual value of the labels is
+        the sample's mean of L plus its half-width.
         """
         if self.base_margin is None:
             return None
@@ -220,7 +284,7 @@ class Problem:
         return self.parts.keep(partial(_above_own, self.base_margin, half_width), features=False)
 
     def base_ceiling(self, q: float, lam: float) -> float | None:
-        """Return the mean of the base's loss plus its half-width; None without a base."""
+        """Return the mean of the base's loss plus its half-width, or None without a base."""
         if self.base_margin is None:
             return None
         return sum(self._base_loss(self.parts.like.potential(q), lam))
@@ -228,8 +292,8 @@ class Problem:
     def _base_loss(self, potential: Any, lam: float) -> tuple[float, float]:
         """Return the mean of the base's loss, and its half-width.
 
-        The variance has one row more, of base margins 0: a base that never erred so far claims
-        that it never will.
+        The variance includes one additional row with base margins 0, so that a base without an
+        error in the sample is not taken for perfect.
         """
         base: Any = self.base_margin
         at_zero = float(potential.value(self.parts.like.zeros(len(self.classes), 1))[0])
@@ -240,26 +304,27 @@ class Problem:
         half_width = self.width.of_mean(spread + mean**2 / total, total, lam)
         return at_zero + mean, half_width
 
-    def _beyond_idle(self) -> Array:
-        """Return widths (d,) at which features that say nothing have no coefficient but 0.
+    def _wide_for_constants(self) -> Array:
+        """Return half-widths (d,) for constant features, with which their coefficients are 0.
 
-        Less its center a constant is rounding, far smaller than itself.
+        A constant less its center is a rounding error, far smaller than the constant itself.
         """
         size = np.maximum(np.abs(self.moments.low), np.abs(self.moments.high))
         return np.where(size > 0.0, size, 1.0)
 
     def lam_max(self) -> float:
-        """Return the smallest lam at which all coefficients are zero, whatever q.
+        """Return the smallest lam at which all coefficients are zero. It is the same for every q.
 
-        At W = 0 the worst case of every row is uniform for every q, and the gradient of the
-        smooth part is what the uniform distribution exceeds the labels by. Widths must be
-        multiples of lam, as standard errors are, and margins begin with zeros.
+        At W = 0 the worst case of every row is uniform, for every q. The gradient of the smooth
+        part is then mean (1/K - onehot(y_i)) ⊗ x_i. Half-widths must be proportional to lam, as
+        those in standard errors are, and there must be no base margins.
         """
         objective = self.objective(q=0.0, lam=1.0)
         uniform = partial(_uniform, objective.n_classes)
         excess = abs(self.parts.like.fetch(objective.excess(uniform)))
-        width = self.uncertainty(1.0).of_coefficients().half_width
-        return float(np.max(excess[width > 0.0] / width[width > 0.0], initial=0.0))
+        half_width = self.uncertainty(1.0).of_coefficients().half_width
+        used = half_width > 0.0
+        return float(np.max(excess[used] / half_width[used], initial=0.0))
 
 
 def _sketch(part: Part) -> RowSketch:
@@ -271,7 +336,7 @@ def _uniform(n_classes: int, part: Part) -> Array:
 
 
 def _above_own(base: Kept, half_width: float, part: Part) -> Array:
-    """Return base margins (K, rows) less that of the label, and a number more."""
+    """Return base margins (K, rows), less that of the label, plus the half-width."""
     margins = base(part)
     own = (label_columns(part, len(margins)) * margins).sum(axis=0)
     return margins - own + half_width
@@ -280,50 +345,49 @@ def _above_own(base: Kept, half_width: float, part: Part) -> Array:
 def _loss_beyond(
     potential: Any, base: Kept, at_zero: float, mean: float, power: int, part: Part
 ) -> Array:
-    """Return what rows add to a moment of the base's loss about a mean, both less that at 0."""
+    """Return the contribution of rows to a moment of the base's loss about at_zero + mean."""
     margins = base(part)
     more = potential.value(margins) - margins - at_zero - mean
     columns = label_columns(part, len(margins))
     return part.design.weights @ (columns * more**power).sum(axis=0)
 
 
-def _check_alone(width: Width, noise_matrix: Any) -> None:
-    """Raise ValueError unless the base margins' loss has a half-width that is a multiple of lam."""
+def _check_base_allowed(width: Width, noise_matrix: Any) -> None:
+    """Raise ValueError unless the loss of the base has a half-width proportional to lam."""
     if noise_matrix is not None:
         raise ValueError(
-            "base_margin must be None beside a noise_matrix: the loss of the base is known for "
-            "observed labels alone. Leave out either."
+            "base_margin must be None beside a noise_matrix, since the loss of the base is known "
+            "only for observed labels. Leave out one of them."
         )
     if width.factor(1.0) is None:
         got = repr(width.kind) if isinstance(width.kind, str) else "an array"
         raise ValueError(
-            "width must be 'standard_error' or 'std' where there is a base_margin, whose loss has "
-            f"no range and no width of its own; got {got}."
+            "width must be 'standard_error' or 'std' where there is a base_margin, since other "
+            f"widths require a range of its loss; got {got}."
         )
 
 
 def inverse_noise(
     noise_matrix: Any, class_weight: Any, classes: Array, certain: bool
 ) -> Array | None:
-    """Return the inverse of the matrix by which labels became wrong; None if there is no matrix.
+    """Return the inverse of the noise matrix, or None if there is no matrix.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no such matrix, or if with these labels, or class weights, means of true labels
-        cannot be told.
+        If the matrix is invalid, or if it cannot be combined with these labels or class weights.
     """
     if noise_matrix is None:
         return None
     if class_weight is not None:
         raise ValueError(
             f"class_weight must be None beside a noise_matrix; got {class_weight!r}. Weights of "
-            "observed classes would move the means of true ones: take sample_weight, or neither."
+            "observed classes would bias the means of true ones. Use sample_weight, or no weights."
         )
     if not certain:
         raise ValueError(
-            "y must be labels beside a noise_matrix; got distributions, which say themselves how "
-            "sure they are. Give the observed labels, or leave the matrix out."
+            "y must be labels beside a noise_matrix; got distributions, which already describe "
+            "uncertain labels. Give the observed labels, or leave the matrix out."
         )
     matrix = validation.check_noise_matrix(noise_matrix, len(classes))
     return validation.check_invertible(matrix)
@@ -332,7 +396,7 @@ def inverse_noise(
 def weighted_by_class(
     class_weight: Any, classes: Array, labels: Labels, sample_weight: Array
 ) -> tuple[Labels, Array]:
-    """Return labels and weights (n,) of rows whose copies have the factors of their classes."""
+    """Return labels and weights (n,) after multiplication by class weights."""
     if isinstance(labels, SoftLabels):
         totals = labels.proba @ sample_weight
     else:
@@ -344,7 +408,7 @@ def weighted_by_class(
 
 
 def times_factors(factors: Array, labels: Labels, sample_weight: Array) -> tuple[Labels, Array]:
-    """Return labels and weights (n,) of rows whose copies have a factor (K,) of their class."""
+    """Return labels and weights (n,) after multiplication by a factor (K,) of each class."""
     with np.errstate(over="ignore"):
         if not isinstance(labels, SoftLabels):
             return labels, sample_weight * factors[labels.codes]
@@ -354,9 +418,9 @@ def times_factors(factors: Array, labels: Labels, sample_weight: Array) -> tuple
 
 
 def class_factors(class_weight: Any, classes: Array, totals: Array) -> Array:
-    """Return a factor (K,) on the weights of each class, of which ``totals`` (K,) are the sums.
+    """Return the factor (K,) on the weights of each class. ``totals`` (K,) are the sums of these.
 
-    "Balanced" counts weights rather than rows, so that a weight of 2 still equals two rows.
+    "balanced" uses sums of weights instead of numbers of rows, so a weight of 2 equals two rows.
     """
     if isinstance(class_weight, str) and class_weight == "balanced":
         if not totals.all():

@@ -14,18 +14,18 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.parquet import ParquetRows
 
 Array = np.ndarray[Any, Any]
 
-# 26 MB of 50 float32 columns: long enough that what is done once a block costs nothing.
+# 26 MB of 50 float32 columns: large enough that the overhead of a block is negligible.
 ROWS_PER_BLOCK = 131072
 
-# What to try if a pass is not as the first was.
+# The remedy if a pass differs from the first one.
 THE_SAME = (
-    "Every iter() must start anew and give the same blocks in the same order: turn shuffling off, "
+    "Every iter() must start again and give the same blocks in the same order: turn shuffling off, "
     "or make a new RowBlocks if the data have changed."
 )
 
@@ -51,32 +51,32 @@ class RowBlock(NamedTuple):
 class RowBlocks:
     """Rows in blocks that can be read again and again: data larger than memory.
 
-    A fit passes over its rows several times. Every pass is compared with the first one, so that
-    data that change on the way are refused.
+    A fit reads its rows several times. Every pass is compared with the first one, and data that
+    have changed are an error.
 
     Parameters
     ----------
     blocks : iterable, or function without arguments that returns an iterator
-        Every ``iter(blocks)`` or ``blocks()`` starts anew and gives the same blocks: tuples
-        ``(X, y)`` or ``(X, y, sample_weight)``, or ``X`` alone or ``(X,)`` to predict. X is an
-        array, a sparse matrix or a frame of numbers. float32 stays float32 and everything else
-        becomes float64. y are labels (n,), and weights are not negative. Blocks without rows are
-        left out.
+        Every ``iter(blocks)`` or ``blocks()`` must start again and give the same blocks. Blocks are
+        tuples ``(X, y)`` or ``(X, y, sample_weight)``; for predictions also ``X`` or ``(X,)``. X is
+        an array, a sparse matrix or a frame of numbers. float32 stays float32, and everything else
+        becomes float64. y are labels (n,), and weights are non-negative. Blocks without rows are
+        ignored.
 
     Attributes
     ----------
     n_rows, n_features, n_blocks : int
-        Known after the first complete pass, like everything below. `scan` makes one.
+        Known after the first complete pass, like all attributes below. `scan` makes one.
     block_sizes : tuple of int
         Rows of each block.
     dtype : dtype
         Of X, float32 or float64.
     n_bytes : int
-        Of X in one pass.
+        Bytes of X in one pass.
     feature_names : tuple of str, or None
         Names of the columns, if blocks are frames with names that are strings.
     classes : ndarray, or None
-        Labels that occur, sorted; None if there are no labels.
+        Labels that occur, sorted. None if blocks have no labels.
 
     Raises
     ------
@@ -85,12 +85,12 @@ class RowBlocks:
 
     Notes
     -----
-    Iteration yields `RowBlock` tuples, whose arrays are copies unless a file or an array was named
-    here: a reader may write its next block over the last. What is kept of a block is its size and a
-    checksum of all that it holds, in its order. To compute it takes a tenth of the time that
-    decoding a file takes.
+    Iteration yields `RowBlock` tuples. Their arrays are copies, because a function may write its
+    next block to the same memory. Blocks of `from_parquet` and `from_memmap` are not copied. Only
+    the size of a block and a checksum of its contents are stored. To compute the checksum takes a
+    tenth of the time of decoding a file.
 
-    There is no ``len``: it could be taken for the number of rows.
+    There is no ``len``, because it could be mistaken for the number of rows.
 
     Examples
     --------
@@ -121,8 +121,8 @@ class RowBlocks:
     def __init__(self, blocks: Any) -> None:
         _check_repeatable(blocks)
         self._blocks = blocks
-        self._names: tuple[str, ...] | None = None  # of columns, where blocks do not say
-        self._may_be_overwritten = True  # by who reads the next block
+        self._names: tuple[str, ...] | None = None  # of columns, if blocks have none
+        self._may_be_overwritten = True  # when the next block is read
         self._first_pass: tuple[_Facts, ...] = ()
 
     @classmethod
@@ -134,7 +134,7 @@ class RowBlocks:
         sample_weight: str | None = None,
         rows_per_block: int = ROWS_PER_BLOCK,
     ) -> RowBlocks:
-        """Read Parquet files in blocks, anew in every pass.
+        """Read Parquet files in blocks, again in every pass.
 
         Parameters
         ----------
@@ -144,14 +144,14 @@ class RowBlocks:
         target : str or None
             The column of labels: numbers, strings or a dictionary. None if there are none.
         columns : list of str, default=None
-            The columns of X, in this order. None: all but target and weights, and without what
-            pandas keeps as its index.
+            The columns of X, in this order. None: all except target, weights and the index of
+            pandas.
         sample_weight : str, default=None
             The column of weights.
         rows_per_block : int, default=131072
-            Rows of every block but the last, whatever the row groups of the files. A pass holds
-            two blocks, of ``4 * d * rows_per_block`` bytes each in float32, and pages of every
-            column: 100 MB for 50 columns, and 250 MB if they have dictionaries.
+            Number of rows of every block except the last, for any row groups of the files. A pass
+            needs memory for two blocks, of ``4 * d * rows_per_block`` bytes each in float32, and
+            for pages of every column: 100 MB for 50 columns, and 250 MB if they have dictionaries.
 
         Returns
         -------
@@ -162,24 +162,24 @@ class RowBlocks:
         ImportError
             If pyarrow is not installed: ``pip install 'mgce_sklearn[parquet]'``.
         TypeError, ValueError
-            If there is no file, or a column is missing or has no numbers.
+            If there is no file, a column is missing, or a column of X is not numeric.
 
         Notes
         -----
-        X is float32 if that holds the numbers of all columns, as float32 and 16-bit integers, and
-        else float64. pyarrow decodes columns in threads, as many as ``pyarrow.cpu_count()``, unless
-        BLAS is held to one, as joblib does in its workers.
+        X is float32 if that represents all columns exactly, as it does float32 and 16-bit integers.
+        Otherwise X is float64. pyarrow decodes columns in ``pyarrow.cpu_count()`` threads, or in
+        one if BLAS is limited to one, as in joblib's workers.
 
         Numbers that seldom repeat are best written with ``use_dictionary=False``: they are read at
-        680 MB/s in place of 460. Snappy costs no time, zstd as much as dictionaries, and the size
-        of row groups plays no part.
+        680 MB/s instead of 460. Snappy compression costs no time, zstd as much as dictionaries. The
+        size of row groups makes no difference.
 
         Examples
         --------
         >>> from mgce_sklearn import RowBlocks
         >>> blocks = RowBlocks.from_parquet("folder", target="label")  # doctest: +SKIP
         """
-        validation.COUNT.check("rows_per_block", rows_per_block)
+        constraints.COUNT.check("rows_per_block", rows_per_block)
         rows = ParquetRows.open(path, target, columns, sample_weight, rows_per_block)
         blocks = cls(rows)
         blocks._names, blocks._may_be_overwritten = rows.feature_names, False
@@ -204,12 +204,12 @@ class RowBlocks:
         Returns
         -------
         RowBlocks
-            Its blocks are views where slices of X are, in float32 or float64.
+            Its blocks are views of X if X is float32 or float64 and its slices are views.
 
         Raises
         ------
         TypeError, ValueError
-            If shapes do not fit.
+            If the shapes do not match.
 
         Examples
         --------
@@ -219,14 +219,14 @@ class RowBlocks:
         >>> [len(block.X) for block in RowBlocks.from_memmap(X, rows_per_block=4)]
         [4, 4, 2]
         """
-        validation.COUNT.check("rows_per_block", rows_per_block)
+        constraints.COUNT.check("rows_per_block", rows_per_block)
         blocks = cls(_Slices.of(X, y, sample_weight, rows_per_block))
         blocks._may_be_overwritten = False
         return blocks
 
     @property
     def column_names(self) -> tuple[str, ...] | None:
-        """Names of the columns, as far as the blocks read until now tell."""
+        """Names of the columns, if known from the blocks read so far."""
         return self._names
 
     def scan(self) -> RowBlocks:
@@ -235,12 +235,12 @@ class RowBlocks:
         Returns
         -------
         RowBlocks
-            These, with their attributes known.
+            The same object, with its attributes known.
 
         Raises
         ------
         ValueError
-            With the first block, counted from 0, that cannot be used.
+            If a block cannot be used. The message has its number, counted from 0.
         """
         if not self._first_pass:
             for _ in self:
@@ -260,7 +260,7 @@ class RowBlocks:
             self._learn(this)
 
     def _learn(self, done: _Pass) -> None:
-        """Take the facts of a complete first pass."""
+        """Store the facts of a complete first pass."""
         self._first_pass = tuple(done.facts)
         likeness = self._first_pass[0].likeness
         self.block_sizes = tuple(facts.n_rows for facts in self._first_pass)
@@ -275,7 +275,7 @@ class RowBlocks:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: rows may be more than memory holds."""
+        """Raise TypeError: the rows may be larger than memory."""
         refuse_blocks(self)
 
     def __repr__(self) -> str:
@@ -288,12 +288,23 @@ class RowBlocks:
 
 
 def refuse_blocks(X: Any) -> None:
-    """Raise TypeError if X is `RowBlocks`, for what reads rows in memory alone."""
+    """Raise TypeError if X is `RowBlocks`, in methods that need rows in memory."""
     if isinstance(X, RowBlocks):
         raise TypeError(
-            "X must be an array here; got RowBlocks, which this method does not read. Give it one "
-            "block's arrays at a time, or rows that fit in memory."
+            "X must be an array here; got RowBlocks, which this method does not read. Give the "
+            "arrays of one block at a time, or rows that fit in memory."
         )
+
+
+def check_alone(**given: Any) -> None:
+    """Raise ValueError if an argument is given that blocks have of their own, or cannot have."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be None where X is RowBlocks, whose blocks bring labels and weights. "
+                "Give (X, y, sample_weight) in the blocks, or rows that fit in memory for anything "
+                "else."
+            )
 
 
 def _check_repeatable(blocks: Any) -> None:
@@ -310,7 +321,7 @@ def _check_repeatable(blocks: Any) -> None:
     else:
         got = f"a {kind}. Try a list of (X, y)"
     raise TypeError(
-        "blocks must be an iterable that starts anew whenever it is read, or a function that "
+        "blocks must be an iterable that starts again whenever it is read, or a function that "
         f"returns a new iterator; got {got}."
     )
 
@@ -322,14 +333,14 @@ def _start(blocks: Any) -> Iterable[Any]:
     if isinstance(started, Iterable):
         return started
     raise TypeError(
-        "blocks must be a function that returns an iterator of (X, y), as one that yields them "
-        f"does; it returned {reprlib.repr(started)}."
+        "blocks must be a function that returns an iterator of (X, y), such as a generator "
+        f"function; it returned {reprlib.repr(started)}."
     )
 
 
 @contextmanager
 def _named(number: int) -> Iterator[None]:
-    """Say of which block an error tells."""
+    """Add the number of the block to the message of an error."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -337,7 +348,7 @@ def _named(number: int) -> Iterator[None]:
 
 
 class Likeness(NamedTuple):
-    """What all blocks have in common."""
+    """Properties that must be the same for all blocks."""
 
     n_columns: int
     names: tuple[str, ...] | None
@@ -348,7 +359,7 @@ class Likeness(NamedTuple):
 
     @classmethod
     def of(cls, block: RowBlock, names: tuple[str, ...] | None) -> Likeness:
-        """Return that of a block."""
+        """Return the properties of a block."""
         X, y, sample_weight = block
         text = y is not None and y.dtype.kind in "SU"
         return cls(
@@ -361,7 +372,7 @@ class Likeness(NamedTuple):
         )
 
     def check(self, other: Likeness, blocks: str = "blocks") -> None:
-        """Raise ValueError with the first thing in which another block differs."""
+        """Raise ValueError with the first property in which another block differs."""
         for (what, remedy), expected, got in zip(LIKENESS, self, other, strict=True):
             if got != expected:
                 raise ValueError(
@@ -370,19 +381,19 @@ class Likeness(NamedTuple):
                 )
 
 
-# Of each field what it is, and what to try if a block has another.
+# For each field of `Likeness` its description, and the remedy if a block differs.
 LIKENESS = (
     ("the number of columns of X", "Give all {} the same columns."),
     ("the names of columns", "Put columns into the same order, as in frame[names]."),
     ("the dtype of X", "Try X.astype(np.float32), or np.float64, in all {}."),
     ("the storage of X", "Try X.toarray(), or scipy.sparse.csr_array(X), in all {}."),
-    ("what labels are", "Give y with all {} or with none, always numbers or always strings."),
-    ("what weights are", "Give sample_weight with all {} or with none."),
+    ("the kind of labels", "Give y with all {} or with none, always numbers or always strings."),
+    ("the kind of weights", "Give sample_weight with all {} or with none."),
 )
 
 
 class _Facts(NamedTuple):
-    """What is kept of a block, to know it again."""
+    """Facts about a block that are stored, to recognize it in other passes."""
 
     n_rows: int
     likeness: Likeness
@@ -400,12 +411,13 @@ class _Pass:
         self.classes: Array | None = None
 
     def read(self, given: Any, copy: bool) -> RowBlock | None:
-        """Return the next block, or None if it has no rows; a ``copy`` if it may not stay.
+        """Return the next block, or None if it has no rows; a copy if ``copy``.
 
         Raises
         ------
         TypeError, ValueError
-            If it cannot be used, is not like the others, or is not what it was in the first pass.
+            If it cannot be used, differs from the other blocks, or has changed since the first
+            pass.
         """
         parts = _parts(given)
         if parts is None:
@@ -422,7 +434,7 @@ class _Pass:
         return block
 
     def _examine(self, block: RowBlock, facts: _Facts, expected: tuple[_Facts, ...]) -> None:
-        """Look at every number of a new block; refuse one that has changed."""
+        """Check every number of a new block; raise ValueError if a known one has changed."""
         like = (self._first or self.facts or [facts])[0].likeness
         like.check(facts.likeness)
         check_finite(block.X)
@@ -435,10 +447,10 @@ class _Pass:
             self.classes = np.union1d(known, present)
 
     def check_end(self) -> None:
-        """Raise ValueError if the pass ends too early, or has had no rows."""
+        """Raise ValueError if the pass ended too early, or had no rows."""
         if len(self.facts) < len(self._first):
             raise ValueError(
-                f"Block {len(self.facts)}: the pass ended before it, and the first one went on to "
+                f"Block {len(self.facts)}: the pass ended before it, and the first pass went on to "
                 f"block {len(self._first) - 1}. {THE_SAME}"
             )
         if not self.facts:
@@ -446,17 +458,17 @@ class _Pass:
 
 
 def _change(facts: _Facts, expected: tuple[_Facts, ...]) -> str:
-    """Return the sentence about a block where the first pass had another, or none."""
+    """Return the message about a block that is not the one of the first pass."""
     if not expected:
         return f"it comes after the last one of the first pass. {THE_SAME}"
     before = expected[0].n_rows
     if facts.n_rows != before:
         return f"it has {facts.n_rows} rows, and had {before} in the first pass. {THE_SAME}"
-    return f"it has other numbers, labels or weights than in the first pass. {THE_SAME}"
+    return f"its numbers, labels or weights are not those of the first pass. {THE_SAME}"
 
 
 def _parts(given: Any) -> tuple[Any, Any, Any] | None:
-    """Return features, labels and weights as a user gave them, or None if there are no rows."""
+    """Return features, labels and weights as given by the user, or None if there are no rows."""
     parts = given if isinstance(given, (tuple, list)) else (given,)
     if not 1 <= len(parts) <= 3:
         raise ValueError(
@@ -477,7 +489,7 @@ def _parts(given: Any) -> tuple[Any, Any, Any] | None:
 
 
 def as_block(X: Any, y: Any, sample_weight: Any) -> RowBlock:
-    """Return rows, labels and weights as checked arrays, save that numbers may not be finite.
+    """Return rows, labels and weights as checked arrays. Numbers of X may be infinite or NaN.
 
     Raises
     ------
@@ -492,7 +504,7 @@ def as_block(X: Any, y: Any, sample_weight: Any) -> RowBlock:
 
 
 def as_features(X: Any) -> Any:
-    """Return X contiguous by rows or CSR, in float32 or float64, and no copy where it is."""
+    """Return X contiguous by rows or CSR, in float32 or float64; a copy only if necessary."""
     try:
         array = check_array(
             X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C",
@@ -500,15 +512,15 @@ def as_features(X: Any) -> Any:
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"X must be numbers in at least one column. ({reason})") from None
+        raise ValueError(f"X must have numbers in at least one column. ({reason})") from None
     if sp.issparse(array) and not array.has_canonical_format:
-        array = array.copy()  # what is the user's stays as it is
+        array = array.copy()  # the user's matrix must not change
         array.sum_duplicates()
     return array
 
 
 def as_labels(y: Any, n_rows: int) -> Array:
-    """Return labels (n_rows,), strings as numpy's own: a fingerprint is of what they say."""
+    """Return labels (n_rows,), strings in numpy's own type, so that checksums are of the text."""
     labels = np.asarray(y)
     if labels.dtype.kind in "OT":
         if not all(isinstance(label, str) for label in labels.ravel()):
@@ -538,7 +550,7 @@ def check_finite(X: Any) -> None:
         if np.isfinite(numbers.sum()):
             return
     finite = np.isfinite(numbers).ravel()
-    if finite.all():  # and their sum too large
+    if finite.all():  # only their sum was not
         return
     position = int(np.argmin(finite))
     if sp.issparse(X):
@@ -548,7 +560,7 @@ def check_finite(X: Any) -> None:
         row, column = divmod(position, X.shape[1])
     raise ValueError(
         f"X must be finite; row {row}, column {column} has {X[row, column]}. Drop such rows, or "
-        "fill in numbers."
+        "impute numbers."
     )
 
 
@@ -557,7 +569,7 @@ def _arrays_of(X: Any) -> tuple[Array, ...]:
 
 
 def fingerprint(block: RowBlock) -> int:
-    """Return a checksum of all that a block holds, in its order."""
+    """Return a checksum of the contents of a block, in their order."""
     code = 0
     for array in (*_arrays_of(block.X), *block[1:]):
         if array is not None:
@@ -576,7 +588,7 @@ class _Slices:
 
     @classmethod
     def of(cls, X: Any, y: Any, sample_weight: Any, rows_per_block: int) -> _Slices:
-        """Check that shapes fit, before anything is read."""
+        """Check that the shapes match, before anything is read."""
         X = X.tocsr() if sp.issparse(X) else X
         shape: tuple[int, ...] = getattr(X, "shape", ())
         if len(shape) != 2:

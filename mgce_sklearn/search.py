@@ -1,4 +1,4 @@
-"""MGCEClassifierCV: q and lam chosen by cross-validation."""
+"""MGCEClassifierCV: q and lam are chosen by cross-validation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.arrays import on_host
 from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
@@ -33,33 +33,33 @@ from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
 from mgce_sklearn.path import (
     PathPoint,
-    Settings,
+    as_text,
     estimates,
-    follow,
-    named,
+    solve_path,
     warn_of_gaps,
     widest_first,
 )
 from mgce_sklearn.problem import Problem, inverse_noise
 from mgce_sklearn.row_blocks import refuse_blocks
 from mgce_sklearn.solvers import Status, Watch, deadline_in
+from mgce_sklearn.solvers.settings import Settings
 from mgce_sklearn.targets import Distributions, encoded, read_labels
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
-# What is largest in the pair that is chosen near the best score.
+# Selections among the pairs near the best score: each chooses the pair of the largest parameter.
 LARGEST = {"one_standard_error": "lam", "largest_q": "q"}
 SELECTIONS = ("best", *LARGEST)
 
-# What scorers ask of a classifier.
+# Methods of a classifier that scorers call.
 PREDICTIONS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
-# Of max_time, what is kept for the fit of the chosen pair to all rows.
+# Part of max_time that is reserved for the fit of the chosen pair to all rows.
 REFIT_SHARE = 0.2
 
-# Parameters of the classifier that are parameters of the search, and mean the same.
+# Parameters of the search that are passed on to the classifier.
 HANDED_ON = (
     "fit_intercept",
     "center",
@@ -75,19 +75,19 @@ HANDED_ON = (
     "random_state",
 )
 
-ERROR_SCORE = validation.Constraint(
+ERROR_SCORE = constraints.Constraint(
     (Real, str),
     lambda value: not isinstance(value, str) or value == "raise",
     "'raise' or a number (try nan)",
 )
 
 PARAMETERS = {
-    "certify_scores": validation.SWITCH,
-    "refit": validation.SWITCH,
-    "selection": validation.one_of(SELECTIONS),
+    "certify_scores": constraints.SWITCH,
+    "refit": constraints.SWITCH,
+    "selection": constraints.one_of(SELECTIONS),
     "error_score": ERROR_SCORE,
-    "max_time": validation.TIME_LIMIT,
-    "verbose": validation.VERBOSITY,
+    "max_time": constraints.TIME_LIMIT,
+    "verbose": constraints.VERBOSITY,
     **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in HANDED_ON},
 }
 
@@ -98,8 +98,9 @@ Labeling = Array | Distributions
 class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""`MGCEClassifier` with q and lam chosen by cross-validation.
 
-    In every fold all pairs are scored by fits that come near the optimum, at a fraction of the cost
-    of certified ones. The pair of the best mean score is fitted to all rows, and certified.
+    In every fold, each pair of q and lam is scored by an approximate fit, at a fraction of the cost
+    of a fit whose duality gap is computed. The pair with the best mean score is fitted to all
+    rows, to the gap ``tol``.
 
     Parameters
     ----------
@@ -110,61 +111,71 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     cv : int, cross-validation generator, iterable or None, default=None
         As in scikit-learn. None: 5 stratified folds.
     scoring : str, callable or None, default=None
-        A scorer's name, or a callable ``scorer(estimator, X, y)``. None: accuracy; expected
-        accuracy if labels are distributions, and beside a ``noise_matrix`` the mean of its
-        inverse at observed and predicted labels, which is on average the accuracy on true ones.
-        A scorer that is named sees labels as they come. For probabilities
-        that are exactly 0 when q > 0, "neg_brier_score" says more than
-        "neg_log_loss".
+        Name of a scorer, or a callable ``scorer(estimator, X, y)``. Named scorers use the labels as
+        observed. None:
+
+        - accuracy, or expected accuracy if labels are distributions;
+        - with a ``noise_matrix`` T, the mean of :math:`T^{-1}` at observed and predicted labels. It
+          is an unbiased estimate of the accuracy on true labels.
+
+        If q > 0, probabilities may be exactly 0, and these dominate "neg_log_loss". Use
+        "neg_brier_score" instead.
     n_jobs : int or None, default=None
         Number of processes. Each limits its own threads to its share of the cores.
     refit : bool, default=True
-        Whether to fit the chosen pair to all rows. Without it there are no predictions.
+        Whether to fit the chosen pair to all rows. Without this fit there are no predictions.
     certify_scores : bool, default=False
-        Whether fits in folds are certified like the refit, by ``solver`` to ``tol``, so that scores
-        are those of `~sklearn.model_selection.GridSearchCV`. If not, each of them is L-BFGS from
-        zero until steps gain less than 1e-5, whatever ``solver``, ``tol`` and ``max_iter``; see
-        the notes.
+        Whether the fits in folds are solved by ``solver`` to the duality gap ``tol``, as the refit
+        is. Scores are then those of `~sklearn.model_selection.GridSearchCV`. If False, each of
+        these fits is L-BFGS from zero until a step gains less than 1e-5; ``solver``, ``tol`` and
+        ``max_iter`` are ignored for them. See the notes.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
     center : "auto" or bool, default="auto"
-        Which columns to center, as in `MGCEClassifier`; in every fold about its own means.
+        Which columns to center, as in `MGCEClassifier`. Each fold uses the means of its own rows.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
-        Of the refit and of certified scores, as in `MGCEClassifier`.
+        Solver of the refit, and of the fits in folds if ``certify_scores``, as in `MGCEClassifier`.
     tol : float, default=1e-4
-        Relative duality gap at which these stop.
+        Relative duality gap at which these fits stop.
     max_iter : int or None, default=None
-        Iteration limit of each of these. None: the solver's own.
+        Iteration limit of each of these fits. None: the solver's own.
     max_time : float or None, default=None
-        Seconds for the whole search, a fifth of which is kept for the fit to all rows. What
-        was not scored by then is NaN; see the notes. None: no limit.
+        Time limit in seconds for the whole search. A fifth of it is reserved for the fit to all
+        rows. Pairs that were not scored in time have the score NaN; see the notes. None: no limit.
     class_weight : dict, "balanced" or None, default=None
-        Factors on ``sample_weight`` by class, "balanced" within each fold.
-    width, delta, feature_range
-        Method of the half-widths, as in `MGCEClassifier`; in every fold of its own rows. Where
-        ``width`` does not depend on ``lam``, one of ``lams`` is enough.
+        Factors on ``sample_weight`` by class. "balanced" is computed within each fold.
+    width : str or array-like, default="standard_error"
+        Method of the half-widths, as in `MGCEClassifier`, computed in each fold from its own rows.
+        If it does not depend on ``lam``, one value in ``lams`` is enough.
+    delta : float, default=0.05
+        As in `MGCEClassifier`.
+    feature_range : pair (low, high) or None, default=None
+        As in `MGCEClassifier`.
     feature_map : str, transformer, torch.nn.Module, callable or None, default=None
-        What makes the features of the linear model from X, or "relu", "fourier" or "threshold", as
-        in `MGCEClassifier`. A transformer, or the map of a name, is fitted to the training rows
-        of each fold, once for all pairs, and again for the refit.
+        Transforms X before the linear model, as in `MGCEClassifier`. A transformer or a named map
+        is fitted to the training rows of each fold, once for all pairs, and once more for
+        the refit.
     noise_matrix : float, array-like of shape (n_classes, n_classes) or None, default=None
-        By which labels became wrong, as in `MGCEClassifier`. A pair whose set is empty in a fold
-        has failed there.
+        Probabilities by which labels became wrong, as in `MGCEClassifier`. If the uncertainty set
+        of a pair is empty in a fold, this counts as a failed fit.
     selection : {"best", "one_standard_error", "largest_q"}, default="best"
-        "best": the best mean score. The others look at the pairs whose mean score is within one
-        standard error of it. "one_standard_error": the one of largest lam, whose bound holds for
-        more distributions. "largest_q": the one of largest q, for labels that may be wrong: where
-        scores cannot tell, the loss that such labels move least; see the notes. Among equal ones
-        the better score.
+        Which pair is chosen. The second and third choose among the pairs whose mean score is within
+        one standard error of the best one. Among equal values the better score decides.
+
+        - "best": the pair with the best mean score.
+        - "one_standard_error": the pair with the largest lam, whose bound holds for more
+          distributions.
+        - "largest_q": the pair with the largest q. Use it if labels may be wrong: where scores do
+          not decide, it chooses the loss that wrong labels change least. See the notes.
     error_score : "raise" or float, default=np.nan
-        The score of a fit or a scorer that raises in a fold, as in
-        `~sklearn.model_selection.GridSearchCV`: a fold may lack a class that the scorer asks for.
-        "raise": the error itself. Pairs whose mean is NaN rank last; if all are, the first is
-        chosen.
+        Score of a pair in a fold if the fit or the scorer raises an error, as in
+        `~sklearn.model_selection.GridSearchCV`. For example, a fold may lack a class that the
+        scorer requires. "raise": the error is raised. Pairs with the mean score NaN rank last. If
+        all are NaN, the first pair is chosen.
     random_state : int, RandomState instance or None, default=None
-        Handed to the classifier.
+        As in `MGCEClassifier`.
     verbose : int, default=0
-        1: messages of joblib. 2 or more: the solvers' too.
+        1: messages of joblib. 2 or more: also those of the solvers.
 
     Attributes
     ----------
@@ -173,18 +184,22 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     cv_results_ : dict of ndarray
         As in `~sklearn.model_selection.GridSearchCV`, with ``param_q``, ``param_lam``,
         ``params``, ``split0_test_score``..., ``mean_test_score``, ``std_test_score``,
-        ``rank_test_score``, times to fit and to score in seconds, and two columns more:
-        ``mean_minimax_risk`` over the folds, in units of :math:`\ell_q` (comparable between
-        lam, not between q), and ``converged``, whether every fold's gap is within ``tol``. Where
-        a fit failed, or was stopped or not begun for want of time, they are NaN and False.
-        Without ``certify_scores`` a minimax risk is a valid bound of the fit that was scored,
-        somewhat above the least one, and ``converged`` is False: no gap is computed.
+        ``rank_test_score``, and times of fits and scores in seconds. There are two more columns:
+
+        - ``mean_minimax_risk``: the mean of ``minimax_risk_`` over the folds, in units of
+          :math:`\ell_q`. It can be compared between lams, but not between qs. Without
+          ``certify_scores`` it is a valid bound for the fits that were scored, somewhat above the
+          minimum.
+        - ``converged``: whether the gap is within ``tol`` in every fold. Without
+          ``certify_scores`` it is False, since no gap is computed.
+
+        They are NaN and False where a fit failed, was stopped, or was not started in time.
     best_index_ : int
         Position of the chosen pair in ``cv_results_``.
     best_params_ : dict
         The chosen pair as ``{"lam": ..., "q": ...}``.
     best_score_ : float
-        Its mean score.
+        Mean score of the chosen pair.
     best_estimator_ : MGCEClassifier
         The chosen pair fitted to all rows. Present if ``refit``.
     scorer_ : callable
@@ -192,44 +207,53 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_splits_ : int
         Number of folds.
     n_features_in_ : int
-        Number of features seen in ``fit``.
+        Number of columns of X seen in ``fit``.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had string column names.
 
+    See Also
+    --------
+    MGCEClassifier : The classifier of one pair.
+    mgce_path : Solutions over a grid, without scores.
+
     Notes
     -----
-    With ``certify_scores``, scores are those of `~sklearn.model_selection.GridSearchCV` over
-    `MGCEClassifier` on the same folds, to the accuracy that ``tol`` certifies; all widths of a q
-    are fitted as one path, which costs a fraction of separate fits.
+    **Scores with** ``certify_scores`` are those of `~sklearn.model_selection.GridSearchCV` over
+    `MGCEClassifier` on the same folds, up to the gap ``tol``. All lams of a q are solved as one
+    path, which costs a fraction of separate fits.
 
-    Without it they differ by what L-BFGS leaves to the optimum when a step gains less than 1e-5, or
-    after 200 gradients: on eleven data sets by .0009 in accuracy on average, and the certified
-    accuracy of the pair chosen was at most .0035 below the best (``benchmarks/search.py``). The
-    score of a pair depends on no other pair. Beyond q = 0.9 a slightly smoothed loss is
-    minimized. A scorer that looks at more than predictions and probabilities should ask for
-    certified fits: others have the trivial ``dual_gap_``, and "approximate" for ``solver_``. The
-    rows of a fold are in memory twice while it is scored.
+    **Scores without** ``certify_scores`` differ from these, since L-BFGS stops before the optimum:
+    when a step gains less than 1e-5, or after 200 gradients. On eleven data sets the mean
+    difference in accuracy was .0009. The certified accuracy of the chosen pair was at most .0035
+    below the best (``benchmarks/search.py``). The score of a pair does not depend on other pairs.
+    For q > 0.9 a slightly smoothed loss is minimized. A scorer that uses more than predictions and
+    probabilities requires ``certify_scores=True``, because other fits have the trivial
+    ``dual_gap_`` and the value "approximate" in ``solver_``. While a fold is scored, its rows are
+    in memory twice.
 
-    Scores near the optimum are no guide to text, where accuracy is best long before it: there take
-    `~sklearn.model_selection.GridSearchCV` over ``MGCEClassifier(solver="sgd", max_iter=10)``.
+    **Text.** For tf-idf features, accuracy is best long before the optimum, so scores near the
+    optimum are misleading. Use `~sklearn.model_selection.GridSearchCV` over
+    ``MGCEClassifier(solver="sgd", max_iter=10)``.
 
-    For labels that may be wrong, ``selection="largest_q"`` goes with qs up to 1 and lams up to 10,
-    and with accuracy as the score: log loss and Brier score on wrong labels reward fitting them.
+    **Wrong labels.** Combine ``selection="largest_q"`` with qs up to 1, lams up to 10, and accuracy
+    as the score. Log loss and Brier score on wrong labels favor models that fit them.
 
-    Folds and, without a ``feature_map``, q are run in parallel.
+    **Parallel fits.** With ``n_jobs``, folds run in parallel. Without a ``feature_map`` so do the
+    values of q within a fold.
 
-    Folds are taken one after the other. If ``max_time`` ends before the last, or a callback stops
-    the search, pairs are compared on the folds in which all of them have been scored, and all
-    means are over these. Where not even the first is complete, those pairs are compared that it
-    has. The chosen pair is then fitted to all rows in the time that is left, and may end with an
-    open gap and a valid bound.
+    **Time limit.** Folds are processed one after the other. If ``max_time`` ends before the last
+    fold, or if a callback stops the search, pairs are compared on the folds in which all of them
+    were scored, and all means are over these folds. If not even the first fold is complete, the
+    pairs that were scored in it are compared. The chosen pair is then fitted to all rows in
+    the remaining time. That fit may end with a gap above ``tol``; its bound is still valid.
 
-    Callbacks of scikit-learn (1.9 or later, ``set_callbacks``) are told of every q in every fold,
-    with a ``feature_map`` of every fold, and of the fit to all rows.
+    **Callbacks** of scikit-learn (1.9 or later, ``set_callbacks``) are called for every q in every
+    fold (with a ``feature_map`` for every fold), and for the fit to all rows.
 
-    With metadata routing enabled, ``groups`` goes to a splitter, and ``sample_weight`` and
-    others to a scorer, that asks for them; weights are used in fitting in any case. Without
-    routing, ``groups`` goes to the splitter and ``sample_weight`` to fits and scorer.
+    **Metadata.** With metadata routing enabled, ``groups`` is passed to a splitter, and
+    ``sample_weight`` and other metadata to a scorer, if they request it. Fits use
+    ``sample_weight`` in any case. Without routing, ``groups`` is passed to the splitter, and
+    ``sample_weight`` to fits and scorer.
 
     References
     ----------
@@ -317,7 +341,8 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite numbers; with a ``feature_map`` whatever that takes, here and elsewhere.
+            Finite numbers. With a ``feature_map``, whatever the map accepts, here and in all other
+            methods.
         y : array-like of shape (n_samples,) or (n_samples, n_classes)
             Labels of any dtype, at least two different ones; or distributions, as in
             `MGCEClassifier.fit`. Folds are then stratified by the most probable class.
@@ -325,10 +350,10 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Non-negative.
         base_margin : array-like of shape (n_samples, n_classes), default=None
             Margins of another classifier, to which those of the features are added, as in
-            `MGCEClassifier`: of rows that it was not fitted to.
+            `MGCEClassifier`. The rows must be rows that this classifier was not fitted to.
         **params : dict
-            ``groups`` for the splitter; with metadata routing whatever splitter and scorer
-            ask for.
+            ``groups`` for the splitter. With metadata routing, all metadata that splitter and
+            scorer request.
 
         Returns
         -------
@@ -338,22 +363,23 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used, if every fit fails, or if time sufficed for
-            none. The estimator stays as it was.
+            For an invalid parameter or invalid data, if every fit fails, or if ``max_time`` is too
+            short for one score. The estimator stays as it was.
         KeyboardInterrupt
             On Ctrl-C. The estimator stays as it was.
 
         Warns
         -----
         ConvergenceWarning
-            If the gap of the refit exceeds ``tol``; once for certified scores, naming the pairs
-            whose gap does so in a fold; and once, if the search was stopped, saying on how many
-            folds pairs are compared and naming those without a score.
-        FitFailedWarning, UserWarning
-            Once each, if fits or scores failed, with the first error; and if mean scores are not
-            finite.
+            If the gap of the refit exceeds ``tol``. With ``certify_scores``, one warning names the
+            pairs whose gap exceeds ``tol`` in a fold. If the search was stopped, one warning names
+            the number of folds on which pairs are compared, and the pairs without a score.
+        FitFailedWarning
+            One, if fits failed, with the first error.
+        UserWarning
+            One, if scores failed, with the first error, and one, if mean scores are not finite.
         """
-        # Before `unchanged_on_error` notes the attributes: what callbacks end by is one of them.
+        # Before `unchanged_on_error` copies the attributes: callbacks need one that the task sets.
         task = Task.of_fit(self, X, y, sample_weight, n_parts=1 + (self.refit is not False))
         with validation.unchanged_on_error(self):
             self._fit(X, y, sample_weight, base_margin, params, task)
@@ -369,10 +395,10 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         params: Params,
         task: Task,
     ) -> None:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         deadline = deadline_in(self.max_time)
-        qs = validation.check_sequence("qs", self.qs, validation.LOSS_PARAMETER)
-        lams = validation.check_sequence("lams", self.lams, validation.HALF_WIDTH)
+        qs = constraints.check_sequence("qs", self.qs, constraints.LOSS_PARAMETER)
+        lams = constraints.check_sequence("lams", self.lams, constraints.HALF_WIDTH)
         rows, labels = self._read(X, y)
         self.scorer_ = self._scorer_of(labels)
         if sample_weight is not None:
@@ -403,16 +429,16 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Fit the chosen pair to all rows, in the time that is left."""
         classifier = self._candidate(**self.best_params_)
         if self.max_time is not None:
-            # One step is always made.
+            # A fit takes one step even if no time is left.
             classifier.set_params(max_time=max(Watch(deadline).seconds_left, 1e-9))
         self.best_estimator_ = classifier
         with task.handed_to(classifier, "refit"):
-            # X as it came: the names of its columns are the classifier's to remember.
+            # X as given, so that the classifier stores the names of its columns.
             classifier.fit(*data, **based)
         classifier.set_params(max_time=self.max_time)
 
     def _read(self, X: Any, y: Any) -> tuple[Any, Labeling]:
-        """Return rows that can be split, and their labels; raw ones if a feature map takes them."""
+        """Return rows that can be split, and their labels. Rows for a feature map are unchecked."""
         refuse_blocks(X)
         labels = read_labels(y)
         how = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
@@ -436,7 +462,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         watch: Watch,
         task: Task,
     ) -> tuple[list[dict[str, float]], _Scores]:
-        """Return the pairs of the grid, and their scores in every fold, as far as time allows."""
+        """Return the pairs of the grid, and their scores in every fold that time allows."""
         X, y, *_ = data
         split_params, score_params = self._route("fit", params, without_routing=["groups"])
         strata = y.most_probable() if isinstance(y, Distributions) else y
@@ -444,7 +470,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation.check_folds(splits)
         self.n_splits_ = len(splits)
         scoring = (self.scorer_, score_params, self.error_score)
-        # A feature map is fitted once in a fold; otherwise every q of a fold has a job.
+        # A feature map is fitted once in each fold. Without one, every q of a fold is a job.
         parts = [qs] if self.feature_map is not None else np.split(qs, len(qs))
         how = (self._candidate(), self.certify_scores, watch)
         jobs = (
@@ -456,22 +482,22 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         n_trials = len(splits) * len(qs) * len(lams)
         trials += [_NOT_REACHED] * (n_trials - len(trials))
         _tell_failures(trials, self.error_score)
-        # ParameterGrid sorts names, so that lam varies slower than q.
+        # ParameterGrid sorts parameters by name, so lam varies more slowly than q.
         candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
         numbers = np.array([trial.scores for trial in trials], dtype=np.float64)
         by_fold = numbers.reshape(len(splits), len(qs), len(lams), -1).transpose(3, 0, 2, 1)
         return candidates, _Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
 
     def _run(self, jobs: Iterator[Any], task: Task) -> list[_Trial]:
-        """Run jobs, a part of the task each, until a callback stops it; return their trials.
+        """Run jobs, each a part of the task, until a callback stops it. Return their trials.
 
-        Those that have begun then are waited for.
+        Jobs that are running when it stops are completed.
         """
         stopped = threading.Event()
         wanted = itertools.takewhile(lambda job: not stopped.is_set(), jobs)
         run = _one_by_one(self.n_jobs, self.verbose)
         trials: list[_Trial] = []
-        # Closed by whatever error: that ends what still runs.
+        # Closed on any error, which ends the jobs that are still running.
         with closing(result for result in run(wanted)) as results:
             for result in results:
                 trials += result
@@ -488,7 +514,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
             raise TypeError(
                 f"scoring must be a scorer's name, a callable or None; got {self.scoring!r}. "
-                "For several scores use GridSearchCV over MGCEClassifier."
+                "For several scorers use GridSearchCV over MGCEClassifier."
             )
         if isinstance(self.scoring, str) and self.scoring not in get_scorer_names():
             raise ValueError(
@@ -498,13 +524,13 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return check_scoring(MGCEClassifier(), scoring=self.scoring or "accuracy")
 
     def _scorer_of(self, labels: Labeling) -> Any:
-        """Return what pairs are compared by: accuracy, if nothing else is asked for."""
+        """Return the scorer by which pairs are compared. The default is accuracy."""
         scorer = self._scorer()
         if isinstance(labels, Distributions):
             if self.scoring is not None:
                 raise ValueError(
-                    f"scoring must be None if y is distributions, for expected accuracy; got "
-                    f"{self.scoring!r}. Or give the most probable labels as y."
+                    f"scoring must be None if y is distributions; got {self.scoring!r}. With None "
+                    "the score is expected accuracy. For others give the most probable labels as y."
                 )
             return _expected_accuracy
         if self.noise_matrix is None or self.scoring is not None:
@@ -516,7 +542,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _route(self, caller: str, params: Params, without_routing: list[str]) -> tuple[Any, Any]:
         """Return the parameters for the splitter and those for the scorer.
 
-        ``sample_weight`` and those named ``without_routing`` are taken without routing too.
+        Without metadata routing, only ``sample_weight`` and ``without_routing`` are allowed.
         """
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, caller, **params)
@@ -524,7 +550,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         unknown = sorted(params.keys() - {"sample_weight", *without_routing})
         if unknown:
             raise TypeError(
-                f"{caller} takes {', '.join(unknown)} only with metadata routing: call "
+                f"{caller} takes {', '.join(unknown)} only with metadata routing. Call "
                 "sklearn.set_config(enable_metadata_routing=True) and request it."
             )
         params = {name: value for name, value in params.items() if value is not None}
@@ -532,12 +558,13 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return split_params, params
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Tell which metadata goes where.
+        """Return which metadata is passed to which object.
 
         Returns
         -------
         MetadataRouter
-            ``fit`` feeds itself, ``cv.split`` and the scorer; ``score`` feeds the scorer.
+            ``fit`` uses metadata itself and passes it to ``cv.split`` and the scorer. ``score``
+            passes it to the scorer.
         """
         scoring = MethodMapping().add(caller="fit", callee="score")
         scoring.add(caller="score", callee="score")
@@ -550,7 +577,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _select(self, n_folds: int) -> None:
-        """Choose a pair from the results over so many folds."""
+        """Choose a pair from the results over ``n_folds`` folds."""
         results = self.cv_results_
         self.best_index_ = best = chosen(results, self.selection, n_folds)
         self.best_params_ = results["params"][best]
@@ -561,8 +588,8 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not self.refit:
             raise AttributeError(
-                "This MGCEClassifierCV was fitted with refit=False and has chosen q_ and lam_ "
-                "only. Set refit=True for coefficients and predictions."
+                "This MGCEClassifierCV was fitted with refit=False: it has q_ and lam_, but no "
+                "coefficients. Set refit=True and fit again to get predictions."
             )
         return self.best_estimator_
 
@@ -572,43 +599,114 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to predict.
         y : array-like of shape (n_samples,)
+            Their labels.
         base_margin : array-like of shape (n_samples, n_classes), default=None
-            Of these rows, if the fit had one.
+            Base margins of these rows. Required if the fit had a ``base_margin``.
         **params : dict
-            ``sample_weight`` for the scorer; with metadata routing whatever it asks for.
+            ``sample_weight`` for the scorer. With metadata routing, all metadata that it requests.
 
         Returns
         -------
         float
+            The score.
         """
         refuse_blocks(X)
         _, score_params = self._route("score", params, without_routing=[])
         return self._scorer()(_given(self._best(), base_margin), X, y, **score_params)
 
     def decision_function(self, X: Any, base_margin: Any = None) -> Array:
-        """Compute margins; see `MGCEClassifier.decision_function`."""
+        """Compute margins, as `MGCEClassifier.decision_function` does.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Base margins of these rows. Required if the fit had a ``base_margin``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
         return self._best().decision_function(X, base_margin)
 
     def predict(self, X: Any, base_margin: Any = None) -> Array:
-        """Predict the class of largest margin; see `MGCEClassifier.predict`."""
+        """Predict the class of the largest margin, as `MGCEClassifier.predict` does.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Base margins of these rows. Required if the fit had a ``base_margin``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
         return self._best().predict(X, base_margin)
 
     def predict_proba(self, X: Any, base_margin: Any = None) -> Array:
-        """Compute the minimax rule; see `MGCEClassifier.predict_proba`."""
+        """Compute the minimax rule h, as `MGCEClassifier.predict_proba` does.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Base margins of these rows. Required if the fit had a ``base_margin``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
         return self._best().predict_proba(X, base_margin)
 
     def margins_to_proba(self, margins: Any) -> Array:
-        """Compute the rule of margins; see `MGCEClassifier.margins_to_proba`."""
+        """Compute the rule h from margins, as `MGCEClassifier.margins_to_proba` does.
+
+        Parameters
+        ----------
+        margins : array-like of shape (n_samples, n_classes), or (n_samples,) for two classes
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
         return self._best().margins_to_proba(margins)
 
     def predict_log_proba(self, X: Any, base_margin: Any = None) -> Array:
-        """Compute the rule's logarithm; see `MGCEClassifier.predict_log_proba`."""
+        """Compute log h, as `MGCEClassifier.predict_log_proba` does.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Base margins of these rows. Required if the fit had a ``base_margin``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
         return self._best().predict_log_proba(X, base_margin)
 
     def predict_worst_case_proba(self, X: Any, base_margin: Any = None) -> Array:
-        """Compute the worst case; see `MGCEClassifier.predict_worst_case_proba`."""
+        """Compute the worst case p*, as `MGCEClassifier.predict_worst_case_proba` does.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        base_margin : array-like of shape (n_samples, n_classes), default=None
+            Base margins of these rows. Required if the fit had a ``base_margin``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
         return self._best().predict_worst_case_proba(X, base_margin)
+
+    def summary(self) -> Any:
+        """List coefficients and means by class and feature; see `MGCEClassifier.summary`."""
+        return self._best().summary()
 
     @property
     def coef_(self) -> Array:
@@ -617,7 +715,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def intercept_(self) -> Array:
-        """Coefficients of its constant feature, (1,) or (n_classes,)."""
+        """Coefficients of the constant feature, (1,) or (n_classes,)."""
         return self._best().intercept_
 
     @property
@@ -627,12 +725,12 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def minimax_risk_(self) -> float:
-        """Worst-case expected loss of the chosen classifier; see `MGCEClassifier`."""
+        """Bound on the expected loss of the chosen classifier, as in `MGCEClassifier`."""
         return self._best().minimax_risk_
 
     @property
     def dual_gap_(self) -> float:
-        """At least the distance of ``minimax_risk_`` from the optimum."""
+        """Upper bound on the distance of ``minimax_risk_`` from the optimum."""
         return self._best().dual_gap_
 
     @property
@@ -642,7 +740,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def n_iter_(self) -> int:
-        """Iterations of the chosen classifier's own fit."""
+        """Number of iterations of the fit to all rows."""
         return self._best().n_iter_
 
     @property
@@ -658,7 +756,7 @@ def _expected_accuracy(
 
 
 class _AccuracyOfTrueLabels(NamedTuple):
-    """Mean of (T^-1) at observed and predicted labels: the accuracy on true ones, unbiased."""
+    """Mean of T^-1 at observed and predicted labels: an unbiased estimate of the true accuracy."""
 
     inverse: Array
     classes: Array
@@ -679,23 +777,26 @@ class _Scores(NamedTuple):
     score_time: Any = 0.0
     minimax_risk: Any = np.nan
     converged: Any = np.nan  # 1 or 0; NaN if there is no fit
-    reached: Any = 1.0  # 0 if it was stopped, or not begun
+    reached: Any = 1.0  # 0 if the fit was stopped, or not started
 
     @property
     def counted(self) -> Array:
-        """Which of the arrays count: folds that all were scored in, or, without any, all scores."""
+        """Mask of the scores that count.
+
+        Those are the folds in which all pairs were scored. If there is none, all scores count.
+        """
         reached = self.reached == 1.0
         complete = reached.all(axis=1, keepdims=True)
         return reached & complete if complete.any() else reached
 
     def over_folds(self) -> _Scores:
-        """Return the same with the arrays masked where they do not count."""
+        """Return the arrays with the scores that do not count masked."""
         mask = np.ma.nomask if self.counted.all() else ~self.counted
         return _Scores(*(np.ma.array(numbers, mask=mask) for numbers in self))
 
 
 class _Trial(NamedTuple):
-    """What came of one fit in one fold, and the errors on the way."""
+    """The scores of one fit in one fold, and its errors."""
 
     scores: _Scores
     fit_error: str = ""
@@ -706,13 +807,13 @@ _NOT_REACHED = _Trial(_Scores(np.nan, reached=0.0))
 
 
 class _Scoring(NamedTuple):
-    """How to score on a fold's test rows, and what failures count as."""
+    """The scorer on the test rows of a fold, and the score of a failure."""
 
     score: Callable[[MGCEClassifier], Any]
     error_score: Any
 
     def scored(self, fitted: MGCEClassifier, point: PathPoint) -> _Trial:
-        """Return what a fit scores."""
+        """Return the trial of a fit."""
         score, error = self.error_score, ""
         begin = time.perf_counter()
         try:
@@ -726,18 +827,21 @@ class _Scoring(NamedTuple):
         return _Trial(_Scores(*numbers), score_error=error)
 
     def failed(self, error: Exception) -> _Trial:
-        """Return what a fit scores that raised an error."""
+        """Return the trial of a fit that raised an error."""
         return _Trial(_Scores(self.error_score), fit_error=self.in_words(error))
 
     def in_words(self, error: Exception) -> str:
-        """Return an error as text, or raise it if it shall not count as a score."""
+        """Return an error as text, or raise it if ``error_score`` is "raise"."""
         if isinstance(self.error_score, str):
             raise error
         return f"{type(error).__name__}: {error}"
 
 
 class _Fold(NamedTuple):
-    """Rows to learn from, and the classifier that has read them: the pattern of all others."""
+    """The training rows of a fold, and a classifier that has read them.
+
+    The classifiers of all pairs are copies of this one, the pattern.
+    """
 
     pattern: MGCEClassifier
     problem: Problem
@@ -746,14 +850,14 @@ class _Fold(NamedTuple):
 
     @classmethod
     def read(cls, classifier: MGCEClassifier, certify: bool, watch: Watch, *rows: Any) -> _Fold:
-        """Fit the feature map, if there is one, and make the rows ready for every q and lam."""
+        """Fit the feature map, if there is one, and prepare the rows for every q and lam."""
         X, y, sample_weight, base_margin = rows
         X, y = classifier._read(X, y, reset=True)
         problem = classifier._problem(X, y, sample_weight, classifier.fit_intercept, base_margin)
         return cls(classifier, problem, certify, watch)
 
     def to_predict(self, X: Any) -> _Fold:
-        """Return the same fold, whose classifiers share the features of the rows X."""
+        """Return the fold with the features of the rows X computed once for all classifiers."""
         pattern = copy(self.pattern)
         if pattern.feature_map is not None:
             pattern.feature_map_ = KeptFeatures(pattern.feature_map_, X)
@@ -762,9 +866,9 @@ class _Fold(NamedTuple):
     def fits(
         self, q: float, lams: Array
     ) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
-        """Yield positions in ``lams``, each with the fit or with its error, while there is time.
+        """Yield positions in ``lams``, each with its fit or its error, until time is up.
 
-        A path begins anew after an error.
+        After an error a new path begins with the remaining lams.
         """
         left = widest_first(lams)
         while len(left) and not self.watch.out_of_time():
@@ -781,8 +885,10 @@ class _Fold(NamedTuple):
 
     def _points(self, q: float, lams: Array) -> Iterator[PathPoint]:
         if self.certify:
-            settings = Settings.of(self.pattern)
-            return follow(self.problem, q, lams, settings, watch=self.watch)
+            settings = Settings.of(
+                self.pattern, partial(validation.seed_of, self.pattern.random_state)
+            )
+            return solve_path(self.problem, q, lams, settings, watch=self.watch)
         return estimates(self.problem, q, lams, self.watch)
 
 
@@ -802,7 +908,7 @@ def _score_fold(
     score_params: Params,
     error_score: Any,
 ) -> list[_Trial]:
-    """Fit a fold's training rows for every q and lam in time, and score on its test rows."""
+    """Fit the training rows of a fold for every q and lam, and score on its test rows."""
     n_trials = len(qs) * len(lams)
     if watch.out_of_time():
         return [_NOT_REACHED] * n_trials
@@ -824,7 +930,7 @@ def _score_fold(
 
 
 def _of_classes(base_margin: Array | None, y: Labeling, *parts: Array) -> list[Array | None]:
-    """Return the base margins of parts of the rows, for the classes in the first of them."""
+    """Return the base margins of parts of the rows, for the classes of the first part."""
     if base_margin is None:
         return [None for _ in parts]
     if isinstance(y, Distributions):  # every column is a class
@@ -834,9 +940,9 @@ def _of_classes(base_margin: Array | None, y: Labeling, *parts: Array) -> list[A
 
 
 def _given(fitted: MGCEClassifier, base_margin: Any) -> MGCEClassifier:
-    """Return a classifier that takes these base margins for whatever rows it is to predict.
+    """Return a classifier that uses these base margins in every prediction.
 
-    Scorers hand over rows alone.
+    Scorers pass only the rows.
     """
     if base_margin is None:
         return fitted
@@ -856,9 +962,9 @@ def _score_path(fold: _Fold, q: float, lams: Array, scoring: _Scoring) -> list[_
 
 
 def _one_by_one(n_jobs: int | None, verbose: int) -> Parallel:
-    """Return what runs jobs and gives their results as they come, in order, if it can.
+    """Return a `Parallel` that yields results in order while others are computed, if it can.
 
-    An older joblib, or one of the backends that others add to it, may give them at the end alone.
+    With an older joblib, or with some third-party backends, all results come at the end.
     """
     try:
         return Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")
@@ -867,12 +973,12 @@ def _one_by_one(n_jobs: int | None, verbose: int) -> Parallel:
 
 
 def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
-    """Warn of fits and scores that failed; raise ValueError if all fits did, or none was made."""
+    """Warn of failed fits and scores. Raise ValueError if all fits failed, or none was made."""
     trials = [trial for trial in trials if trial.scores.reached]
     if not trials:
         raise ValueError(
-            "max_time must suffice for a score; it ended, or a callback stopped the search, before "
-            "the first. Allow more time, or give fewer rows."
+            "max_time must suffice for a score; the time ended, or a callback stopped the search, "
+            "before the first score. Allow more time, or give fewer rows."
         )
     for what, category, errors in (
         ("fits", FitFailedWarning, [trial.fit_error for trial in trials if trial.fit_error]),
@@ -883,20 +989,20 @@ def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
         if errors:
             warnings.warn(
                 f"{len(errors)} of {len(trials)} {what} failed and count as {error_score}; "
-                f"error_score='raise' shows where. The first with {errors[0]}",
+                f"error_score='raise' raises the error. The first with {errors[0]}",
                 category,
                 stacklevel=5 + WRAPPERS,
             )
 
 
 def _warn_of_the_rest(candidates: list[dict[str, float]], scores: _Scores) -> None:
-    """Say what was not scored before the search was stopped, if it was."""
+    """If the search was stopped, warn of the pairs and folds that were not scored."""
     if scores.reached.all():
         return
     counted = scores.counted
     n_folds, n_complete = len(counted), int(counted.all(axis=1).sum())
     rest = [candidates[i] for i in np.flatnonzero(~counted.any(axis=0))]
-    without = named([(pair["q"], pair["lam"]) for pair in rest])
+    without = as_text([(pair["q"], pair["lam"]) for pair in rest])
     warnings.warn(
         f"The search was stopped before every fold was scored. Pairs are compared on "
         f"{max(n_complete, 1)} of {n_folds} folds"
@@ -910,15 +1016,15 @@ def _warn_of_the_rest(candidates: list[dict[str, float]], scores: _Scores) -> No
 def _warn_of_no_score(means: Array) -> None:
     if not np.isfinite(means).all():
         warnings.warn(
-            f"Mean test scores are not finite: {means}. NaN ranks last; if there is nothing else, "
-            "the first pair is chosen. Often a fold lacks a class: take fewer or stratified folds.",
+            f"Mean test scores are not finite: {means}. NaN ranks last; if all are NaN, the first "
+            "pair is chosen. A fold may lack a class: use fewer or stratified folds.",
             UserWarning,
             stacklevel=4 + WRAPPERS,
         )
 
 
 def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
-    """Return the parameters with those that have an entry per row cut to the given rows."""
+    """Return the parameters; those with one entry per row are restricted to the given rows."""
     return {
         name: np.asarray(value)[rows] if np.shape(value)[:1] == (n_rows,) else value
         for name, value in params.items()
@@ -926,7 +1032,7 @@ def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
 
 
 def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, Any]:
-    """Arrange scores as ``GridSearchCV`` does, one entry for each of its candidates."""
+    """Return scores in the form of ``GridSearchCV``, one entry for each pair."""
     counted = scores.over_folds()
     mean = _mean(counted.test_score)
     with np.errstate(invalid="ignore"):  # an infinite mean has no deviations
@@ -948,21 +1054,26 @@ def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, A
 
 
 def _ranks(means: Array) -> Array:
-    """Return ranks from 1 on; a score that is not a number ranks last."""
+    """Return ranks from 1 on. NaN ranks last."""
     return rankdata(-np.nan_to_num(means, nan=-np.inf), "min").astype(np.int32)
 
 
 def joined(results: Sequence[Mapping[str, Any]], name: str, values: Sequence[float]) -> dict:
-    """Return the results of searches on the same folds as one, over a parameter more.
+    """Join the results of searches that differ by one more parameter, on the same folds.
 
     Parameters
     ----------
     results : sequence of Mapping
-        As `MGCEClassifierCV.cv_results_`.
+        Each as `MGCEClassifierCV.cv_results_`.
     name : str
-        The parameter that they differ by.
+        The parameter by which the searches differ.
     values : sequence of float
-        Its value in each.
+        Its value in each search.
+
+    Returns
+    -------
+    dict
+        As `MGCEClassifierCV.cv_results_`, with the parameter as one more column.
     """
     whole = {
         key: np.ma.concatenate([part[key] for part in results])
@@ -982,7 +1093,7 @@ def joined(results: Sequence[Mapping[str, Any]], name: str, values: Sequence[flo
 
 
 def chosen(results: Mapping[str, Any], selection: str, n_folds: int) -> int:
-    """Return the position of what a rule of `SELECTIONS` chooses from results."""
+    """Return the position in the results of the candidate that ``selection`` chooses."""
     best = int(results["rank_test_score"].argmin())
     if selection in LARGEST:
         return _largest_near(results, LARGEST[selection], best, n_folds)
@@ -990,7 +1101,7 @@ def chosen(results: Mapping[str, Any], selection: str, n_folds: int) -> int:
 
 
 def _mean(over_folds: Any) -> Array:
-    """Return the means of masked numbers, NaN where there are none."""
+    """Return means over folds that count, NaN where there are none."""
     return over_folds.mean(axis=0).filled(np.nan)
 
 
@@ -999,15 +1110,15 @@ def _deviation(over_folds: Any) -> Array:
 
 
 def _largest_near(results: Mapping, name: str, best: int, n_folds: int) -> int:
-    """Return the position of a pair within one standard error of the best score.
+    """Return the position of a candidate within one standard error of the best score.
 
-    It is that of the largest parameter of that name, then the best score.
+    It is the one with the largest parameter ``name``; among equal ones, with the best score.
     """
     mean = results["mean_test_score"]
-    # The stored deviation divides by n; the error of a mean has n (n - 1) under the root.
+    # The standard error divides squares by n (n - 1). The stored deviation has divided by n.
     error = results["std_test_score"][best] / np.sqrt(max(n_folds - 1, 1))
     near = mean >= mean[best] - error
-    near[best] = True  # where there is no number to compare with, too
+    near[best] = True  # also where the score is NaN
     values = np.asarray(results[f"param_{name}"])
     largest = near & (values == values[near].max())
     return int(np.argmax(np.where(largest, mean, -np.inf)))

@@ -1,8 +1,9 @@
-"""A sketch: what remains of the rows of a fit by which it knows them again, of a fixed size.
+"""A sketch of the rows of a fit, of a fixed size, by which they are recognized later.
 
-Every row has a code of 64 bits. The sketch holds the smallest codes, and how often each occurred.
-Up to the smaller end of two sketches nothing is missing in either, so that they tell how many rows
-are in both: of a share of all rows, which is as good as drawn at random.
+Every row has a code of 64 bits. The sketch stores the smallest codes, and how often each occurred.
+Two sketches are compared up to the smaller of their largest codes. Below it no row is missing in
+either, so that they show how many rows are in both. The rows compared are a share of all rows
+that is practically a random sample.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from mgce_sklearn.arrays import is_tensor, namespace, on_host
 
 Array = np.ndarray[Any, Any]
 
-# Different rows that a sketch holds: 8 kB.
+# Number of different rows that a sketch stores: 8 kB.
 SIZE = 512
 
 # Rows of a block if they are sparse, and numbers if not.
 ROWS_AT_A_TIME = 8192
 NUMBERS_AT_A_TIME = 2**17
 
-# A share of rows seen before that chance need not explain.
+# Share of rows seen before that is tolerated in addition to coincidences.
 TOLERATED = 0.1
 
 
@@ -73,9 +74,9 @@ class RowSketch(NamedTuple):
         return RowSketch(*(part[self.codes <= end] for part in self))
 
     def has_seen(self, other: RowSketch) -> bool:
-        """Tell whether more of the other's rows are in this than chance explains.
+        """Tell whether the other's rows were seen: more of them are in this than by coincidence.
 
-        Nor does chance explain the very same rows, each as often.
+        The same rows, each as often, are no coincidence either.
         """
         known, asked = self._in_common(other)
         return not known.explains_by_chance(asked) or all(map(np.array_equal, self, other))
@@ -91,27 +92,28 @@ class RowSketch(NamedTuple):
             return
         known, asked = self._in_common(other)
         raise ValueError(
-            f"X must be rows that the fit has not seen; of {asked.counts.sum()} compared "
-            f"{asked.n_among(known.codes)} are rows of the fit. Hold rows out before fitting, and "
-            "certify on these."
+            f"X must be rows that the fit has not seen; of {asked.counts.sum()} rows compared, "
+            f"{asked.n_among(known.codes)} are rows of the fit. Hold rows out before the fit, and "
+            "give these."
         )
 
     def explains_by_chance(self, asked: RowSketch) -> bool:
-        """Tell whether other rows may be draws from one distribution with these.
+        """Tell whether other rows may be new draws from the distribution of these.
 
-        Rows of few features may well coincide. Those that this has several times are left out, and
-        of the rest the share that this has once is compared with what new rows would have: by Good
-        and Turing, rows that it has once stand to rows that it has not as twice the number of pairs
-        in it to the number of those that are alone. A tenth more of them, and four standard errors,
-        and one row, is no coincidence.
+        New rows with few features may coincide with these by chance. Rows that this has several
+        times are left out. Among the others, the share of rows that this has once is compared with
+        the share to be expected among new rows. By the estimate of Good and Turing, the ratio of
+        new rows that this has once to new rows that this does not have is that of 2 n_2 to n_1,
+        where n_1 rows occur once in this and n_2 rows twice. A share is no coincidence if it is
+        larger by more than a tenth, four standard errors and one row.
         """
         alone, pairs = (int((self.counts == times).sum()) for times in (1, 2))
-        pairs += 1  # where there are few rows none says little
+        pairs += 1  # none among few rows is no evidence that there are none
         n_rare = alone + 2 * pairs
         share = 2.0 * pairs / n_rare
         n_once = asked.n_among(self.codes[self.counts == 1])
         n_left = n_once + int(asked.counts.sum()) - asked.n_among(self.codes)
-        # Of the rows asked for, and of the pairs, which count twice.
+        # The variance has two sources: the other rows, and the pairs, which count twice.
         variance = share * (1.0 - share) * (1.0 / max(1, n_left) + 2.0 / n_rare)
         return n_once <= 1 + n_left * (share + TOLERATED + 4.0 * float(np.sqrt(variance)))
 
@@ -121,13 +123,14 @@ class RowSketch(NamedTuple):
 
 
 def row_codes(X: Any) -> Iterator[Array]:
-    """Yield a number for every row, a block of rows at a time: the same for the same row.
+    """Yield the codes of rows, a block of rows at a time. Equal rows have equal codes.
 
-    It is the sum of the bits of x_j, mixed, times an odd number per column, modulo 2**64. Zeros
-    add nothing, so that sparse and dense rows of the same numbers have the same code.
+    The code is the sum over columns of the bits of x_j, mixed, times an odd number of the column,
+    modulo 2**64. Zeros add nothing, so that a sparse row and a dense one with the same numbers have
+    the same code.
     """
     n_rows, n_columns = X.shape
-    # What a generator of bits gives is the same in all versions of numpy.
+    # A bit generator gives the same numbers in all versions of numpy.
     factors = (np.random.PCG64(0).random_raw(n_columns) | np.uint64(1)).view(np.int64)
     if is_tensor(X):
         factors = namespace(X).as_tensor(factors, device=X.device)
@@ -137,7 +140,7 @@ def row_codes(X: Any) -> Iterator[Array]:
 
 
 def _codes(block: Any, factors: Any) -> Any:
-    if is_tensor(block):  # of integers devices have no matrix products
+    if is_tensor(block):  # devices have no matrix products of integers
         return (_mixed_bits(block) * factors).sum(dim=1)
     if not sp.issparse(block):
         return _mixed_bits(block) @ factors
@@ -149,8 +152,8 @@ def _codes(block: Any, factors: Any) -> Any:
 def _mixed_bits(numbers: Any) -> Any:
     """Return the bits of float64 numbers as integers, 0 for 0."""
     arrays = namespace(numbers)
-    # Adding 0 makes -0 a 0, and a copy.
+    # Adding 0 turns -0 into 0, and makes a copy.
     bits = (arrays.asarray(numbers, dtype=arrays.float64) + 0.0).view(arrays.int64)
-    # The last bits of round numbers are 0, and what a product has there depends on these alone.
+    # The last bits of round numbers are 0, and the last bits of a product depend on them alone.
     bits ^= bits >> 32
     return bits

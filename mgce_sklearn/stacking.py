@@ -1,4 +1,4 @@
-"""MGCEStackingClassifier: a minimax correction of any classifier."""
+"""MGCEStackingClassifier: a minimax linear model that corrects the margins of any classifier."""
 
 from __future__ import annotations
 
@@ -18,155 +18,166 @@ from sklearn.utils import check_array, check_consistent_length, get_tags, indexa
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from mgce_sklearn import validation
-from mgce_sklearn.bounds import ErrorBounds, ErrorCertificate
+from mgce_sklearn import constraints, validation
+from mgce_sklearn.bounds import ErrorBounds
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
 from mgce_sklearn.classifier import MGCEClassifier
+from mgce_sklearn.confidence import ConfidenceBound
 from mgce_sklearn.feature_maps import len_of
+from mgce_sklearn.rule_bounds import CertifyMixin
 from mgce_sklearn.search import SELECTIONS, MGCEClassifierCV, chosen, joined
 from mgce_sklearn.sketch import RowSketch, row_codes
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
 
-# Added to probabilities before their logarithm is taken: a base that is sure can be corrected.
+# Added to probabilities before their logarithm is taken, so that a base with probabilities of 0 or
+# 1 can be corrected.
 FLOOR = 0.02
 
-# Of the forests that are tried where no base is given: small leaves serve right labels, large ones
-# wrong labels.
+# The forests that are tried if no base is given. Small leaves are better if labels are correct,
+# large ones if many are wrong.
 N_TREES = 100
 MIN_SAMPLES_LEAF = (1, 5, 20)
 
-# Half-widths that are tried by default: the larger one serves where many labels are wrong.
+# Half-widths that are tried by default. The larger one is better if many labels are wrong.
 LAMS = (1.0, 3.0)
 
-# Folds of a search where the base needs none.
+# Folds of a search if the base needs none.
 N_FOLDS = 5
 
-# Parameters of the correction that are parameters here, and mean the same.
-HANDED_ON = ("feature_map", "solver", "tol", "max_iter", "feature_range", "random_state")
+# Parameters that are passed to the correction as they are.
+PASSED_ON = ("feature_map", "solver", "tol", "max_iter", "feature_range", "random_state")
 
 PARAMETERS = {
-    **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in HANDED_ON},
-    "passthrough": validation.SWITCH,
-    "keep_base_margin": validation.SWITCH,
-    "selection": validation.one_of(SELECTIONS),
-    "verbose": validation.VERBOSITY,
+    **{name: constraint for name, constraint in CLASSIFIER_PARAMETERS.items() if name in PASSED_ON},
+    "passthrough": constraints.SWITCH,
+    "keep_base_margin": constraints.SWITCH,
+    "selection": constraints.one_of(SELECTIONS),
+    "verbose": constraints.VERBOSITY,
 }
 
-SCALE = validation.Constraint(
+SCALE = constraints.Constraint(
     (Real,), lambda scale: np.isfinite(scale) and scale > 0, "a positive, finite number (try 1)"
 )
 
 
-class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
-    r"""Any classifier, corrected by a minimax linear model that begins with its margins.
+class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
+    r"""Correct any classifier, the base, by a minimax linear model that is added to its margins.
 
     .. math:: m(x) = \text{scale} \cdot \log(p(x) + 0.02) + W x
 
-    with p the probabilities of ``estimator``, out of fold where W is fitted, and W penalized
-    toward 0, so toward what the base decides. `predict_proba` is the minimax rule of these margins:
-    it resists wrong labels, and need not be told how many there are.
+    Here p are the probabilities of the base, ``estimator``. W is fitted to out-of-fold
+    probabilities, and penalized toward 0, where the base decides alone. `predict_proba` is the
+    minimax rule of the margins m. It resists wrong labels, without knowing how many there are.
 
     Parameters
     ----------
     estimator : classifier, list of classifiers or None, default=None
-        The base, with ``predict_proba`` or, where there is none, ``decision_function``, whose
-        values then stand in for :math:`\log(p + 0.02)`. It is cloned, and fitted to labels
-        0 to K - 1. A ``FrozenEstimator`` is taken as it is, as for ``cv="prefit"``. Of a list the
-        one of best accuracy out of fold. None: of three
-        `~sklearn.ensemble.ExtraTreesClassifier` of 100 trees, with ``min_samples_leaf`` 1, 5
-        and 20.
+        The base. It must have ``predict_proba`` or ``decision_function``; the values of
+        ``decision_function`` replace :math:`\log(p + 0.02)` if there is no ``predict_proba``. The
+        base is cloned, and fitted to labels 0 to K - 1. A ``FrozenEstimator`` is not fitted again,
+        as with ``cv="prefit"``. From a list, the classifier of best out-of-fold accuracy is
+        chosen. None: the best of three `~sklearn.ensemble.ExtraTreesClassifier` of 100 trees, with
+        ``min_samples_leaf`` 1, 5 and 20.
     q : float or sequence of float, default=1.0
-        Loss parameter in [0, 1], as in `MGCEClassifier`. Several: see ``selection``.
+        Loss parameter in [0, 1], as in `MGCEClassifier`. From a sequence one value is chosen, see
+        ``selection``.
     lam : float or sequence of float, default=(1.0, 3.0)
-        Half-widths in standard errors of the feature means; or several.
+        Half-width of the uncertainty set, in standard errors of the feature means. From a sequence
+        one value is chosen.
     scale : float or sequence of float, default=1.0
-        Factor on the base's margins; or several.
+        Factor on the margins of the base. From a sequence one value is chosen.
     cv : int, cross-validation generator, iterable or "prefit", default=5
-        Folds that every row is in once: of the base's predictions, and of the search. An int:
-        stratified. "prefit": the base is fitted already, and to other rows than those of the fit,
-        which it must not have seen. A search then takes 5 folds.
+        Folds of the base's predictions, and of the search. Each row must be in one test part. An
+        int: stratified folds. "prefit": the base is fitted already, to other rows than those given
+        to `fit`. A search then has 5 folds.
     passthrough : bool, default=True
-        Whether W acts on X, or on what ``feature_map`` makes of it. If not, it acts on the base's
-        margins alone: for X that the base takes and a linear model does not, such as text,
-        categories or missing values. A transformer as ``feature_map`` is the other way.
+        Whether W multiplies X, transformed by ``feature_map`` if that is given. If False, W
+        multiplies the margins of the base alone. Use this if the base takes an X that a linear
+        model does not, such as text, categories or missing values. (A ``feature_map`` that is a
+        transformer is another way.)
     feature_map : str, transformer, torch.nn.Module, callable or None, default=None
-        What makes the features that W acts on from X, as in `MGCEClassifier`.
+        Transforms X before W multiplies it, as in `MGCEClassifier`.
     selection : {"largest_q", "best", "one_standard_error"}, default="largest_q"
-        How q, lam and scale are chosen, if any is a sequence: by accuracy in cross-validation of
-        the correction, as in `MGCEClassifierCV`.
+        How q, lam and scale are chosen if any of them is a sequence: from accuracies in
+        cross-validation of the correction, as in `MGCEClassifierCV`.
     n_jobs : int or None, default=None
-        Number of processes, for folds of the base and of the search.
+        Number of processes, for the folds of the base and of the search.
     keep_base_margin : bool, default=False
-        Whether to keep the base's margins of the rows of the fit, which `error_bounds` needs for
-        these rows. Otherwise nothing as long as they are is kept.
+        Whether to store the base's margins of the rows of the fit. `error_bounds` needs them for
+        these rows. Otherwise nothing is stored whose size grows with the number of rows.
     solver : {"auto", "interior_point", "lbfgs", "sgd", "cvxpy"}, default="auto"
         As in `MGCEClassifier`.
     tol : float, default=1e-4
-        Relative duality gap at which the correction stops.
+        Relative duality gap at which the solver of the correction stops.
     max_iter : int or None, default=None
-        Its iteration limit. None: the solver's own.
+        Iteration limit of the solver. None: the solver's own.
     feature_range : pair (low, high) or None, default=None
-        Least and largest value of the features, known beforehand, for `certify`.
+        Least and largest value of the features, known beforehand, for `confidence_bound`.
     random_state : int, RandomState instance or None, default=None
-        Handed to the correction and to the default forests.
+        Seed, passed to the correction and to the default forests.
     verbose : int, default=0
-        As in `MGCEClassifier`; for a search as in `MGCEClassifierCV`.
+        As in `MGCEClassifier`, and for a search as in `MGCEClassifierCV`.
 
     Attributes
     ----------
     estimator_ : classifier
-        The base, fitted to all rows, or as it was given.
+        The base, fitted to all rows, or as it was given if it was fitted already.
     estimator_scores_ : ndarray of shape (n_estimators,)
-        Accuracy out of fold, on labels as they come, of the classifier given, or of each of the
-        list. Not present if it came fitted.
+        Out-of-fold accuracy on the labels given, for the classifier or for each of the list. Not
+        present if the base was fitted already.
     correction_ : MGCEClassifier
-        What has W, and takes ``scale_`` times the base's margins as ``base_margin``.
+        The linear model with coefficients W. Its ``base_margin`` is ``scale_`` times the base's
+        margins.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     q_, lam_, scale_ : float
-        What was given or chosen.
+        The values that were given or chosen.
     minimax_risk_ : float
-        Upper bound on the expected loss of the corrected rule where means lie within
-        ``uncertainty_set_`` and the base's out-of-fold loss within ``lam`` standard errors of what
-        it was: see the notes of `MGCEClassifier`. It is about labels as they come.
+        Upper bound on the expected loss of the corrected rule, if feature means are in
+        ``uncertainty_set_`` and the base's loss is within ``lam`` standard errors of its
+        out-of-fold loss. See the notes of `MGCEClassifier`. It is about the labels given, wrong
+        ones included.
     dual_gap_ : float
-        At least its distance from the least such bound.
+        Upper bound on the distance of ``minimax_risk_`` from its optimum.
     uncertainty_set_ : UncertaintySet
-        Of the features that W acts on.
+        Uncertainty set of the features that W multiplies.
     coef_, intercept_ : ndarray
         W, as in `MGCEClassifier`.
     cv_results_ : dict of ndarray
         As in `MGCEClassifierCV`, with ``param_scale`` beside ``param_q`` and ``param_lam``. Present
-        if there was anything to choose.
+        if q, lam or scale had several values.
     base_margin_ : ndarray of shape (n_samples, n_classes)
-        Margins of the rows of the fit before scaling, out of fold. Present if
-        ``keep_base_margin``.
+        Out-of-fold margins of the rows of the fit, before scaling. Present if
+        ``keep_base_margin=True``.
     n_features_in_ : int
-        Number of columns of X, where it has columns.
+        Number of columns of X, if X has columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names, if X had string column names.
+        Names of the columns, if X had string column names.
 
     Notes
     -----
-    In cross-validation of the correction the base's margins are those out of fold, of bases that
-    have seen the labels of other folds: fits in folds cost little beside the base, but scores are
-    a little too good, for all candidates alike.
+    *Search.* Cross-validation of the correction uses the base's out-of-fold margins. The base is
+    not fitted again, so the search costs little. But each of these margins comes from a base that
+    has seen labels of other folds. So scores are slightly too high, equally for all candidates.
 
-    Where many labels are wrong, ``lam=1`` alone may let W follow them, which around boosted trees
-    cost up to .09 of accuracy on ten classes. A search over a few costs little beside the folds of
-    a base. One over ``scale`` too, as ``(0.5, 1, 2)``, may bring some accuracy, and probabilities
-    that are less sure than right (``benchmarks/README.md``).
+    *Wrong labels.* If many labels are wrong, W may fit them with ``lam=1`` alone. Around boosted
+    trees this cost up to .09 of accuracy on ten classes. A search over a few half-widths costs
+    little compared with the folds of the base. A search over ``scale`` too, such as
+    ``(0.5, 1, 2)``, may gain some accuracy, but makes probabilities underconfident
+    (``benchmarks/README.md``).
 
-    A class that the base has not seen in a fold has margin :math:`\log 0.02` there.
+    *Missing classes.* A class that does not occur in the training part of a fold has margin
+    :math:`\log 0.02` there.
 
-    ``sample_weight`` goes to the correction, and to the base if its ``fit`` takes it. With metadata
-    routing enabled base and splitter get what they ask for.
+    *Weights.* ``sample_weight`` is passed to the correction, and to the base if its ``fit`` takes
+    weights. With metadata routing enabled, base and splitter get the metadata that they request.
 
-    Bounds are about the corrected rule. On the rows of the fit it is the one of the margins that
-    the fit saw. On rows held out the base is the one fitted to all rows, and `error_bounds` takes
-    it that its loss is no larger than out of fold. `certify` takes nothing for granted of the base.
+    *Bounds* are about the corrected rule. On the rows of the fit they use the out-of-fold margins,
+    which the correction was fitted to. On held-out rows they use the base that was fitted to all
+    rows: `error_bounds` assumes that its loss is no larger than out of fold. `confidence_bound`
+    assumes nothing about the base.
 
     Examples
     --------
@@ -229,18 +240,20 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, **params: Any
     ) -> MGCEStackingClassifier:
-        """Fit the base, out of fold and to all rows, and the correction.
+        """Fit the base, in folds and to all rows, and then the correction.
 
         Parameters
         ----------
         X : array-like, sparse matrix, frame or list of n_samples rows
-            What the base takes; numbers, if W acts on X.
+            Anything that the base takes. Finite numbers if ``passthrough=True`` and there is no
+            ``feature_map``.
         y : array-like of shape (n_samples,)
             Labels of any dtype, at least two different ones.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. Every class needs a row that counts.
+            Non-negative. Every class must have a row of positive weight.
         **params : dict
-            ``groups`` for the splitter; with metadata routing whatever base and splitter ask for.
+            ``groups`` for the splitter. With metadata routing, anything that the base and the
+            splitter request.
 
         Returns
         -------
@@ -250,14 +263,14 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used. The estimator stays as it was.
+            If a parameter or the data cannot be used. The estimator stays as it was.
 
         Warns
         -----
         ConvergenceWarning
-            As `MGCEClassifier` and `MGCEClassifierCV`.
+            As in `MGCEClassifier` and `MGCEClassifierCV`.
         UserWarning
-            If the base takes no weights.
+            If there are weights and the base takes none.
         """
         with validation.unchanged_on_error(self):
             return self._fit(X, y, sample_weight, params)
@@ -265,14 +278,14 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]
     ) -> MGCEStackingClassifier:
-        validation.check_all(vars(self), PARAMETERS)
+        constraints.check_all(vars(self), PARAMETERS)
         grid, bases = self._grid(), self._checked_bases()
         y, classes = validation.check_label_array("y", y, warn=True)
         X = self._read(X, reset=True)
         check_consistent_length(X, y)
         if sample_weight is not None:
             sample_weight = validation.check_sample_weight(sample_weight, len(y))
-            _check_counted(y, classes, sample_weight)
+            _check_weights_of_classes(y, classes, sample_weight)
         validation.check_several(classes)
         codes = np.searchsorted(classes, y)
         fit_params, split_params = self._route(bases, sample_weight, params)
@@ -298,42 +311,42 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         self.correction_ = self._correction(MGCEClassifier, **pair).fit(
             features, y, sample_weight, self.scale_ * margins
         )
-        self._keep(X, margins, prefit)
+        self._store(X, margins, prefit)
         return self
 
     def _grid(self) -> dict[str, Array]:
-        """Return the numbers to try of q, lam and scale."""
-        constraints = {**CLASSIFIER_PARAMETERS, "lam": validation.HALF_WIDTH, "scale": SCALE}
+        """Return the values to try of q, lam and scale."""
+        allowed = {**CLASSIFIER_PARAMETERS, "lam": constraints.HALF_WIDTH, "scale": SCALE}
         return {
-            name: validation.check_sequence(name, value, constraints[name])
+            name: constraints.check_sequence(name, value, allowed[name])
             if np.iterable(value)
-            else _single(name, value, constraints[name])
+            else _single(name, value, allowed[name])
             for name, value in (("q", self.q), ("lam", self.lam), ("scale", self.scale))
         }
 
     def _read(self, X: Any, reset: bool) -> Any:
-        """Return rows as they came, or checked if W acts on their numbers."""
+        """Return X as it is, after a check that it is numeric if W multiplies it."""
         if not self.passthrough and self.feature_map is not None:
             raise ValueError(
-                f"feature_map must be None for passthrough=False, which shows no X to W; got "
-                f"{self.feature_map!r}. Set passthrough=True."
+                "feature_map must be None for passthrough=False, because W does not multiply X "
+                f"then; got {self.feature_map!r}. Set passthrough=True."
             )
         X = indexable(X)[0]
         if self.passthrough and self.feature_map is None:
             self._check_numbers(X)
-        if reset or _is_table(X):  # what else X may be the base tells
+        if reset or _is_table(X):  # anything else is for the base to check
             validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
     def _check_numbers(self, X: Any) -> None:
-        """Raise ValueError unless X are rows that a linear model takes."""
+        """Raise ValueError unless X has finite numbers, as a linear model needs."""
         try:
             check_array(X, accept_sparse="csr", estimator=self)
         except ValueError as error:
             if not _is_table(X):
                 raise
             raise ValueError(
-                f"X must be rows of finite numbers for passthrough=True without a feature_map: "
+                "X must be rows of finite numbers for passthrough=True without a feature_map: "
                 f"{str(error).splitlines()[0]} Try passthrough=False, or a transformer as "
                 "feature_map."
             ) from None
@@ -351,7 +364,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         return {f"estimator_{i}": base for i, base in enumerate(bases)}
 
     def _checked_bases(self) -> dict[str, Any]:
-        """Return the classifiers to choose the base from, if all of them have margins."""
+        """Return the classifiers to choose the base from, or raise an error if one is unusable."""
         bases = self._bases()
         for base in bases.values():
             if not (hasattr(base, "fit") and is_classifier(base) and _method(base)):
@@ -362,8 +375,8 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         frozen = any(isinstance(base, FrozenEstimator) for base in bases.values())
         if not bases or (len(bases) > 1 and (frozen or self._is_prefit())):
             raise ValueError(
-                "estimator must be one classifier if it is fitted already, and one or more to fit "
-                f"if not; got {self.estimator!r}."
+                "estimator must be one classifier if it is fitted already, and at least one "
+                f"otherwise; got {self.estimator!r}."
             )
         return bases
 
@@ -376,7 +389,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         return isinstance(self.cv, str) or isinstance(self.estimator, FrozenEstimator)
 
     def _best(self, margins: dict[str, Array], codes: Array, sample_weight: Any) -> str:
-        """Return the name of the base of best accuracy, of equal ones the first."""
+        """Return the name of the base of best accuracy, the first if several have it."""
         right = np.array([each.argmax(axis=1) == codes for each in margins.values()])
         self.estimator_scores_ = np.average(right, axis=1, weights=sample_weight)
         return list(margins)[int(self.estimator_scores_.argmax())]
@@ -391,7 +404,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         unknown = sorted(params.keys() - {"groups"})
         if unknown:
             raise TypeError(
-                f"fit takes {', '.join(unknown)} only with metadata routing: call "
+                f"fit takes {', '.join(unknown)} only with metadata routing. Call "
                 "sklearn.set_config(enable_metadata_routing=True) and request it."
             )
         if sample_weight is None or self._is_prefit():
@@ -402,13 +415,13 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         return found, params
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Tell which metadata goes where.
+        """Return which metadata `fit` uses and passes on.
 
         Returns
         -------
         MetadataRouter
-            ``fit`` feeds itself, the base and ``cv.split``. Of a list of bases the names are
-            ``estimator_0`` and so on.
+            ``fit`` uses metadata itself, and passes it to ``fit`` of the base and to ``cv.split``.
+            The bases of a list are named ``estimator_0`` and so on.
         """
         cv = N_FOLDS if isinstance(self.cv, str) else self.cv
         fitting = MethodMapping().add(caller="fit", callee="fit")
@@ -425,7 +438,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
     ) -> Array:
         """Return margins (n, K) of bases that have not seen the rows."""
         with warnings.catch_warnings():
-            # A class that a fold's base has not seen has probability 0, and a margin all the same.
+            # A class that a base has not seen gets probability 0, for which there is a margin too.
             warnings.filterwarnings("ignore", "Number of classes in training fold")
             found = cross_val_predict(
                 base, X, codes, cv=folds, n_jobs=self.n_jobs, method=_method(base),
@@ -439,8 +452,8 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         positions = np.arange(len(self.classes_))
         if not (np.array_equal(known, self.classes_) or np.array_equal(known, positions)):
             raise ValueError(
-                f"estimator must know the classes of y, {self.classes_.tolist()}, or be fitted to "
-                f"their positions; it has {known.tolist()}."
+                f"estimator must have the classes of y, {self.classes_.tolist()}, or their "
+                f"positions 0 to {len(positions) - 1}; it has {known.tolist()}."
             )
         return self._as_margins(fitted, getattr(fitted, _method(fitted))(X))
 
@@ -459,7 +472,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         margins: Array,
         folds: Any,
     ) -> dict[str, float]:
-        """Set what is chosen of q, lam and scale; return q and lam."""
+        """Choose q, lam and scale, store them, and return q and lam."""
         self.__dict__.pop("cv_results_", None)
         best = {name: float(values[0]) for name, values in grid.items()}
         if any(len(values) > 1 for values in grid.values()):
@@ -467,7 +480,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
                 MGCEClassifierCV, qs=grid["q"], lams=grid["lam"], cv=folds, refit=False,
                 n_jobs=self.n_jobs,
             )  # fmt: skip
-            # Weights are the search's own: its scorer has been asked for nothing.
+            # The search uses weights itself. With routing, its scorer would have to request them.
             with config_context(enable_metadata_routing=False):
                 found = [
                     search.fit(features, y, sample_weight, scale * margins).cv_results_
@@ -479,29 +492,29 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         return {"q": self.q_, "lam": self.lam_}
 
     def _correction(self, kind: Any, **params: Any) -> Any:
-        handed_on = {name: getattr(self, name) for name in HANDED_ON}
-        return kind(**handed_on, **params, verbose=self.verbose)
+        passed_on = {name: getattr(self, name) for name in PASSED_ON}
+        return kind(**passed_on, **params, verbose=self.verbose)
 
-    def _keep(self, X: Any, margins: Array, prefit: bool) -> None:
-        """Keep what rows of the fit are known by, and their margins if asked."""
+    def _store(self, X: Any, margins: Array, prefit: bool) -> None:
+        """Store what rows of the fit are recognized by, and their margins if requested."""
         for name in ("base_margin_", "_row_codes"):
             self.__dict__.pop(name, None)
         numbers = _numbers_of(X)
-        self._prefit, self._sees_X = prefit, self.passthrough
+        self._prefit, self._uses_X = prefit, self.passthrough
         self._sketch = RowSketch.of(numbers)
         if self.keep_base_margin:
             self.base_margin_, self._row_codes = margins, np.concatenate(list(row_codes(numbers)))
 
-    def _parts(self, X: Any) -> tuple[Any, Array]:
-        """Return the features of new rows, and their base margins."""
+    def _inputs(self, X: Any) -> tuple[Any, Array]:
+        """Return the features that W multiplies, and the scaled base margins, of new rows."""
         X = self._read(X, reset=False)
         margins = self._margins_of(self.estimator_, X)
-        return (X if self._sees_X else margins), self.scale_ * margins
+        return (X if self._uses_X else margins), self.scale_ * margins
 
     def _corrected(self, method: str, X: Any) -> Array:
-        """Return what a method of the correction makes of new rows."""
+        """Return what a method of the correction returns for new rows."""
         check_is_fitted(self)
-        return getattr(self.correction_, method)(*self._parts(X))
+        return getattr(self.correction_, method)(*self._inputs(X))
 
     def decision_function(self, X: Any) -> Array:
         """Compute the corrected margins; see `MGCEClassifier.decision_function`."""
@@ -541,53 +554,60 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : rows as in `fit`
-            Rows of the fit must be all of them, in their order; their margins are those out of
-            fold, which ``keep_base_margin=True`` keeps.
+            Held-out rows; or all rows of the fit in their order, whose out-of-fold margins must
+            have been stored by ``keep_base_margin=True``.
         rule : {"deterministic", "randomized"}, default="deterministic"
+            "deterministic": the error of `predict`. "randomized": that of a label drawn from
+            `predict_proba`.
         sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative.
         tol : float, default=1e-3
+            Gap between the bounds at which to stop, in units of error. With ``cost``, a share of
+            the range of the costs.
         **options : dict
             ``cost``, ``max_time`` and ``verbose`` of `MGCEClassifier.error_bounds`.
 
         Returns
         -------
         ErrorBounds
+            See `MGCEClassifier.error_bounds`.
 
         Raises
         ------
         EmptySetError
-            If no labels give the rows of X means within the set.
+            If no labeling of X is consistent with the uncertainty set.
         TypeError, ValueError
-            For an argument that cannot be used; or for rows of the fit whose margins were not kept.
+            If an argument cannot be used, or if X are rows of the fit whose margins were not
+            stored.
         """
-        features, margins = self._parts_as_in_fit(X)
+        features, margins = self._inputs_as_in_fit(X)
         return self.correction_.error_bounds(
             features, rule, sample_weight, tol, **options, base_margin=margins
         )
 
-    def _parts_as_in_fit(self, X: Any) -> tuple[Any, Array]:
-        """Return features and base margins, of rows of the fit those that it saw."""
+    def _inputs_as_in_fit(self, X: Any) -> tuple[Any, Array]:
+        """Return `_inputs`; for the rows of the fit, those that the correction was fitted to."""
         check_is_fitted(self)
         numbers = _numbers_of(X)
         if self._prefit or not self._sketch.has_seen(RowSketch.of(numbers)):
-            return self._parts(X)
+            return self._inputs(X)
         if not hasattr(self, "base_margin_"):
             raise ValueError(
-                "X are rows of the fit, whose base margins were out of fold and are gone: fit with "
-                "keep_base_margin=True, or give rows held out."
+                "X must not be rows of the fit, because their out-of-fold margins were not stored. "
+                "Fit with keep_base_margin=True, or give held-out rows."
             )
         if not np.array_equal(np.concatenate(list(row_codes(numbers))), self._row_codes):
             raise ValueError(
-                "X must be all rows of the fit in their order, or rows held out; got a part of "
-                "them, or another order. Give the X of fit."
+                "X must be all rows of the fit in their order, or held-out rows; got some of the "
+                "rows of the fit, or another order. Give the X of fit."
             )
-        features = self._read(X, reset=False) if self._sees_X else self.base_margin_
+        features = self._read(X, reset=False) if self._uses_X else self.base_margin_
         return features, self.scale_ * self.base_margin_
 
-    def certify(
+    def confidence_bound(
         self, X: Any, delta: float = 0.05, rule: str = "deterministic", *, cost: Any = None
-    ) -> ErrorCertificate:
-        """Bound the error on new data, with a probability; see `MGCEClassifier.certify`.
+    ) -> ConfidenceBound:
+        """Bound the error on new data with a probability; see `MGCEClassifier.confidence_bound`.
 
         Parameters
         ----------
@@ -599,7 +619,7 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        ErrorCertificate
+        ConfidenceBound
 
         Raises
         ------
@@ -608,15 +628,31 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
             then those of margins out of fold, of other bases than the one that predicts.
         """
         check_is_fitted(self)
-        if not (self._sees_X or self._prefit):
+        if not (self._uses_X or self._prefit):
             raise ValueError(
-                "certify must have means of features that new rows have too, and with "
+                "confidence_bound must have means of features that new rows have too, and with "
                 "passthrough=False they are of margins out of fold. Set passthrough=True, or give "
                 "a base that is fitted to other rows."
             )
         self._sketch.check_unseen(RowSketch.of(_numbers_of(X)))
-        features, margins = self._parts(X)
-        return self.correction_.certify(features, delta, rule, cost=cost, base_margin=margins)
+        features, margins = self._inputs(X)
+        return self.correction_.confidence_bound(
+            features, delta, rule, cost=cost, base_margin=margins
+        )
+
+    def summary(self) -> Any:
+        """List the correction's coefficients and means by class and feature.
+
+        See `MGCEClassifier.summary`. Without ``passthrough`` the features are the base's margins.
+        """
+        check_is_fitted(self)
+        if not self._uses_X:
+            return self.correction_._summary([f"margin of {label}" for label in self.classes_])
+        if self.feature_map is not None:
+            return self.correction_.summary()
+        names = getattr(self, "feature_names_in_", None)
+        names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(names)
+        return self.correction_._summary(names)
 
     @property
     def coef_(self) -> Array:
@@ -625,22 +661,22 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def intercept_(self) -> Array:
-        """Coefficients of its constant feature, (1,) or (n_classes,)."""
+        """Coefficients of the constant feature of the correction, (1,) or (n_classes,)."""
         return self.correction_.intercept_
 
     @property
     def minimax_risk_(self) -> float:
-        """Worst-case expected loss of the corrected rule, in units of its loss."""
+        """Upper bound on the expected loss of the corrected rule, in units of the loss."""
         return self.correction_.minimax_risk_
 
     @property
     def dual_gap_(self) -> float:
-        """At least the distance of ``minimax_risk_`` from the optimum."""
+        """Upper bound on the distance of ``minimax_risk_`` from the optimum."""
         return self.correction_.dual_gap_
 
     @property
     def n_iter_(self) -> int:
-        """Iterations of the correction's fit."""
+        """Number of iterations of the correction's solver."""
         return self.correction_.n_iter_
 
     @property
@@ -650,18 +686,19 @@ class MGCEStackingClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _weights_for(base: Any, sample_weight: Array) -> dict[str, Array]:
-    """Return the parameters of a base's fit, weights if it takes them."""
+    """Return weights as parameters of a base's ``fit``; none, with a warning, if it has none."""
     if has_fit_parameter(base, "sample_weight"):
         return {"sample_weight": sample_weight}
     warnings.warn(
-        f"{type(base).__name__}.fit takes no sample_weight: weights count in the correction alone.",
+        f"{type(base).__name__}.fit takes no sample_weight, so weights are used for the correction "
+        "alone.",
         UserWarning,
         stacklevel=5,
     )
     return {}
 
 
-def _check_counted(y: Array, classes: Array, sample_weight: Array) -> None:
+def _check_weights_of_classes(y: Array, classes: Array, sample_weight: Array) -> None:
     """Raise ValueError unless every class has a row of positive weight."""
     without = np.setdiff1d(classes, y[sample_weight > 0.0])
     if len(without):
@@ -671,24 +708,24 @@ def _check_counted(y: Array, classes: Array, sample_weight: Array) -> None:
         )
 
 
-def _single(name: str, value: Any, constraint: validation.Constraint) -> Array:
+def _single(name: str, value: Any, constraint: constraints.Constraint) -> Array:
     constraint.check(name, value)
     return np.array([value], dtype=np.float64)
 
 
 def _is_table(X: Any) -> bool:
-    """Tell whether rows have columns."""
+    """Return whether X has two dimensions, rows and columns."""
     return len(getattr(X, "shape", np.shape(X))) == 2
 
 
 def _method(base: Any) -> str:
-    """Return the name of the method that margins are made of, or "" if there is none."""
+    """Return the name of the method that gives margins, or "" if there is none."""
     names = ("predict_proba", "decision_function")
     return next((name for name in names if hasattr(base, name)), "")
 
 
 def _numbers_of(X: Any) -> Any:
-    """Return numbers (n, d) that stand for rows of anything: the same for the same row."""
+    """Return numbers (n, d) by which rows of any kind are recognized: equal for equal rows."""
     if sp.issparse(X):
         return sp.csr_matrix(X)
     table = np.asarray(X)

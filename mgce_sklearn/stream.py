@@ -1,18 +1,18 @@
-"""A stream: labeled rows that come in portions, are learned from once, and are not kept.
+"""A stream: labeled rows that come in portions, are read once, and are not stored.
 
-What the portions leave behind are sums: the moments of which the uncertainty set is made, and
-for the coefficients the sums S of gradients and G of their squares, from steps of a few rows.
-Dual averaging with adaptive rates (Duchi, Hazan and Singer 2011) gives
+Only sums are stored: the moments for the uncertainty set, and for the coefficients the sums S of
+gradients and G of squared gradients, over steps of a few rows. Dual averaging with adaptive rates
+(Duchi, Hazan and Singer 2011) gives
 
     W = -rate / r * soft_threshold(S, T half_width) / sqrt(G),
 
 with T the sum of the weights of all steps and r the root mean square of the features. Weights are
-in units of the first portion's sum, so that floats hold the squares whatever the weights. A
-coefficient is exactly 0 while the mean gradient S / T is within its half-width.
+divided by their sum over the first portion, so that squares do not overflow. A coefficient
+is exactly 0 while the mean gradient S / T is within its half-width.
 
-Features are those of x - c, and c, the mean of the rows, moves with every portion. The gradient g
-of a step and a feature moves with it by g_1 times the way, g_1 that of the intercept: sums
-of g g_1 are kept too.
+Features are those of x - c, where the center c is the mean of all rows so far. It changes with
+every portion. When c moves by s, the gradient g of a feature changes by -s g_1, where g_1 is
+the gradient of the intercept. To update G, sums of g g_1 are stored too.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ Array = np.ndarray[Any, Any]
 ROWS_PER_STEP = 64
 
 # After one pass over letter, adult, covtype and digits, values were lower with 0.3 than with
-# 1 and 3 (but for letter at q = 0).
+# 1 and 3, except for letter at q = 0.
 RATE = 0.3
 
 
 @dataclass
 class Stream:
-    """What is known after the rows so far.
+    """The sums over all rows so far.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class Stream:
     n_features : int
         With the intercept's constant feature, if there is one.
     center : "auto" or bool
-        As the first portion came with it.
+        Which columns to center, as given with the first portion.
     inverse : ndarray of shape (n_classes, n_classes) or None
-        As `Moments` has it.
+        Inverse of the noise matrix; see `Moments`.
     """
 
     n_classes: int
@@ -71,7 +71,7 @@ class Stream:
     sketch: RowSketch = field(default=RowSketch.none(), init=False)
     centered: Array | None = field(default=None, init=False)
     n_steps: int = field(default=0, init=False)
-    n_skipped: int = field(default=0, init=False)  # rows of the last portion, for want of time
+    n_skipped: int = field(default=0, init=False)  # rows of the last portion without a step
 
     def __post_init__(self) -> None:
         self.moments = Moments.none(self.n_classes, self.n_features).unmixed(self.inverse)
@@ -84,7 +84,7 @@ class Stream:
         return UncertaintySet.from_moments(self.moments, lam, width)
 
     def has_inverse(self, inverse: Array | None) -> bool:
-        """Tell whether labels became wrong by the same matrix as this inverse says, or by none."""
+        """Tell whether the noise matrix has this inverse. None: whether there is no matrix."""
         if self.inverse is None or inverse is None:
             return self.inverse is inverse
         return np.array_equal(self.inverse, inverse)
@@ -99,9 +99,9 @@ class Stream:
         width: Width = STANDARD_ERROR,
         deadline: float = np.inf,
     ) -> Array:
-        """Learn from a portion of rows, and return the coefficients (C, d) of x - c.
+        """Learn from a portion of rows, and return the coefficients (C, d) for x - c.
 
-        After the ``deadline``, on the clock of `time.monotonic`, and one step no more are made.
+        After the ``deadline``, on the clock of `time.monotonic`, no step is made, except the first.
         """
         self.sketch = self.sketch.joined(design.sketch())
         portion = Moments.of(RowsInMemory.of(design, labels), self.n_classes)
@@ -138,18 +138,18 @@ class Stream:
         return coef
 
     def _columns(self, labels: Labels, n_rows: int) -> Array:
-        """Return what the mean over rows (K, n_rows) is an estimate of true labels by."""
+        """Return unbiased estimates (K, n_rows) of the true labels, one-hot without noise."""
         columns = np.zeros((self.n_classes, n_rows))
         labels.add_to(columns, 1.0)
         return columns if self.inverse is None else self.inverse.T @ columns
 
-    def _move(self, way: Array) -> None:
-        """Take the sums of gradients to another center, so far (d,) from the last."""
-        squares = self._squares[:, -1:].copy()  # of the intercept, which does not move
-        self._gradients -= way * self._gradients[:, -1:]
-        self._squares += way * (way * squares - 2.0 * self._products)
+    def _move(self, shift: Array) -> None:
+        """Change the sums of gradients for a center that moved by ``shift`` (d,)."""
+        squares = self._squares[:, -1:].copy()  # of the intercept, which does not change
+        self._gradients -= shift * self._gradients[:, -1:]
+        self._squares += shift * (shift * squares - 2.0 * self._products)
         self._squares.clip(min=0.0, out=self._squares)
-        self._products -= way * squares
+        self._products -= shift * squares
 
     def _coef(self, half_width: Array) -> Array:
         size = np.sqrt(self._squares) * self.moments.column_scale()

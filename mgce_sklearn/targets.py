@@ -1,4 +1,4 @@
-"""Labels as users give them: a class a row, or a distribution over the classes."""
+"""Labels as users give them: one class for each row, or a distribution over the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Distributions:
-    """Labels as a user gave them: a distribution a row. Rows are taken as those of an array.
+    """Labels as a user gave them: a distribution for each row. Rows are indexed as in an array.
 
     Attributes
     ----------
@@ -35,18 +35,18 @@ class Distributions:
         return Distributions(self.proba[rows], self.classes)
 
     def check_rows(self, n_rows: int) -> None:
-        """Raise ValueError unless there is one for each of so many rows."""
+        """Raise ValueError unless there are ``n_rows`` distributions."""
         if len(self) != n_rows:
             raise ValueError(
                 f"y must have a distribution for each row of X, {n_rows}; got {len(self)}."
             )
 
     def most_probable(self) -> Array:
-        """Return the label (n,) of the largest probability of each row, of equal ones the first."""
+        """Return the most probable label (n,) of each row; of equally probable ones the first."""
         return self.classes[self.proba.argmax(axis=1)]
 
     def expected_accuracy(self, predicted: Array, weights: Array | None = None) -> float:
-        """Return the mean probability of predicted labels (n,), each one of the classes."""
+        """Return the mean probability of predicted labels (n,), which must be among the classes."""
         codes = np.searchsorted(self.classes, predicted)
         return float(np.average(self.proba[np.arange(len(codes)), codes], weights=weights))
 
@@ -54,13 +54,13 @@ class Distributions:
 def read_labels(y: Any, known: Array | None = None) -> Array | Distributions:
     """Return labels as an array (n,), or distributions over two classes or more.
 
-    The columns of a frame are classes, in any order, of which ``known`` ones may be missing. Those
-    of an array are the known classes, or 0 to K - 1.
+    The columns of a frame are named by classes, in any order. ``known`` classes may be missing. The
+    columns of an array are the known classes, or 0 to K - 1.
 
     Raises
     ------
     ValueError
-        If they are neither.
+        If y contains neither labels nor distributions.
     """
     if isinstance(y, Distributions):
         return y
@@ -70,14 +70,19 @@ def read_labels(y: Any, known: Array | None = None) -> Array | Distributions:
 
 
 def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Array, Labels]:
-    """Return the classes, and the labels by their positions.
+    """Return the classes, and the labels as positions in them.
 
     Parameters
     ----------
     y : ndarray of shape (n,), or Distributions
     classes : ndarray of shape (K,), default=None
-        All that there are, also those that distributions are over. None: those that occur, or that
-        distributions are over.
+        All classes. For distributions they are the classes of the columns. None: the classes that
+        occur, or the classes of the columns.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes occur, or if a label is not among the classes.
     """
     if isinstance(y, Distributions):
         if classes is None:
@@ -88,5 +93,5 @@ def encoded(y: Array | Distributions, classes: Array | None = None) -> tuple[Arr
         classes = np.unique(y)
         validation.check_several(classes)
     codes = validation.check_labels(y, classes)
-    # Seldom more than a byte a row.
+    # Mostly one byte for each row.
     return classes, HardLabels(codes.astype(np.min_scalar_type(len(classes) - 1)))

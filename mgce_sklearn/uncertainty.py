@@ -1,4 +1,7 @@
-"""The uncertainty set: the one place where labels enter."""
+"""The uncertainty set: means of labeled rows, and half-widths around them.
+
+No other module of the mathematics uses the labels of a fit.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,39 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgce_sklearn.arrays import on_host
+from mgce_sklearn.concentration import (
+    bernstein_deviation,
+    betting_deviation,
+    hoeffding_deviation,
+)
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import Labels
 from mgce_sklearn.parts import Part, Parts, RowsInMemory
 
 Array = np.ndarray[Any, Any]
 
-# Numbers that a row takes of a block's size, times its copies: as many rows as any block has.
+# Numbers for each copy of a row, by which blocks are made: as many rows as any other block has.
 COPIES_WIDTH = 4
 
-# A class' variance that may be the rounding of its mean, in units of the mean's square.
+# Up to this, in units of the mean's square, a variance of a class may be rounding of its mean.
 ROUNDING = 1e-20
 
-# A column whose range is within so many units in the last place of its numbers is constant.
+# A column is constant if its range is at most so many units in the last place of its numbers.
 LAST_PLACES = 8.0
 
-# Squares of what lies between are float64 numbers, with room for sums of them.
+# Squares of numbers between these are float64 numbers, with room for sums of them.
 LARGEST_FEATURE, SMALLEST_SPREAD = 1e150, 1e-150
 
-# A center that moves rows by no more than so many of their spreads is left out.
+# A center is left out if it moves rows by no more than so many of their spreads.
 NEGLIGIBLE = 1e-13
 
-# Share of the capital, in `Width`'s rule "betting", that even the smallest variances repay.
-LARGEST_BET = 0.8
-
-# Squared coefficient of variation of the weights up to which they are equal: far more than what
-# rounding makes of a million portions, and far less than one other weight among a million rows.
+# Weights count as equal up to this squared coefficient of variation. Rounding of a million portions
+# makes far less, and one different weight among a million rows far more.
 UNEQUAL = 1e-9
 
 
 def n_coefficient_rows(n_classes: int) -> int:
-    """Return the number C of classes that have coefficients: of two only the second."""
+    """Return the number C of classes with coefficients: of two classes only the second."""
     return 1 if n_classes == 2 else n_classes
 
 
@@ -52,7 +57,7 @@ class ClassMoments(NamedTuple):
     weight : ndarray of shape (K,)
         Sum of the weights of a class' rows.
     mean : ndarray of shape (K, d)
-        Less an origin near the rows, so that large offsets cost no digits.
+        Relative to an origin near the rows, so that large offsets do not lose digits.
     variance : ndarray of shape (K, d)
     support : ndarray of shape (K, d)
         Sum of the weights where the feature is not 0.
@@ -78,15 +83,16 @@ class ClassMoments(NamedTuple):
 
 
 class Moments(NamedTuple):
-    r"""What the uncertainty set needs to know of labeled rows.
+    r"""Moments of labeled rows, from which means and half-widths of the set are computed.
 
-    With weights :math:`\pi_k`, means :math:`\mu_k` and variances :math:`v_k` of the classes the
-    components onehot(y) ⊗ (x - c) have for every c
+    Let :math:`\pi_k` be the weights of the classes, which sum to 1, and :math:`\mu_k` and
+    :math:`v_k` the means and variances of x in them. For every c, the components
+    onehot(y) ⊗ (x - c) have
 
     .. math:: \tau_k = \pi_k (\mu_k - c), \quad
               \sigma_k^2 = \pi_k v_k + \pi_k (1 - \pi_k) (\mu_k - c)^2,
 
-    without a difference of large numbers.
+    so that no difference of large numbers is needed.
 
     Attributes
     ----------
@@ -96,27 +102,27 @@ class Moments(NamedTuple):
         and more if not.
     classes : ClassMoments
     origin : ndarray of shape (d,)
-        What the classes' means are counted from.
+        The point that the means of the classes are relative to.
     constant : ndarray of shape (K, d)
-        The number that a feature has in all rows of a class, if there is one, or NaN.
+        The value of a feature that is constant in all rows of a class, and NaN for others.
     differing : ndarray of shape (K, d)
-        Sum of the weights where it has another, as far as rows were compared.
+        Sum of the weights of the rows, of all classes, where the feature has another value.
     low, high : ndarrays of shape (d,)
         Least and largest value of each feature as it is stored.
     center : ndarray of shape (d,)
-        c, the point that ``mean`` and all below are about; 0 for the intercept.
+        c, which ``mean`` and the methods subtract from x; 0 for the intercept.
     inverse : ndarray of shape (K, K) or None
-        Inverse S of the matrix by which labels became wrong, a row for each class as it was
-        observed; None if labels count as they come. See the notes.
+        Inverse of the noise matrix, a row for each observed class. None: the moments are those of
+        labels as observed. See the notes.
 
     Notes
     -----
-    If labels became wrong by a matrix T (a row for each true class), the components
+    With a noise matrix T (a row for each true class), the components
 
     .. math:: Z_k = (T^{-1})_{\tilde y k} (x - c)
 
-    of an observed label :math:`\tilde y` have the expectation of onehot(y)_k (x - c) with the true
-    label y. With the means M1 and mean squares M2 of the observed components these have
+    of an observed label :math:`\tilde y` have the same expectation as onehot(y)_k (x - c) with the
+    true label y. From the means M1 and mean squares M2 of the observed components follow
 
     .. math:: \tau = T^{-\top} M1, \quad \sigma^2 = (T^{-1} \circ T^{-1})^\top M2 - \tau^2 .
     """
@@ -181,8 +187,8 @@ class Moments(NamedTuple):
             self.classes.joined(moved),
             self.origin,
             constant,
-            # A part without rows of a class was not compared with the class' number. Widths
-            # are then larger than need be.
+            # A part without rows of a class was not compared with the constant of the class.
+            # Widths are then larger than necessary.
             self.differing + other.differing,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
@@ -195,7 +201,7 @@ class Moments(NamedTuple):
         return self._replace(center=center)
 
     def unmixed(self, inverse: Array | None) -> Moments:
-        """Return the moments of true labels, by the inverse of the matrix that made them wrong."""
+        """Return the moments of true labels, by the inverse of the noise matrix."""
         return self._replace(inverse=inverse)
 
     @property
@@ -210,7 +216,7 @@ class Moments(NamedTuple):
 
     @property
     def _class_means(self) -> Array:
-        """Means (K, d) of x - c in each class; of one without rows what its components are, 0."""
+        """Means (K, d) of x - c in each class; 0 for a class without rows."""
         seen = self.classes.weight[:, np.newaxis] > 0.0
         return np.where(seen, self.classes.mean - (self.center - self.origin), 0.0)
 
@@ -221,7 +227,7 @@ class Moments(NamedTuple):
         return observed if self.inverse is None else self.inverse.T @ observed
 
     def row_mean(self) -> Array:
-        """Return the mean (d,) of the rows as they are stored."""
+        """Return the mean (d,) of the rows as stored."""
         return self.origin + (self._shares * self.classes.mean).sum(axis=0)
 
     def variance(self) -> Array:
@@ -249,27 +255,28 @@ class Moments(NamedTuple):
         return np.sqrt(self._square_about(self.mean.sum(axis=0)))
 
     def offset(self) -> float:
-        """Return how far the center is from 0, at most, in units of a column's spread."""
+        """Return the largest distance of the center from 0, in spreads of its column."""
         spread, center = self.spread(), np.abs(self.center)
         varies = (spread > 0.0) & ~self.idle
         return float(np.max(center[varies] / spread[varies], initial=0.0))
 
     @property
     def idle(self) -> Array:
-        """Which features (d,) are 0 in every row, or centered and constant but for rounding."""
+        """Which features (d,) are 0 in every row, or centered and constant up to rounding."""
         size = np.maximum(np.abs(self.low), np.abs(self.high))
         constant = self.high - self.low <= LAST_PLACES * np.finfo(np.float64).eps * size
         return (size == 0.0) | (constant & (self.center != 0.0))
 
     def deviation(self) -> Array:
-        r"""Return standard deviations (K, d), with a pseudo-observation for what was never seen.
+        r"""Return standard deviations (K, d), with a pseudo-observation for constant features.
 
-        A feature that is constant within a class claims that it will always be. There
-        :math:`s^2_{kj} / n` is added to :math:`\sigma^2_{kj}`, with s the root mean square
-        distance of the rows that have another number from the constant: what one observation
-        of such a row would do. The components of a class without rows, or with all of them, are
-        constants as well; of these s is the root mean square of the rows that are not 0. What is
-        added to observed classes comes to true ones as their mean squares do.
+        A feature that is constant within a class has a variance of 0 there, although new rows may
+        have another value. So :math:`s^2_{kj} / n` is added to :math:`\sigma^2_{kj}`, as if one
+        such row had been observed. Here s is the root mean square distance from the constant, over
+        the rows of all classes that have another value. The components of a class without rows, or
+        with all of them, are constant as well. For these s is the root mean square of the rows
+        that are not 0. With a noise matrix, what is added to observed classes is transformed to
+        true classes like mean squares.
         """
         support = self.classes.support.sum(axis=0)
         differing = np.where(self.constant == 0.0, support, self.differing)
@@ -285,17 +292,17 @@ class Moments(NamedTuple):
 
     @property
     def equal_weights(self) -> bool:
-        """Whether all rows count alike."""
-        # By Cauchy and Schwarz never below 1, and 1 for equal weights alone.
+        """Whether all rows have the same weight."""
+        # By the inequality of Cauchy and Schwarz at least 1, and 1 only for equal weights.
         return self.n_rows * self.concentration <= 1.0 + UNEQUAL
 
     def check_equal_weights(self, kind: str) -> None:
-        """Raise ValueError unless all rows count alike."""
+        """Raise ValueError unless all rows have the same weight."""
         if not self.equal_weights:
             raise ValueError(
                 f"sample_weight must be the same for all rows if width={kind!r}, whose "
-                "probability is that of rows that count alike; got different weights. Leave "
-                "them out, or take width='standard_error'."
+                "probability is valid only for equal weights; got different weights. Leave them "
+                "out, or use width='standard_error'."
             )
 
 
@@ -309,62 +316,32 @@ class Width:
         A name of `WIDTHS`, or the half-widths themselves.
     delta : float, default=0.05
         For "hoeffding", "bernstein" and "betting" the probability, in (0, 1), that over the
-        sample some mean lies outside.
+        sample some true mean lies outside.
     feature_range : pair of ndarrays of shape (d - fit_intercept,), default=None
         Least and largest value that each feature can take, known beforehand. None: those in
         the rows.
 
     Notes
     -----
-    With N = K d components :math:`\Phi_{kj} = \text{onehot}(y)_k \, (x_j - c_j)`, of standard
-    deviation sigma (by the mean over rows), and n rows:
+    There are N = K d components :math:`\Phi_{kj} = \text{onehot}(y)_k \, (x_j - c_j)`. Let sigma be
+    their standard deviation (by the mean over rows), and n the number of rows. The half-widths are
 
     - "standard_error": :math:`\text{lam} \, \sigma / \sqrt n`, with n the sum of the weights.
     - "std": :math:`\text{lam} \, \sigma`.
     - "hoeffding": :math:`r \sqrt{\ln(2N/\delta) / (2n)}`.
     - "bernstein": :math:`\sqrt{2 V L / n} + 7 r L / (3(n - 1))`, with
       :math:`L = \ln(4N/\delta)` and :math:`V = \sigma^2 n / (n - 1)`.
-    - "betting": the larger of the deviations :math:`\varepsilon` of both sides, see below.
+    - "betting": the larger of two deviations, one for each side.
 
-    A component is x_j - c_j or 0, so it keeps within [min(0, low_j - c_j), max(0, high_j - c_j)],
-    of length r_j; the intercept's within [0, 1]. Rows are taken for independent and identically
-    distributed, and c for a point that was fixed before they were seen.
+    The last three are the inequalities of `concentration`, where they are derived. Every inequality
+    is about one side of one component. The N components have 2N sides, so each side has a
+    probability of :math:`\delta / (2N)`. For "bernstein" it is divided once more, between two
+    events.
 
-    Hoeffding: one component is off by t or more to one side with a probability of at most
-    :math:`\exp(-2 n t^2 / r^2)`. The 2N events of N components and two sides together have
-    at most delta if this is delta / (2N): :math:`t = r \sqrt{\ln(2N/\delta) / (2n)}`.
-
-    Bernstein with the sample's variance: a mean in [0, 1] of variance v exceeds that of the
-    sample by more than :math:`\sqrt{2 v l / n} + l / (3n)` with a probability of at most
-    :math:`e^{-l}`, and :math:`\sqrt v` exceeds :math:`\sqrt V` by more than
-    :math:`\sqrt{2 l / (n - 1)}` with one of at most :math:`e^{-l}`. If neither happens the mean is
-    off by at most :math:`\sqrt{2 V l / n} + 2 l / \sqrt{n (n - 1)} + l / (3n)`, and the last two
-    add up to less than :math:`7 l / (3(n - 1))`. This is one side; for the other take 1 - Z, and
-    for a length r multiply deviations and means by r. 2N sides with two events each have at most
-    delta if :math:`e^{-l} = \delta / (4N)`: l is L.
-
-    Betting: let Z >= 0 have mean :math:`\nu` and a bet g in (0, 1) be fixed beforehand. The capital
-    :math:`\prod_i (1 + u_i)`, :math:`u_i = g (Z_i / \nu - 1) \ge -g`, has expectation 1 and falls
-    with :math:`\nu`, so that :math:`\nu` is above the root of capital = b/p but for a probability
-    of at most p/b (Markov), and with b bets above the largest of their roots but for p. As
-    :math:`\ln(1 + u) \ge u - \omega u^2 / g^2` for :math:`u \ge -g`, with
-    :math:`\omega = -\ln(1 - g) - g`, the logarithm is at least n times
-    :math:`g x - \omega (x^2 + s (1 + x)^2)`, where :math:`x = \bar Z / \nu - 1` and s is the
-    variance over :math:`\bar Z^2`, both of the sample. If x is the least at which this is
-    :math:`\ln(b/p) / n`, then :math:`\varepsilon = \bar Z x / (1 + x)`, and :math:`\bar Z` if there
-    is none. Z is the distance from either end of a component's range, and p is
-    :math:`\delta / (2N)`.
-
-    References
-    ----------
-    .. [1] W. Hoeffding, "Probability Inequalities for Sums of Bounded Random Variables",
-       J. Amer. Statist. Assoc. 58, 1963, Theorem 2.
-    .. [2] A. Maurer and M. Pontil, "Empirical Bernstein Bounds and Sample Variance
-       Penalization", COLT 2009, Theorem 4.
-    .. [3] I. Waudby-Smith and A. Ramdas, "Estimating Means of Bounded Random Variables by
-       Betting", J. R. Stat. Soc. B 86, 2024, section 4.
-    .. [4] X. Fan, I. Grama and Q. Liu, "Exponential Inequalities for Martingales with
-       Applications", Electron. J. Probab. 20, 2015: the bound on the logarithm.
+    A component is x_j - c_j or 0. So it lies in [min(0, low_j - c_j), max(0, high_j - c_j)], an
+    interval of length r_j. The intercept's component lies in [0, 1]. For "betting", Z is the
+    distance from either end of the interval. It is assumed that rows are independent and
+    identically distributed, and that c was fixed before they were seen.
     """
 
     kind: str | Array = "standard_error"
@@ -377,14 +354,14 @@ class Width:
         Raises
         ------
         ValueError
-            If the sample is not one that the rule holds for, or an array does not fit it.
+            If the method is not valid for the sample, or the shape of an array does not match it.
         """
         if not isinstance(self.kind, str):
             return _fitting(self.kind, moments)
         return _RULES[self.kind](self, moments, lam)
 
     def of_mean(self, variance: float, total_weight: float, lam: float) -> float:
-        """Return the half-width of the mean of something else, by a rule of `SCALED_WIDTHS`."""
+        """Return the half-width of another mean, by a method of `SCALED_WIDTHS`."""
         n = total_weight if self.kind == "standard_error" else 1.0
         return lam * float(np.sqrt(variance / n))
 
@@ -402,7 +379,7 @@ class Width:
     def _hoeffding(self, moments: Moments, lam: float) -> Array:
         moments.check_equal_weights("hoeffding")
         log_term = np.log(2.0 * moments.mean.size) - np.log(self.delta)
-        width = self._lengths(moments) * np.sqrt(log_term / (2.0 * moments.n_rows))
+        width = hoeffding_deviation(self._lengths(moments), moments.n_rows, log_term)
         return np.tile(width, (len(moments.mean), 1))
 
     def _bernstein(self, moments: Moments, lam: float) -> Array:
@@ -410,13 +387,11 @@ class Width:
         n = moments.n_rows
         if n < 2:
             raise ValueError(
-                "width='bernstein' must have at least 2 rows to see their variance; got 1. Add "
-                "rows, or take width='hoeffding'."
+                "width='bernstein' must have at least 2 rows to estimate a variance; got 1. Add "
+                "rows, or use width='hoeffding'."
             )
         log_term = np.log(4.0 * moments.mean.size) - np.log(self.delta)
-        unbiased = moments.variance() * n / (n - 1)
-        rest = 7.0 * self._lengths(moments) * log_term / (3.0 * (n - 1))
-        return np.sqrt(2.0 * unbiased * log_term / n) + rest
+        return bernstein_deviation(self._lengths(moments), moments.variance(), n, log_term)
 
     def _betting(self, moments: Moments, lam: float) -> Array:
         moments.check_equal_weights("betting")
@@ -424,8 +399,8 @@ class Width:
         log_term = np.log(2.0 * moments.mean.size) - np.log(self.delta)
         variance, n = moments.variance(), moments.n_rows
         return np.maximum(
-            _deviation_by_betting(high - moments.mean, variance, n, log_term),
-            _deviation_by_betting(moments.mean - low, variance, n, log_term),
+            betting_deviation(high - moments.mean, variance, n, log_term),
+            betting_deviation(moments.mean - low, variance, n, log_term),
         )
 
     def range_of(self, moments: Moments) -> tuple[Array, Array]:
@@ -443,12 +418,13 @@ class Width:
         return low, high
 
     def columns_to_center(self, design: Design, moments: Moments, center: Any) -> Array:
-        """Return which features (d,) to center: all or none, or if ``center`` is "auto" as fits.
+        """Return which features (d,) to center: all or none, or some if ``center`` is "auto".
 
-        None without an intercept: what is linear in x - c is then not linear in x. "auto" centers
-        dense rows, and of sparse ones the columns that are seldom 0: others would get many
-        values of one size in place of zeros. Where a probability is claimed the rows may not
-        decide, and columns whose range holds 0 stay.
+        Nothing is centered without an intercept, because a function that is linear in x - c is
+        then not linear in x. "auto" centers all columns of dense rows, and the columns of sparse
+        rows that are not 0 in more than half of them. In other columns centering would replace
+        many zeros by one number. If the half-widths hold with a probability, the rows must not
+        decide this. Then sparse columns are centered if their range does not contain 0.
         """
         chosen = isinstance(center, str)  # by us
         if not design.fit_intercept or not (chosen or center):
@@ -466,26 +442,26 @@ class Width:
     def centered(self, moments: Moments, columns: Array) -> Moments:
         """Return moments about the point c that the means of the set are taken about.
 
-        In the given ``columns`` that is the mean of the rows, so that nothing depends on
-        offsets; where a probability is claimed it is the middle of the range, which is known
-        beforehand. In others it is 0.
+        In the given ``columns`` it is the mean of the rows, so that nothing depends on offsets. If
+        the half-widths hold with a probability it is the middle of the range, which is known
+        beforehand. In other columns it is 0.
         """
         if self.claims_probability:
             low, high = self._stored_range(moments)
             center = low + (high - low) / 2.0
         else:
             center = moments.row_mean()
-        # What is centered already stays as it is, to the last digit.
+        # Columns that are centered already stay the same to the last digit.
         needed = columns & (np.abs(center) > NEGLIGIBLE * moments.spread())
         return moments.about(np.where(needed, center, 0.0))
 
     @property
     def claims_probability(self) -> bool:
-        """Whether the true means are within with a probability."""
+        """Whether the half-widths hold with a probability."""
         return isinstance(self.kind, str) and self.kind in PROBABLE_WIDTHS
 
     def _ends(self, moments: Moments) -> tuple[Array, Array]:
-        """Return the ends (d,) of the intervals that hold the components x_j - c_j or 0."""
+        """Return the ends (d,) of the intervals in which the components x_j - c_j or 0 lie."""
         low, high = self.range_of(moments)
         return np.minimum(low, 0.0), np.maximum(high, 0.0)
 
@@ -502,7 +478,7 @@ class Width:
         if outside.any():
             j = int(np.argmax(outside))
             raise ValueError(
-                f"feature_range must hold all rows so far; column {j} was from {seen_low[j]} to "
+                f"feature_range must contain all rows so far; column {j} was from {seen_low[j]} to "
                 f"{seen_high[j]}, beyond [{low[j]}, {high[j]}]. Widen the range."
             )
 
@@ -518,14 +494,14 @@ _RULES: dict[str, Callable[[Width, Moments, float], Array]] = {
 }
 WIDTHS = tuple(_RULES)
 
-# Those that are multiples of lam, and those that hold with a probability, which needs rows of
+# Widths that are multiples of lam, and widths that hold with a probability. The latter need rows of
 # equal weight.
 SCALED_WIDTHS = ("standard_error", "std")
 PROBABLE_WIDTHS = ("hoeffding", "bernstein", "betting")
 
 
 def check_magnitudes(low: Array, high: Array) -> None:
-    """Raise ValueError if squares of features, or of their spreads, would leave float64's range.
+    """Raise ValueError if squares of features, or of their spreads, are no float64 numbers.
 
     Parameters
     ----------
@@ -544,7 +520,7 @@ def check_magnitudes(low: Array, high: Array) -> None:
 
 
 class _Facts(NamedTuple):
-    """What moments need to know of some rows."""
+    """Moments and ranges of some rows."""
 
     n_rows: int
     concentration: float
@@ -565,7 +541,7 @@ class _Facts(NamedTuple):
 
 
 def _joined_concentration(one: float, other: float, share: float) -> float:
-    """Return that of two parts, of which the other has a share of the weight."""
+    """Return `Moments.concentration` of two parts, of which the other has a weight share."""
     return float((1.0 - share) ** 2 * one + share**2 * other)
 
 
@@ -596,7 +572,7 @@ def _facts_of_block(n_classes: int, origin: Array, block: Part) -> _Facts:
 def _constants(parts: Parts, classes: ClassMoments) -> tuple[Array, Array]:
     """Return `Moments.constant` and `Moments.differing` of labeled rows.
 
-    Where variances are within rounding, rows are compared with the first of their class.
+    If a variance may be rounding, rows are compared with the first row of their class.
     """
     varies = classes.variance > ROUNDING * classes.mean**2
     n_columns = parts.like.n_columns
@@ -624,52 +600,21 @@ def _differing(values: Array, part: Part) -> tuple[Array, Array]:
     return part.design.differing(labels, values)
 
 
-def _deviation_by_betting(mean: Array, variance: Array, n: int, log_term: float) -> Array:
-    """Return by how much, at most, the means of non-negative Z lie below the sample's.
-
-    Parameters
-    ----------
-    mean, variance : ndarrays
-        Of the sample, the variance by the mean over rows.
-    n : int
-    log_term : float
-        Logarithm of 1 over the probability of the contrary.
-    """
-    # Bets from the best for a standard deviation of twice the mean to the largest of use. Between
-    # these no variance is served much worse by the nearest of powers of 2 than by its own.
-    smallest = min(LARGEST_BET, 0.5 * np.sqrt(2.0 * log_term / n))
-    n_bets = int(np.ceil(np.log2(LARGEST_BET / smallest))) + 1
-    cost = (log_term + np.log(n_bets)) / n
-    positive = np.where(mean > 0.0, mean, 1.0)
-    ratio = variance / positive**2
-    best: Array = np.full(mean.shape, np.inf)
-    for bet in LARGEST_BET * 0.5 ** np.arange(n_bets):
-        omega = -np.log1p(-bet) - bet
-        a, b, c = omega * (1.0 + ratio), bet - 2.0 * omega * ratio, omega * ratio + cost
-        square = b**2 - 4.0 * a * c
-        solvable = (b > 0.0) & (square >= 0.0)
-        # The smaller root without cancellation: both are positive.
-        root = 2.0 * c / (b + np.sqrt(np.where(solvable, square, 0.0)))
-        best = np.where(solvable, np.minimum(best, root), best)
-    share = np.where(np.isinf(best), 1.0, best / (1.0 + np.where(np.isinf(best), 0.0, best)))
-    return np.where(mean > 0.0, mean * share, 0.0)
-
-
 def _fitting(half_width: Array, moments: Moments) -> Array:
-    """Return half-widths given as an array if there is a valid one for every component."""
+    """Return half-widths given as an array, checked."""
     if half_width.shape != moments.constant.shape:
         raise ValueError(
-            f"width must have a row for each class and a column for each feature, the last for "
-            f"the intercept if there is one: shape {moments.constant.shape}; got shape "
+            f"width must have a row for each class and a column for each feature, with the "
+            f"intercept's last if there is one: shape {moments.constant.shape}; got shape "
             f"{half_width.shape}."
         )
-    # A coefficient of a feature that is always 0 has no effect: no width is needed there.
+    # The coefficient of a feature that is always 0 has no effect. It may have no width.
     valid = np.isfinite(half_width) & ((half_width > 0.0) | (moments.idle & (half_width == 0.0)))
     if not valid.all():
         k, j = np.argwhere(~valid)[0]
         raise ValueError(
             f"width must be positive and finite; row {k}, column {j} has {half_width[k, j]}. Try a "
-            "small positive number: without a width there is no certificate."
+            "small positive number: without a width the duality gap cannot be computed."
         )
     return half_width
 
@@ -724,7 +669,7 @@ class UncertaintySet:
                   \lambda = \text{lam} \, \sigma / \sqrt{n}
 
         with weighted means and n the sum of the weights, so that a weight of 2 equals the
-        same row twice. `Width` has other rules for lambda.
+        same row twice. `Width` has other methods for lambda.
 
         Parameters
         ----------
@@ -754,7 +699,7 @@ class UncertaintySet:
         return replace(self, half_width=factor * self.half_width)
 
     def of_coefficients(self, mean: Array | None = None) -> UncertaintySet:
-        """Return the set of what has coefficients: of two classes the second, else all.
+        """Return the set of the classes with coefficients: of two the second, otherwise all.
 
         Parameters
         ----------
@@ -765,13 +710,14 @@ class UncertaintySet:
         return self.binary(mean) if n_coefficient_rows(n_classes) < n_classes else self
 
     def binary(self, mean: Array | None = None) -> UncertaintySet:
-        """Reduce two classes to the coefficients of the second, the first held at zero.
+        """Reduce two classes to the coefficients of the second, with those of the first at zero.
 
-        The potential depends on the difference w = W_1 - W_0 alone. Of all ways to split w,
-        the cheapest puts it where the half-width is smaller, so min(lambda_0, lambda_1) on w
-        gives the same optimum as both widths on W_0 and W_1. With another mean of the features
-        than the sample's, the two intervals of the second class' mean no longer have the same
-        middle, and what they have in common remains.
+        The potential depends only on the difference w = W_1 - W_0. Of all ways to split w, the
+        cheapest puts it where the half-width is smaller. So the width min(lambda_0, lambda_1) on w
+        gives the same optimum as both widths on W_0 and W_1.
+
+        With another mean of the features than the sample's, the two classes give two intervals for
+        the mean of the second class, whose middles differ. The result is their intersection.
         """
         if mean is None:
             width = self.half_width.min(axis=0, keepdims=True)

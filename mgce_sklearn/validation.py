@@ -1,156 +1,40 @@
-"""Checks of what a user passes, each with one sentence that says what to do."""
+"""Checks of data: numbers, weights, labels, margins, distributions and matrices."""
 
 from __future__ import annotations
 
-import math
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
+from sklearn.utils import assert_all_finite, check_random_state, check_X_y, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.sparsefuncs import min_max_axis
 
-from mgce_sklearn.arrays import is_tensor, namespace, on_host
+from mgce_sklearn.arrays import is_tensor, namespace, on_host, two_class_margins
+from mgce_sklearn.constraints import NOISE_MATRIX
 
 Array = np.ndarray[Any, Any]
 
-# Rows looked through at a time, so that what a search takes is small beside X.
+# Number of rows checked at a time, so that temporary arrays are small relative to X.
 ROWS_AT_A_TIME = 8192
 
-# Of a noise matrix: a number typed to six digits may then change the whole inverse.
+# Largest condition number of a noise matrix. Beyond it, rounding the matrix to six digits may
+# change the whole inverse.
 LARGEST_CONDITION = 1e6
 
-# Of rows of a noise matrix that differ by no more, rounding says all there is.
+# Rows of a noise matrix that differ by less count as equal: the difference may be rounding.
 SMALLEST_DIFFERENCE = 1e-6
 
-# How far from 1 the probabilities of a label may sum to, for they are typed or computed.
+# The probabilities of a label may sum to 1 with this error, since they are typed or computed.
 SUM_TOLERANCE = 1e-6
 
-# Of weights: less would leave nothing to divide by, and more no room for another order of adding.
+# Range of the sum of weights. Division by a smaller one overflows. A larger one may overflow if the
+# weights are added in another order.
 SMALLEST_SUM, LARGEST_SUM = 1e-300, 1e308
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """What a parameter must be: types for a TypeError, a test for a ValueError."""
-
-    types: tuple[type, ...]
-    valid: Callable[[Any], bool]
-    expected: str
-
-    def check(self, name: str, value: Any) -> None:
-        """Raise TypeError or ValueError if ``value`` breaks the constraint."""
-        wrong_bool = isinstance(value, bool) and bool not in self.types
-        if wrong_bool or not isinstance(value, self.types):
-            raise TypeError(
-                f"{name} must be {self.expected}; got {value!r} of type {type(value).__name__}."
-            )
-        if not self.valid(value):
-            raise ValueError(f"{name} must be {self.expected}; got {value!r}.")
-
-
-def _finite_positive(value: Any) -> bool:
-    return math.isfinite(value) and value > 0
-
-
-LOSS_PARAMETER = Constraint(
-    (Real,), lambda q: 0 <= q <= 1, "a number in [0, 1] (0 is cross-entropy, 1 the 0-1 loss)"
-)
-# Far smaller half-widths are rounding of the means; far larger ones leave no coefficient but 0.
-HALF_WIDTH = Constraint(
-    (Real,),
-    lambda lam: 1e-6 <= lam <= 1e6,
-    "a positive number of standard errors, from 1e-6 to 1e6 (try 0.1; a small one such as 1e-3 in "
-    "place of 0)",
-)
-HALF_WIDTH_OR_FEASIBLE = Constraint(
-    (Real, str),
-    lambda lam: lam == "feasible" if isinstance(lam, str) else HALF_WIDTH.valid(lam),
-    f"{HALF_WIDTH.expected}, or 'feasible'",
-)
-TOLERANCE = Constraint((Real,), _finite_positive, "a positive, finite number (try 1e-4)")
-ITERATIONS = Constraint(
-    (Integral, type(None)),
-    lambda value: value is None or value >= 1,
-    "a positive integer, or None for the solver's own limit",
-)
-TIME_LIMIT = Constraint(
-    (Real, type(None)),
-    lambda value: value is None or _finite_positive(value),
-    "a positive, finite number of seconds, or None for no limit",
-)
-COUNT = Constraint((Integral,), lambda value: value >= 1, "a positive integer")
-VERBOSITY = Constraint((Integral, bool), lambda value: value >= 0, "a non-negative integer")
-PROBABILITY = Constraint((Real,), lambda value: 0 < value < 1, "a number in (0, 1) (try 0.05)")
-RATE = Constraint((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
-PAIR = Constraint(
-    (tuple, list, np.ndarray, type(None)),
-    lambda value: value is None or (np.iterable(value) and len(list(value)) == 2),
-    "a pair (low, high) of numbers or arrays of shape (n_features,), or None",
-)
-LABEL_SMOOTHING = Constraint((Real,), lambda value: 0 <= value <= 1, "a number in [0, 1]")
-FOCUSING = Constraint((Real,), lambda value: 0 <= value < np.inf, "a non-negative, finite number")
-IGNORED = Constraint(
-    (Integral,), lambda value: True, "an integer, a label (try -100 to ignore none)"
-)
-NOISE_MATRIX = Constraint(
-    (Real, Iterable, type(None)),
-    lambda value: 0 <= float(value) < 1 if isinstance(value, Real) else not isinstance(value, str),
-    "a rate in [0, 1) of symmetric noise, a matrix of shape (n_classes, n_classes), or None",
-)
-SWITCH = Constraint((bool, np.bool_), lambda value: True, "True or False")
-CENTER = Constraint(
-    (bool, np.bool_, str),
-    lambda value: not isinstance(value, str) or value == "auto",
-    "'auto', True or False",
-)
-
-
-def one_of(names: Sequence[str]) -> Constraint:
-    """Return the constraint of a parameter that chooses by name."""
-    return Constraint((str,), lambda value: value in names, "one of " + ", ".join(map(repr, names)))
-
-
-REDUCTION = one_of(("mean", "sum", "none"))
-
-
-def one_of_or_array(names: Sequence[str], what: str) -> Constraint:
-    """Return the constraint of a parameter that chooses by name, or is an array of something."""
-    return Constraint(
-        (str, Iterable),
-        lambda value: not isinstance(value, str) or value in names,
-        f"{one_of(names).expected}, or an array of {what}",
-    )
-
-
-def check_all(values: Mapping[str, Any], constraints: Mapping[str, Constraint]) -> None:
-    """Check every parameter that has a constraint."""
-    for name, constraint in constraints.items():
-        constraint.check(name, values[name])
-
-
-def check_sequence(name: str, values: Any, constraint: Constraint) -> Array:
-    """Return numbers that each follow the constraint as a float64 array (n,), n > 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        With the first offending entry.
-    """
-    if isinstance(values, str) or not np.iterable(values):
-        raise TypeError(f"{name} must be a sequence of numbers; got {values!r}.")
-    values = list(values)
-    if not values:
-        raise ValueError(f"{name} must have at least one number; got none.")
-    for position, value in enumerate(values):
-        constraint.check(f"{name}[{position}]", value)
-    return np.array(values, dtype=np.float64)
 
 
 def check_numbers(name: str, values: Any, copy: bool = True) -> Array:
@@ -159,27 +43,28 @@ def check_numbers(name: str, values: Any, copy: bool = True) -> Array:
     Raises
     ------
     ValueError
-        If it is none.
+        If it cannot be converted to such an array.
     """
     try:
         return (np.array if copy else np.asarray)(on_host(values), dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name} must have numbers only, as many in every row; got {values!r}."
+            f"{name} must have numbers only, and rows of equal length; got {values!r}."
         ) from None
 
 
 def check_feature_range(
     feature_range: Any, X: Any, sample_weight: Array
 ) -> tuple[Array, Array] | None:
-    """Return the ends of the features' range as float64 arrays (n_features,), or None for None.
+    """Return the range of the features as two float64 arrays (n_features,), or None for None.
 
-    They are rounded as X is: a float32 number next to 0.1 lies within a range that ends there.
+    The ends are rounded to the precision of X. So the float32 number closest to 0.1 lies within a
+    range that ends at 0.1.
 
     Raises
     ------
     ValueError
-        If they are no range, or with a number of X outside, in a row of positive weight.
+        If the range is invalid, or if a row of positive weight has a number outside.
     """
     precision = on_host(X[:1]).dtype if is_tensor(X) else X.dtype
     ends = ends_of_range(feature_range, X.shape[1], precision)
@@ -191,7 +76,13 @@ def check_feature_range(
 def ends_of_range(
     feature_range: Any, n_features: int, precision: np.dtype
 ) -> tuple[Array, Array] | None:
-    """Return the same for rows that are not at hand, rounded as they are."""
+    """Return the range as `check_feature_range` does, without a check of the rows.
+
+    Raises
+    ------
+    ValueError
+        If the range is invalid.
+    """
     if feature_range is None:
         return None
     low, high = (
@@ -216,14 +107,14 @@ def _range_end(name: str, end: Any, n_features: int) -> Array:
         )
     if not np.isfinite(numbers).all():
         raise ValueError(
-            f"{name} must be finite; got {end!r}. Features without bounds have no range: take "
+            f"{name} must be finite; got {end!r}. For features without bounds use "
             "width='standard_error'."
         )
     return np.broadcast_to(numbers, n_features)
 
 
 def _check_within(low: Array, high: Array, X: Any, used: Array) -> None:
-    """Raise ValueError with a number of X outside its column's range."""
+    """Raise ValueError if a used row of X has a number outside the range of its column."""
     for start in range(0, X.shape[0], ROWS_AT_A_TIME):
         rows = start + np.flatnonzero(used[start : start + ROWS_AT_A_TIME])
         if not len(rows):
@@ -242,13 +133,18 @@ def _check_within(low: Array, high: Array, X: Any, used: Array) -> None:
 
 
 def _least_and_most(X: Any) -> tuple[Array, Array]:
-    """Return the least and the largest number of each column, dense or sparse."""
+    """Return the smallest and the largest number of each column, dense or sparse."""
     return min_max_axis(X, axis=0) if sp.issparse(X) else (X.min(axis=0), X.max(axis=0))
+
+
+def seed_of(random_state: Any) -> int:
+    """Return a seed drawn from ``random_state``. For an integer it is the same at every call."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 @contextmanager
 def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Put an estimator's attributes back if what runs inside raises."""
+    """Restore an estimator's attributes if the body of the with statement raises."""
     before = dict(vars(estimator))
     try:
         yield
@@ -259,12 +155,15 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
 
 
 def check_tensor(name: str, X: Any) -> Any:
-    """Return a tensor of rows as float64 or float32: of two dimensions, finite, with some rows.
+    """Return a tensor of rows as float64 or float32.
 
     Raises
     ------
-    TypeError, ValueError
-        With the first number that is not finite.
+    TypeError
+        If it is complex or sparse.
+    ValueError
+        If it does not have two dimensions, if it is empty, or if it contains NaN or inf. The first
+        such number is named.
     """
     X = X.detach()
     if X.is_complex():
@@ -289,13 +188,13 @@ def check_tensor(name: str, X: Any) -> Any:
         row, column = (~finite).nonzero()[0].tolist()
         raise ValueError(
             f"{name} must be finite; row {row}, column {column} has {X[row, column].item()}. Drop "
-            "such rows, or fill in numbers."
+            "such rows, or impute such numbers."
         )
     return X
 
 
 def check_tensor_labels(y: Any, n_rows: int) -> Array:
-    """Return labels (n_rows,) as scikit-learn takes them for arrays."""
+    """Return labels as an array (n_rows,), checked as scikit-learn checks those of arrays."""
     return check_X_y(np.broadcast_to(0.0, (n_rows, 1)), on_host(y))[1]
 
 
@@ -305,7 +204,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int, name: str = "sample_wei
     Raises
     ------
     ValueError
-        With the first offending row.
+        For the first row with an invalid weight, or if the sum of the weights is invalid.
     """
     if sample_weight is None:
         return np.broadcast_to(1.0, n_rows)  # one number in memory
@@ -321,25 +220,25 @@ def check_total_weight(total: float, name: str = "sample_weight") -> float:
     Raises
     ------
     ValueError
-        If all are zero, or the sum is beyond what numbers hold.
+        If all weights are zero, or if the sum is too small or too large for a float64.
     """
     if total == 0.0:
-        raise ValueError(f"{name} is zero for every row; some rows need weight.")
+        raise ValueError(f"{name} is zero for every row; at least one row needs a positive weight.")
     if not SMALLEST_SUM <= total <= LARGEST_SUM:
         raise ValueError(
-            f"{name} must have a sum from 1e-300 to 1e308, the number of rows "
-            f"that it stands for; got {total:g}. Divide or multiply all weights by one number."
+            f"{name} must have a sum from 1e-300 to 1e308, since the sum counts as the number of "
+            f"rows; got {total:g}. Divide or multiply all weights by one number."
         )
     return total
 
 
 def check_row_weights(sample_weight: Any, n_rows: int, name: str = "sample_weight") -> Array:
-    """Return weights as a float64 array (n_rows,): finite and non-negative, and maybe all zero.
+    """Return weights as a float64 array (n_rows,): finite, non-negative, possibly all zero.
 
     Raises
     ------
     ValueError
-        With the first offending row.
+        For the first row with an invalid weight.
     """
     weights = check_numbers(name, sample_weight, copy=False)
     if weights.ndim == 0:
@@ -360,17 +259,19 @@ def check_row_weights(sample_weight: Any, n_rows: int, name: str = "sample_weigh
 
 
 def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
-    """Return all labels, sorted: ``classes``, or those ``known`` from an earlier fit.
+    """Return the classes for `partial_fit`, sorted: ``classes``, or those ``known`` from a fit.
 
     Raises
     ------
     ValueError
-        If there are fewer than two, none at the first call, or others than before in a stream
-        that has ``begun``.
+        If there are fewer than two classes, if none are given at the first call, or if they
+        differ from those of the first call of a stream that has ``begun``.
     """
     if classes is None:
         if known is None:
-            raise ValueError("classes must be given at the first call of partial_fit: all labels.")
+            raise ValueError(
+                "classes must be given at the first call of partial_fit: all labels that can occur."
+            )
         return known
     classes = distinct_labels("classes", classes)
     if len(classes) < 2:
@@ -384,7 +285,7 @@ def check_classes(classes: Any, known: Array | None, begun: bool) -> Array:
 
 
 def check_several(classes: Array) -> None:
-    """Raise ValueError unless rows to learn from have at least two classes."""
+    """Raise ValueError unless the training rows have at least two classes."""
     if len(classes) < 2:
         got = f"1 class ({classes.tolist()[0]!r})" if len(classes) else "no rows"
         raise ValueError(
@@ -394,13 +295,13 @@ def check_several(classes: Array) -> None:
 
 
 def check_folds(folds: Sequence[Any]) -> None:
-    """Raise ValueError unless there are folds to learn from."""
+    """Raise ValueError if there are no folds."""
     if not folds:
         raise ValueError("cv must give at least one fold; got none. Try cv=5.")
 
 
 def check_weight_of_portions(class_weight: Any) -> None:
-    """Raise ValueError if class weights rest on labels that a portion of rows does not have."""
+    """Raise ValueError if class weights depend on all labels, which partial_fit does not have."""
     if isinstance(class_weight, str):
         raise ValueError(
             f"class_weight={class_weight!r} needs all labels at once, which "
@@ -409,21 +310,21 @@ def check_weight_of_portions(class_weight: Any) -> None:
 
 
 def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array, Array]:
-    """Return labels as an array (n,), and those that occur, sorted.
+    """Return labels as an array (n,), and the different ones, sorted.
 
-    pandas' own integers and truth values become numpy's. ``warn`` mentions a column (n, 1).
+    Nullable integers and booleans of pandas are converted to those of numpy. With ``warn`` a column
+    (n, 1) raises a DataConversionWarning.
 
     Raises
     ------
     ValueError
-        If they are no labels of classes, if one is missing, or if they are of types without an
-        order between them.
+        If they are not class labels, if one is missing, or if their types cannot be compared.
     """
     try:
         array = column_or_1d(np.asarray(on_host(labels)), warn=warn)
         assert_all_finite(array, input_name=name)
         classes = np.unique(array)
-        # Of labels that each occur once scikit-learn would ask whether they are numbers.
+        # Repeated, since scikit-learn warns of a regression target if most labels occur once.
         check_classification_targets(np.repeat(classes, 3))
         return array, classes
     except (TypeError, ValueError) as error:
@@ -431,7 +332,7 @@ def check_label_array(name: str, labels: Any, warn: bool = False) -> tuple[Array
 
 
 def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
-    """Return the error that says what is wrong with labels: the first that is missing, if any."""
+    """Return the error for invalid labels. It names the first missing one, if any is missing."""
     listed = np.asarray(on_host(labels), dtype=object)
     absent = [is_missing(label) for label in np.atleast_1d(listed)] if listed.ndim else []
     if any(absent):
@@ -442,30 +343,30 @@ def _no_labels(name: str, labels: Any, error: Any) -> ValueError:
 
 
 def is_missing(label: Any) -> bool:
-    """Tell whether a label is none: None, NaN, or NA of pandas."""
+    """Tell whether a label is missing: None, NaN, or pandas' NA."""
     try:
         return label is None or bool(label != label)
-    except (TypeError, ValueError):  # pandas' NA is neither equal to itself nor different
+    except (TypeError, ValueError):  # a comparison with pandas' NA has no truth value
         return np.ndim(label) == 0
 
 
 def distinct_labels(name: str, labels: Any) -> Array:
-    """Return the labels that occur in a list of them, sorted; see `check_label_array`."""
+    """Return the different labels of a list, sorted; see `check_label_array`."""
     return check_label_array(name, labels)[1]
 
 
 def check_labels(y: Array, classes: Array) -> Array:
-    """Return the position of every label in ``classes`` (n,).
+    """Return the position (n,) of every label in ``classes``.
 
     Raises
     ------
     ValueError
-        With the first label that is not there.
+        For the first label that is not among the classes.
     """
     try:
         codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
         unknown = classes[codes] != y
-    except TypeError:  # labels of types without an order between them
+    except TypeError:  # labels whose types cannot be compared
         unknown = np.ones(len(y), dtype=bool)
     if np.any(unknown):
         row = int(np.argmax(unknown))
@@ -479,38 +380,42 @@ def check_labels(y: Array, classes: Array) -> Array:
 def check_margins(margins: Any, n_classes: int) -> Array:
     """Return margins as a floating-point array (n, n_classes).
 
-    Of two classes they may come as a vector (n,), the second's margins above the first's.
+    For two classes they may be a vector (n,): the margins of the second class less those of the
+    first.
 
     Raises
     ------
     ValueError
-        If the shape is another, or with the first row that has NaN or +inf.
+        If the shape is wrong, or for the first row that contains NaN or +inf.
     """
     if getattr(margins, "dtype", None) not in (np.float32, np.float64):
         margins = check_numbers("margins", margins)
     if margins.ndim == 1 and n_classes == 2:
-        margins = np.column_stack([np.zeros_like(margins), margins])
+        margins = two_class_margins(margins, 1)
     check_columns(margins, n_classes)
     below_infinity = (margins < np.inf).all(axis=1)  # -inf is a class of probability 0
     if not below_infinity.all():
         row = int(np.argmin(below_infinity))
-        raise ValueError(f"margins must be numbers; row {row} has {margins[row].tolist()}.")
+        raise ValueError(
+            f"margins must not contain NaN or inf; row {row} has {margins[row].tolist()}."
+        )
     return margins
 
 
 def check_base_margin(base_margin: Any, n_rows: int, n_classes: int) -> Array:
-    """Return margins to begin with as a float64 array (n_rows, n_classes).
+    """Return base margins as a float64 array (n_rows, n_classes).
 
-    Of two classes they may come as a vector (n_rows,), the second's margins above the first's.
+    For two classes they may be a vector (n_rows,): the margins of the second class less those of
+    the first.
 
     Raises
     ------
     ValueError
-        If the shape is another, or with the first row that is not finite.
+        If the shape is wrong, or for the first row that is not finite.
     """
     margins = check_numbers("base_margin", base_margin, copy=False)
     if margins.ndim == 1 and n_classes == 2:
-        margins = np.column_stack([np.zeros_like(margins), margins])
+        margins = two_class_margins(margins, 1)
     if margins.shape != (n_rows, n_classes):
         vector = f", or ({n_rows},)" if n_classes == 2 else ""
         raise ValueError(
@@ -521,14 +426,14 @@ def check_base_margin(base_margin: Any, n_rows: int, n_classes: int) -> Array:
     if not finite.all():
         row = int(np.argmin(finite))
         raise ValueError(
-            f"base_margin must be finite; row {row} has {margins[row].tolist()}. Of probabilities "
-            "that may be 0 take np.log(proba + 0.02)."
+            f"base_margin must be finite; row {row} has {margins[row].tolist()}. For probabilities "
+            "that may be 0 use np.log(proba + 0.02)."
         )
     return margins
 
 
 def check_columns(margins: Any, n_classes: int) -> None:
-    """Raise ValueError unless margins, an array or a tensor, are of shape (n, n_classes)."""
+    """Raise ValueError unless margins, an array or a tensor, have the shape (n, n_classes)."""
     if margins.ndim != 2 or margins.shape[1] != n_classes:
         raise ValueError(
             f"margins must have a column for each class, shape (n, {n_classes})"
@@ -542,7 +447,7 @@ def check_proba(name: str, proba: Any) -> Array:
     Raises
     ------
     ValueError
-        If the shape is another, or with the first row that is no distribution.
+        If the shape is wrong, or for the first row that is not a distribution.
     """
     proba = check_numbers(name, proba)
     if proba.ndim != 2 or proba.shape[0] == 0 or proba.shape[1] < 2:
@@ -565,22 +470,22 @@ def check_proba(name: str, proba: Any) -> Array:
 def _rounding(proba: Array) -> float:
     """Return how far from 1 the sum of rounded probabilities may be.
 
-    Half precision rounds by up to 2**-11 of each number, hence of the sum, and bfloat16 by 2**-8.
-    Numbers say themselves that they are of bfloat16, whose significands have 8 bits: most often
-    they come as float32, because numpy has no such type.
+    Half precision rounds each number, and so the sum, by up to 2**-11 of it; bfloat16 by up to
+    2**-8. numpy has no bfloat16, so such numbers mostly come as float32. They are recognized by
+    their significands, which have 8 bits.
     """
     of_bfloat16 = not (np.frexp(proba)[0] * 2**8 % 1.0).any()
     return 2**-7 if of_bfloat16 else 1e-3
 
 
 def symmetric_matrix(n_classes: int, rate: float) -> Array:
-    """Return the matrix (n_classes, n_classes) by which labels become each other one alike."""
+    """Return the noise matrix (n_classes, n_classes) of symmetric label noise of a rate."""
     same = np.eye(n_classes)
     return (1.0 - rate) * same + rate / (n_classes - 1) * (1.0 - same)
 
 
 def has_columns(y: Any) -> bool:
-    """Tell whether a target has a column for each of several classes, and so no labels."""
+    """Tell whether a target has several columns: distributions over classes, and not labels."""
     try:
         shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     except ValueError:  # rows of different lengths
@@ -589,13 +494,13 @@ def has_columns(y: Any) -> bool:
 
 
 def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
-    """Return labels that are distributions as a float64 array (n, K), whose rows sum to 1 exactly.
+    """Return distributions as labels: a float64 array (n, K), with rows rescaled to sum to 1.
 
     Raises
     ------
     ValueError
-        If the shape is another, or with the first row that has a negative number, or a sum that is
-        not 1 within `SUM_TOLERANCE`.
+        If the shape is wrong, or for the first row that has a negative number, or a sum that
+        differs from 1 by more than `SUM_TOLERANCE`.
     """
     Y = check_numbers(name, Y)
     if Y.ndim != 2 or Y.shape[1] < 2 or n_rows not in (None, len(Y)):
@@ -608,9 +513,9 @@ def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
     if not valid.all():
         row = int(np.argmin(valid))
         raise ValueError(
-            f"{name} must have distributions in its rows if it has several columns, non-negative "
+            f"{name} must have distributions in its rows if it has several columns: non-negative "
             f"numbers that sum to 1; row {row} has {reprlib.repr(Y[row].tolist())}, which sum to "
-            f"{totals[row]:g}. Divide counts by their sum, or give one label a row."
+            f"{totals[row]:g}. Divide counts by their sum, or give one label for each row."
         )
     return Y / totals[:, np.newaxis]
 
@@ -618,13 +523,13 @@ def check_distributions(name: str, Y: Any, n_rows: int | None = None) -> Array:
 def check_soft_labels(name: str, Y: Any, known: Array | None = None) -> tuple[Array, Array]:
     """Return distributions (n, K), and the classes (K,) of their columns in sorted order.
 
-    The columns of a frame are named by their classes, and ``known`` ones may be missing: they have
-    probability 0. Those of an array are the known classes, or 0 to K - 1.
+    The columns of a frame are named by their classes. ``known`` classes without a column have
+    probability 0. The columns of an array are the known classes, or 0 to K - 1.
 
     Raises
     ------
     ValueError
-        If rows are no distributions, or if columns are not the known classes.
+        If rows are not distributions, or if columns do not match the known classes.
     """
     proba = check_distributions(name, Y)
     if not hasattr(Y, "columns"):
@@ -632,7 +537,8 @@ def check_soft_labels(name: str, Y: Any, known: Array | None = None) -> tuple[Ar
         if len(classes) != proba.shape[1]:
             raise ValueError(
                 f"{name} must have a column for each class, {classes.tolist()}; got "
-                f"{proba.shape[1]}. Of a frame whose columns are classes some may be missing."
+                f"{proba.shape[1]} columns. To leave classes out, give a DataFrame whose columns "
+                "are named by the classes."
             )
         return proba, classes
     named, present = check_label_array(f"the columns of {name}", Y.columns)
@@ -649,15 +555,16 @@ def check_soft_labels(name: str, Y: Any, known: Array | None = None) -> tuple[Ar
 
 
 def check_noise_matrix(noise_matrix: Any, n_classes: int) -> Array:
-    """Return the matrix (n_classes, n_classes) that a rate or a matrix stands for, in float64.
+    """Return a noise matrix, or that of a rate of symmetric noise: float64 (n_classes, n_classes).
 
-    A row for each true class has the probabilities of its observed labels. Rows that sum to 1 to
-    three digits are made to do so exactly.
+    The row of a true class has the probabilities of its observed labels. Rows whose sum is 1 to
+    three digits are rescaled to sum to 1.
 
     Raises
     ------
     TypeError, ValueError
-        If it is neither a rate nor such a matrix, or if labels tell nothing of true classes.
+        If it is neither a rate nor a noise matrix, or if observed labels do not depend on true
+        classes.
     """
     NOISE_MATRIX.check("noise_matrix", noise_matrix)
     if isinstance(noise_matrix, Real):
@@ -666,25 +573,26 @@ def check_noise_matrix(noise_matrix: Any, n_classes: int) -> Array:
         matrix = check_transition("noise_matrix", noise_matrix, n_classes)
     if np.ptp(matrix, axis=0).max() < SMALLEST_DIFFERENCE:
         raise ValueError(
-            "noise_matrix must have rows that differ, or labels tell nothing of true classes; got "
-            f"{noise_matrix!r} for {n_classes} classes, whose rows are all alike."
+            f"noise_matrix must have rows that differ; got {noise_matrix!r} for {n_classes} "
+            "classes, whose rows are all equal. Then observed labels do not depend on true classes."
         )
     return matrix
 
 
 def check_transition(name: str, transition: Any, n_classes: int) -> Array:
-    """Return a matrix (n_classes, n_classes) whose rows are distributions, exactly.
+    """Return a matrix (n_classes, n_classes) of distributions, with rows rescaled to sum to 1.
 
     Raises
     ------
     ValueError
-        If the shape is another, or with the first row that is no distribution.
+        If the shape is wrong, or for the first row that is not a distribution.
     """
     matrix = check_proba(name, transition)
     if matrix.shape != (n_classes, n_classes):
         raise ValueError(
             f"{name} must have a row and a column for each class, shape {(n_classes, n_classes)}; "
-            f"got shape {matrix.shape}. If y lacks classes, name them where classes can be given."
+            f"got shape {matrix.shape}. If y lacks classes, give all of them by the parameter "
+            "classes, where there is one."
         )
     return matrix / matrix.sum(axis=1, keepdims=True)
 
@@ -695,14 +603,14 @@ def check_invertible(matrix: Array) -> Array:
     Raises
     ------
     ValueError
-        If it has none, or one that rests on the last digits of the matrix.
+        If it has no inverse, or one that depends on the last digits of the matrix.
     """
     condition = np.linalg.cond(matrix)
     if not condition <= LARGEST_CONDITION:
         raise ValueError(
-            "noise_matrix must have an inverse that its digits determine, with a condition number "
-            f"of at most {LARGEST_CONDITION:g}; got {condition:.2g}. Classes whose rows are nearly "
-            "alike cannot be told apart: make them one."
+            "noise_matrix must have an accurate inverse, which requires a condition number of at "
+            f"most {LARGEST_CONDITION:g}; got {condition:.2g}. Classes with nearly equal rows "
+            "cannot be distinguished: merge them."
         )
     return np.linalg.inv(matrix)
 
@@ -713,12 +621,12 @@ def check_cost(cost: Any, n_classes: int) -> Array:
     Raises
     ------
     ValueError
-        If it has another shape or a number that is not finite.
+        If it has another shape, or contains a number that is not finite.
     """
     matrix = check_numbers("cost", cost)
     if matrix.shape != (n_classes, n_classes):
         raise ValueError(
-            f"cost must have a row for each true class and a column for each decided one, shape "
+            f"cost must have a row for each true class and a column for each predicted one, shape "
             f"{(n_classes, n_classes)}; got shape {matrix.shape}."
         )
     with np.errstate(over="ignore"):
@@ -729,9 +637,9 @@ def check_cost(cost: Any, n_classes: int) -> Array:
 
 
 def check_several_rows(X: Any) -> None:
-    """Raise ValueError unless there are two rows."""
+    """Raise ValueError unless X has at least two rows."""
     if X.shape[0] < 2:
         raise ValueError(
-            f"X must have at least 2 rows, some to choose by and some to bound with; got "
-            f"{X.shape[0]}. Hold out as many as you can."
+            f"X must have at least 2 rows, since some are used to choose the bound and the others "
+            f"to compute it; got {X.shape[0]}. Hold out as many as you can."
         )

@@ -263,7 +263,7 @@ def test_error_bounds_of_rows_of_the_base(diabetes, cancer):
     assert half == model.error_bounds(X[1::2], base_margin=base[1::2], max_time=60)
     X, y, base = cancer
     model.fit(X, y, base_margin=base)
-    with pytest.raises(ValueError, match="a base loss as small as that of the fit"):
+    with pytest.raises(ValueError, match="base loss is as small as in the fit"):
         model.error_bounds(X, base_margin=0.0 * base)  # whatever the labels
 
 
@@ -296,9 +296,9 @@ def test_a_certificate_for_new_rows_judges_the_corrected_rule():
     base = np.column_stack([-3.0 * X[:, 0], 3.0 * X[:, 0]])
     train, held_out = slice(3000), slice(3000, None)
     model = MGCEClassifier(feature_range=(-1, 1)).fit(X[train], y[train], base_margin=base[train])
-    good = model.certify(X[held_out], base_margin=base[held_out])
+    good = model.confidence_bound(X[held_out], base_margin=base[held_out])
     # A base that decides everything, wrongly.
-    bad = model.certify(X[held_out], base_margin=-100.0 * base[held_out])
+    bad = model.confidence_bound(X[held_out], base_margin=-100.0 * base[held_out])
     assert good.informative
     assert good.upper < bad.upper
 
@@ -368,15 +368,18 @@ def test_bad_margins_lose_nothing(spoil, message, cancer):
 def test_base_margins_are_given_always_or_never(cancer):
     X, y, base = cancer
     model = MGCEClassifier().fit(X, y, base_margin=base)
-    for call in (model.predict, model.error_bounds, model.certify, model.predict_log_proba):
-        with pytest.raises(
-            ValueError, match=r"where the fit had one.*it had one, and here is none"
-        ):
+    for call in (
+        model.predict,
+        model.error_bounds,
+        model.confidence_bound,
+        model.predict_log_proba,
+    ):
+        with pytest.raises(ValueError, match="must be given, since the fit had one; got None"):
             call(X[:50])
-    with pytest.raises(ValueError, match="it had one, and here is none"):
+    with pytest.raises(ValueError, match="must be given, since the fit had one; got None"):
         model.certificate(X, y)
     plain = MGCEClassifier().fit(X, y)
-    with pytest.raises(ValueError, match="it had none, and here is one"):
+    with pytest.raises(ValueError, match="must be None, since the fit had none"):
         plain.predict_worst_case_proba(X, base)
     model.partial_fit(X, y)
     assert model.predict(X).shape == y.shape

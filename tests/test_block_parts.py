@@ -273,9 +273,9 @@ def test_what_a_pass_brings_is_about_distributions():
     for arrays in objective.parts.arrays:
         arrays.objects[sums.rows.key].proba[:, ::2] *= 1.5
     sums._arrived = sums._pending = None
-    expected = objective.excess(partial(normalized_columns, sums.proba))
+    expected = objective.excess(partial(normalized_columns, sums.p))
     np.testing.assert_allclose(sums.arrive(coef).excess, expected, rtol=1e-12)
-    raw = objective.excess(sums.proba)
+    raw = objective.excess(sums.p)
     np.testing.assert_allclose(sums.assemble()[1], raw, rtol=1e-12)
     assert abs(raw - expected).max() > 0.01
 
@@ -412,7 +412,7 @@ def test_bounds_leave_out_what_no_row_of_the_fit_had():
 
 def test_rows_that_the_fit_has_seen_are_known_again():
     with pytest.raises(ValueError, match="X must be rows that the fit has not seen"):
-        fitted().certify(X)
+        fitted().confidence_bound(X)
 
 
 def test_weights_come_with_the_blocks():
@@ -521,13 +521,13 @@ def test_ctrl_c_while_blocks_are_read_keeps_what_was_reached():
 
 
 CHANGES = {
-    "number": (lambda X, y: (X + 1.0, y), "Block 1: it has other numbers"),
+    "number": (lambda X, y: (X + 1.0, y), "Block 1: its numbers"),
     "NaN": (with_nan, "Block 1: X must be finite; row 3, column 1 has nan"),
-    "labels": (lambda X, y: (X, y[::-1]), "Block 1: it has other numbers, labels"),
+    "labels": (lambda X, y: (X, y[::-1]), "Block 1: its numbers, labels"),
     "rows": (lambda X, y: (X[:9], y[:9]), "Block 1: it has 9 rows, and had 200"),
     "columns": (lambda X, y: (X[:, :2], y), "Block 1: the number of columns"),
     "dtype": (lambda X, y: (X.astype(np.float32), y), "Block 1: the dtype of X"),
-    "end": (lambda X, y: None, "Block 1: it has other numbers|Block 2: the pass ended"),
+    "end": (lambda X, y: None, "Block 1: its numbers|Block 2: the pass ended"),
 }
 
 
@@ -561,14 +561,14 @@ def test_the_first_pass_names_the_block():
         (lambda b: MGCEClassifier(noise_matrix=0.1).fit(b), "noise_matrix must be None"),
         (lambda b: MGCEClassifier(feature_map="relu").fit(b), "feature_map must be None"),
         (lambda b: MGCEClassifier().fit(b, None, None, np.ones((N, 3))), "base_margin must be"),
-        (lambda b: MGCEClassifier(solver="sgd").fit(b), "asks for rows in memory"),
+        (lambda b: MGCEClassifier(solver="sgd").fit(b), "requires rows in memory"),
         (lambda b: MGCEClassifier().partial_fit(b), "got RowBlocks, which this method"),
         (lambda b: MGCEClassifierCV().fit(b), "got RowBlocks, which this method does not read"),
         (lambda b: MGCEClassifierCV(cv=2).fit(X, Y).score(b), "got RowBlocks, which this method"),
         (lambda b: mgce_path(b, None, [0.5], [0.1]), "got RowBlocks, which this method"),
         (lambda b: np.asarray(b), "got RowBlocks, which this method does not read"),
         (lambda b: lam_max(b, Y), "got RowBlocks, which this method does not read"),
-        (lambda b: fitted().certify(b), "got RowBlocks, which this method does not read"),
+        (lambda b: fitted().confidence_bound(b), "got RowBlocks, which this method does not read"),
         (lambda b: fitted().predict(b, np.ones((N, 3))), "base_margin must be None"),
         (lambda b: fitted().score(b, Y), "y must be None where X is RowBlocks"),
         (lambda b: fitted().error_bounds(b, sample_weight=np.ones(N)), "sample_weight must be"),
@@ -581,7 +581,7 @@ def test_what_blocks_are_not_for(call, message):
 
 def test_labels_are_needed_to_learn():
     unlabeled = RowBlocks.from_memmap(X)
-    with pytest.raises(ValueError, match="X must have labels where it is RowBlocks to learn from"):
+    with pytest.raises(ValueError, match="X must have labels if it is RowBlocks to fit to"):
         MGCEClassifier().fit(unlabeled)
     with pytest.raises(ValueError, match="X must have labels to score"):
         fitted().score(unlabeled)

@@ -19,8 +19,10 @@ from sklearn.datasets import load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
 
-from mgce_sklearn import MGCEClassifier, bounds, feasibility
-from mgce_sklearn.bounds import RULES, EmptySetError, Game, best_bet, largest_cost
+import mgce_sklearn
+from mgce_sklearn import ConfidenceBound, MGCEClassifier, confidence, feasibility
+from mgce_sklearn.bounds import RULES, EmptySetError
+from mgce_sklearn.concentration import LARGEST_BET_OF_GAMES, Game, best_bet, largest_mean
 from mgce_sklearn.design import Design
 from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.solvers import LBFGS, SolverResult, Status
@@ -113,7 +115,7 @@ def test_an_empty_set_says_how_much_lam_must_grow(name):
     growth = growth_by_linear_program(held, np.ones(len(held)), model.uncertainty_set_)
     assert growth > 1.0
     assert growth <= caught.value.growth * (1 + 1e-9) <= 1.011 * growth
-    assert f"from 0.2 to {0.2 * caught.value.growth:.3g} to hold" in str(caught.value)
+    assert f"from 0.2 to {0.2 * caught.value.growth:.3g}; or give rows" in str(caught.value)
     for factor, empty in ((0.99, True), (1.02, False)):
         refitted = clone(model).set_params(lam=lam * growth * factor).fit(X[::2], y[::2])
         if empty:
@@ -220,7 +222,7 @@ def test_no_feature_that_the_fit_saw(n_classes):
     for rows in (X[1::2], sp.csr_array(X[1::2])):
         found = model.error_bounds(rows)
         assert [found.lower, found.upper, found.gap] == pytest.approx([0, 1, 0], abs=1e-12)
-        assert model.certify(rows).upper == 1.0
+        assert model.confidence_bound(rows).upper == 1.0
 
 
 def test_errors_of_empty_sets_come_back_from_workers():
@@ -296,7 +298,7 @@ def test_an_open_gap_is_a_warning_and_a_status(monkeypatch):
     tight = model.error_bounds(X)
     monkeypatch.setattr(feasibility, "choose_solver", lambda objective: "lbfgs")
     monkeypatch.setattr(feasibility, "SOLVERS", {"lbfgs": partial(LBFGS, max_iter=3)})
-    with pytest.warns(ConvergenceWarning, match="'max_iter'.*valid all the same"):
+    with pytest.warns(ConvergenceWarning, match="'max_iter'.*still valid"):
         found = model.error_bounds(X)
     assert found.status == "max_iter" and found.gap > 1e-3
     assert found.lower <= tight.lower and tight.upper <= found.upper
@@ -484,13 +486,13 @@ def test_what_a_user_reads():
     X, y = load("iris")
     model = MGCEClassifier(lam=0.3).fit(X, y)
     found = model.error_bounds(X)
-    assert found.informative and "says nothing" not in str(found)
+    assert found.informative and "vacuous" not in str(found)
     assert f"{found.lower:.4f} <= error of the deterministic rule <= {found.upper:.4f}" in str(
         found
     )
     wide = MGCEClassifier(lam=8.0).fit(X, y).error_bounds(X)
     assert wide.upper >= 2 / 3 and not wide.informative
-    assert "says nothing: guessing has 0.6667" in str(wide)
+    assert "vacuous: guessing has 0.6667" in str(wide)
     with pytest.raises(AttributeError):
         found.lower = 0.0
 
@@ -531,13 +533,13 @@ def test_wrong_arguments_of_error_bounds(arguments, error, message):
 def test_parameters_set_since_the_fit(parameters, error, message):
     X, y = load("iris")
     model = MGCEClassifier().fit(X[::2], y[::2]).set_params(**parameters)
-    for method in (model.error_bounds, model.certify):
+    for method in (model.error_bounds, model.confidence_bound):
         with pytest.raises(error, match=message):
             method(X[1::2])
 
 
 def test_bounds_need_a_fit():
-    for method in ("error_bounds", "certify"):
+    for method in ("error_bounds", "confidence_bound"):
         with pytest.raises(NotFittedError):
             getattr(MGCEClassifier(), method)(np.ones((2, 2)))
 
@@ -563,7 +565,7 @@ def certified():
 def test_a_certificate_is_the_sum_of_its_parts(certified, rule):
     """Nearly as tight as with coefficients found on all held-out rows, by HiGHS' dual."""
     model, held_out = certified
-    found = model.certify(held_out, delta=0.1, rule=rule)
+    found = model.confidence_bound(held_out, delta=0.1, rule=rule)
     assert found.upper == pytest.approx(
         found.means_term + found.rows_term + found.concentration, abs=1e-12
     )
@@ -599,8 +601,8 @@ def test_a_certificate_with_given_coefficients(monkeypatch, rule, sparse, scale)
     center = np.zeros(2) if sparse else (low + high) / 2.0  # of sparse columns the range holds 0
     assert means.center.tolist() == [*center, 0.0]
     coef = scale * np.array([[-0.16, -0.11, 0.08], [0.16, -0.1, 0.07], [0.01, 0.22, -0.15]])
-    monkeypatch.setattr(bounds, "_coefficients", lambda *arguments: coef)
-    found = model.certify(kind(held_out), delta=delta, rule=rule)
+    monkeypatch.setattr(confidence, "_coefficients", lambda *arguments: coef)
+    found = model.confidence_bound(kind(held_out), delta=delta, rule=rule)
 
     features = np.column_stack([np.clip(held_out, low, high) - center, np.ones(n)])
     values = np.max(coef @ features.T + costs_of(model, held_out, rule), axis=0)
@@ -630,12 +632,12 @@ def test_coefficients_of_a_certificate_are_small_where_rows_are_few(certified):
     """By their range, which costs where few rows are to come, and by what few rows mislead."""
     model, held_out = certified
     width = Width("betting", 0.05, (np.full(2, -4.0), np.full(2, 4.0)))
-    training = bounds.Training.of(model._moments, width)
+    training = confidence.Training.of(model._moments, width)
     costs = costs_of(model, held_out, "deterministic")
 
     def size(copies, share):
         design = Design(np.tile(held_out, (copies, 1)), np.ones(copies * len(held_out)))
-        coef = bounds._coefficients(training, design, np.tile(costs, copies), share)
+        coef = confidence._coefficients(training, design, np.tile(costs, copies), share)
         return np.abs(coef[:, :-1]).sum()
 
     assert size(copies=1, share=0.03) < size(copies=1, share=0.003)
@@ -647,19 +649,19 @@ def test_rows_that_follow_have_no_part_in_the_choice(monkeypatch, certified):
     model, held_out = certified
     choices = {}
 
-    def recorded(training, rows, costs, share, plain=bounds._coefficients):
+    def recorded(training, rows, costs, share, plain=confidence._coefficients):
         coef = plain(training, rows, costs, share)
         choices[name].append((len(costs.T), coef))
         return coef
 
-    monkeypatch.setattr(bounds, "_coefficients", recorded)
+    monkeypatch.setattr(confidence, "_coefficients", recorded)
     order = np.random.default_rng(0).permutation(len(held_out))
     changed = held_out.copy()
     later = order[len(order) // 4 :]  # of which the first two turns see nothing
     changed[later] = held_out[later[::-1]]
     for name, rows in (("as drawn", held_out), ("changed", changed)):
         choices[name] = []
-        model.certify(rows)
+        model.confidence_bound(rows)
     sizes = [size for size, _ in choices["as drawn"]]
     assert sizes == [len(order) // 8, len(order) // 4, len(order) // 2] * 2
     same = [
@@ -672,24 +674,24 @@ def test_rows_that_follow_have_no_part_in_the_choice(monkeypatch, certified):
 def test_the_order_of_the_rows_is_none_that_a_user_has_made(certified):
     """Sorted rows would choose for others that are unlike them."""
     model, held_out = certified
-    expected = model.certify(held_out)
+    expected = model.confidence_bound(held_out)
     by_feature = held_out[held_out[:, 0].argsort()]
-    assert model.certify(by_feature).upper == pytest.approx(expected.upper, abs=0.02)
+    assert model.confidence_bound(by_feature).upper == pytest.approx(expected.upper, abs=0.02)
 
 
 def test_more_rows_and_more_doubt_make_certificates_tighter(certified):
     model, held_out = certified
-    loose = model.certify(held_out[:300])
-    tight = model.certify(held_out)
+    loose = model.confidence_bound(held_out[:300])
+    tight = model.confidence_bound(held_out)
     assert tight.concentration < loose.concentration and tight.upper < loose.upper
-    uppers = [model.certify(held_out, delta=delta).upper for delta in (0.001, 0.05, 0.5)]
+    uppers = [model.confidence_bound(held_out, delta=delta).upper for delta in (0.001, 0.05, 0.5)]
     assert uppers == sorted(uppers, reverse=True)
 
 
 def test_a_certificate_with_costs(certified):
     model, held_out = certified
-    plain = model.certify(held_out)
-    found = model.certify(held_out, cost=5.0 * (1.0 - np.eye(3)) + 1.0)
+    plain = model.confidence_bound(held_out)
+    found = model.confidence_bound(held_out, cost=5.0 * (1.0 - np.eye(3)) + 1.0)
     assert found.upper == pytest.approx(5.0 * plain.upper + 1.0, rel=1e-9)
     assert found.chance == pytest.approx(5.0 * 2 / 3 + 1.0)
     assert str(found).startswith("expected cost of the deterministic rule on new data <= ")
@@ -706,7 +708,7 @@ def test_rows_beyond_the_range_are_clipped_not_refused(certified, kind):
     near = held_out.copy()
     near[0] = [4.0, -4.0]
     assert model.predict(far[:1]) == model.predict(near[:1])
-    assert model.certify(kind(far)) == model.certify(kind(near))
+    assert model.confidence_bound(kind(far)) == model.confidence_bound(kind(near))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
@@ -717,14 +719,14 @@ def test_certificates_do_not_depend_on_offsets(certified, kind):
     held_out = held_out.copy()
     held_out[:30] *= 2.0  # beyond the range, some of them
     moved = MGCEClassifier(feature_range=(-104, -96)).fit(kind(X - 100.0), y)
-    found = moved.certify(kind(held_out - 100.0))
-    assert found.upper == pytest.approx(model.certify(held_out).upper, abs=1e-6)
+    found = moved.confidence_bound(kind(held_out - 100.0))
+    assert found.upper == pytest.approx(model.confidence_bound(held_out).upper, abs=1e-6)
 
 
 def test_rows_of_another_distribution_may_prove_that_they_are(certified):
     model, held_out = certified
     with pytest.raises(ValueError, match="X must be distributed like the rows of the fit"):
-        model.certify(held_out + 2.0)
+        model.confidence_bound(held_out + 2.0)
 
 
 def test_zeros_beyond_the_range_are_clipped_too():
@@ -734,15 +736,16 @@ def test_zeros_beyond_the_range_are_clipped_too():
     model = MGCEClassifier(feature_range=(1.0, 9.0)).fit(X + 5.0, y)
     held_out = mixture(1000, rng)[0] + 5.0
     held_out[::40, 0] = 0.0
-    found = model.certify(sp.csr_array(held_out))
-    assert found.upper == pytest.approx(model.certify(held_out).upper, abs=0.02)
+    found = model.confidence_bound(sp.csr_array(held_out))
+    assert found.upper == pytest.approx(model.confidence_bound(held_out).upper, abs=0.02)
 
 
 def test_certificates_of_sparse_rows_and_frames(certified):
     model, held_out = certified
-    expected = model.certify(held_out)
-    assert model.certify(sp.csr_array(held_out)).upper == pytest.approx(expected.upper, abs=1e-9)
-    assert model.certify(held_out.tolist()) == expected
+    expected = model.confidence_bound(held_out)
+    found = model.confidence_bound(sp.csr_array(held_out)).upper
+    assert found == pytest.approx(expected.upper, abs=1e-9)
+    assert model.confidence_bound(held_out.tolist()) == expected
 
 
 def test_few_rows_say_nothing():
@@ -750,9 +753,9 @@ def test_few_rows_say_nothing():
     X, y = mixture(20, rng)
     model = MGCEClassifier().fit(X, y)
     for n in (2, 3, 20):
-        found = model.certify(mixture(n, rng)[0])
+        found = model.confidence_bound(mixture(n, rng)[0])
         assert not found.informative and found.upper == 1.0
-        assert "says nothing: guessing has 0.6667" in str(found)
+        assert "vacuous: guessing has 0.6667" in str(found)
 
 
 def test_rows_of_the_fit_are_refused():
@@ -760,19 +763,33 @@ def test_rows_of_the_fit_are_refused():
     X, y = mixture(200, rng)
     model = MGCEClassifier().fit(X, y)
     for seen in (X, X[:150], X[::-1], np.vstack([X[:60], mixture(140, rng)[0]]), X + 0.0):
-        with pytest.raises(ValueError, match=r"not seen; of \d+ compared \d+ are rows of the fit"):
-            model.certify(seen)
+        with pytest.raises(
+            ValueError, match=r"not seen; of \d+ rows compared, \d+ are rows of the fit"
+        ):
+            model.confidence_bound(seen)
     # A row or two may coincide, as they do where features have few values.
-    model.certify(np.vstack([X[:2], mixture(100, rng)[0]]))
+    model.confidence_bound(np.vstack([X[:2], mixture(100, rng)[0]]))
     coarse = MGCEClassifier().fit(np.round(X / 4.0), y)
-    coarse.certify(np.round(mixture(200, rng)[0] / 4.0))
-    with pytest.raises(ValueError, match="of 200 compared 200"):
-        coarse.certify(np.round(X / 4.0))
+    coarse.confidence_bound(np.round(mixture(200, rng)[0] / 4.0))
+    with pytest.raises(ValueError, match="of 200 rows compared, 200"):
+        coarse.confidence_bound(np.round(X / 4.0))
     with pytest.raises(ValueError, match="has not seen"):
-        MGCEClassifier().fit(sp.csr_array(X), y).certify(X)
+        MGCEClassifier().fit(sp.csr_array(X), y).confidence_bound(X)
 
 
-def test_what_a_certificate_needs(certified):
+def test_the_old_name_of_the_confidence_bound_warns(certified):
+    model, held_out = certified
+    with pytest.warns(FutureWarning, match="certify is deprecated; call confidence_bound"):
+        found = model.certify(held_out, 0.1, rule="randomized")
+    assert found == model.confidence_bound(held_out, 0.1, rule="randomized")
+    assert isinstance(found, ConfidenceBound)
+    with pytest.warns(FutureWarning, match="ErrorCertificate is deprecated; its name is Conf"):
+        assert mgce_sklearn.ErrorCertificate is ConfidenceBound
+    with pytest.raises(AttributeError, match="no attribute 'Certainty'"):
+        _ = mgce_sklearn.Certainty
+
+
+def test_what_a_confidence_bound_needs(certified):
     _, held_out = certified
     rng = np.random.default_rng(0)
     X, y = mixture(100, rng)
@@ -781,30 +798,30 @@ def test_what_a_certificate_needs(certified):
     portions = MGCEClassifier().partial_fit(X[:50], y[:50], [0, 1, 2])
     portions.partial_fit(X[50:], y[50:], sample_weight=np.full(50, 2.0))
     for model in (weighted, balanced, portions):
-        with pytest.raises(ValueError, match="rows count alike"):
-            model.certify(held_out)
+        with pytest.raises(ValueError, match="rows have equal weights"):
+            model.confidence_bound(held_out)
 
 
 def test_weights_that_are_equal_are_none(certified):
     _, held_out = certified
     X, y = mixture(2000, np.random.default_rng(3))
     model = MGCEClassifier(width="std")  # of which a weight of 2 makes no other
-    once = model.fit(X, y).certify(held_out)
-    twice = model.fit(X, y, np.full(2000, 2.0)).certify(held_out)
+    once = model.fit(X, y).confidence_bound(held_out)
+    twice = model.fit(X, y, np.full(2000, 2.0)).confidence_bound(held_out)
     assert once.upper < 0.9
     assert twice.upper == pytest.approx(once.upper, abs=1e-9)
 
 
-def test_certificates_after_pickling_and_of_copies(certified):
+def test_confidence_bounds_after_pickling_and_of_copies(certified):
     model, held_out = certified
-    expected = model.certify(held_out)
+    expected = model.confidence_bound(held_out)
     for other in (pickle.loads(pickle.dumps(model)), deepcopy(model), copy(model)):
-        assert other.certify(held_out) == expected
+        assert other.confidence_bound(held_out) == expected
         with pytest.raises(ValueError, match="has not seen"):
-            other.certify(mixture(5000, np.random.default_rng(0))[0])
+            other.confidence_bound(mixture(5000, np.random.default_rng(0))[0])
 
 
-def test_certificates_after_portions(certified):
+def test_confidence_bounds_after_portions(certified):
     """Of the same rows: the same means and range, and the rule as it is then."""
     model, held_out = certified
     X, y = mixture(5000, np.random.default_rng(0))
@@ -812,12 +829,12 @@ def test_certificates_after_portions(certified):
     for rows in (slice(0, 1000), slice(1000, 5000)):
         portions.partial_fit(X[rows], y[rows], [0, 1, 2])
     portions.coef_, portions.intercept_ = model.coef_, model.intercept_
-    assert portions.certify(held_out).upper == pytest.approx(
-        model.certify(held_out).upper, abs=1e-6
+    assert portions.confidence_bound(held_out).upper == pytest.approx(
+        model.confidence_bound(held_out).upper, abs=1e-6
     )
     for seen in (X, X[:500], X[4000:]):
         with pytest.raises(ValueError, match="has not seen"):
-            portions.certify(seen)
+            portions.confidence_bound(seen)
 
 
 @pytest.mark.parametrize("portions", [False, True])
@@ -826,9 +843,9 @@ def test_a_range_set_since_that_the_rows_of_the_fit_were_not_in(certified, porti
     X, y = mixture(500, np.random.default_rng(3))
     model = MGCEClassifier()
     model = model.partial_fit(X, y, [0, 1, 2]) if portions else model.fit(X, y)
-    for feature_range, message in (((-1, 1), "must hold all rows"), ((3, 2), "low <= high")):
+    for feature_range, message in (((-1, 1), "must contain all rows"), ((3, 2), "low <= high")):
         with pytest.raises(ValueError, match=message):
-            model.set_params(feature_range=feature_range).certify(held_out)
+            model.set_params(feature_range=feature_range).confidence_bound(held_out)
 
 
 def test_a_range_is_rounded_as_the_rows_of_the_fit_were():
@@ -837,7 +854,7 @@ def test_a_range_is_rounded_as_the_rows_of_the_fit_were():
     X, held_out = rng.choice([-0.1, 0.0, 0.05, 0.1], (2, 400, 2))
     model = MGCEClassifier(feature_range=(-0.1, 0.1)).fit(X.astype(np.float32), X[:, 0] > 0.0)
     assert float(np.float32(0.1)) > 0.1
-    assert model.certify(held_out).upper < 1.0
+    assert model.confidence_bound(held_out).upper < 1.0
 
 
 @pytest.mark.parametrize(
@@ -853,10 +870,10 @@ def test_a_range_is_rounded_as_the_rows_of_the_fit_were():
         ({"X": np.ones((1, 2))}, ValueError, "X must have at least 2 rows.*got 1"),
     ],
 )
-def test_wrong_arguments_of_certify(certified, arguments, error, message):
+def test_wrong_arguments_of_confidence_bounds(certified, arguments, error, message):
     model, held_out = certified
     with pytest.raises(error, match=message):
-        model.certify(**{"X": held_out, **arguments})
+        model.confidence_bound(**{"X": held_out, **arguments})
 
 
 def played_on(values, top, delta):
@@ -877,7 +894,7 @@ def test_the_mean_is_below_its_bound_as_often_as_claimed():
     rng = np.random.default_rng(0)
     delta, n_draws, m = 0.2, 2000, 64
     draws = 1.0 - rng.exponential(0.3, (n_draws, m))  # at most 1, with mean 0.7
-    found = np.array([largest_cost(played_on(draw, 1.0, delta), delta) for draw in draws])
+    found = np.array([largest_mean(played_on(draw, 1.0, delta), delta) for draw in draws])
     violated = np.mean(found < 0.7)
     assert 0.02 < violated <= delta + 3 * np.sqrt(delta * (1 - delta) / n_draws)
     assert np.mean(found) - 0.7 < 2.0 * 0.3 / np.sqrt(m)  # two standard errors
@@ -891,7 +908,7 @@ def test_the_bet_is_about_the_best(scale):
     seen, values = 1.0 - scale * rng.exponential(1.0, (2, n))
 
     def margin(bet):
-        return largest_cost([[Game(values, 1.0, 0.0, bet)]], delta) - values.mean()
+        return largest_mean([[Game(values, 1.0, 0.0, bet)]], delta) - values.mean()
 
     bet = best_bet(1.0 - seen, np.log(1.0 / delta) / n)
     assert margin(bet) <= 1.02 * min(map(margin, np.geomspace(1e-3, 0.99, 50)))
@@ -899,7 +916,7 @@ def test_the_bet_is_about_the_best(scale):
 
 def test_bets_of_rows_that_say_little():
     assert best_bet(np.zeros(5), 0.1) == 0.0
-    assert best_bet(np.ones(5), 10.0) == bounds.LARGEST_BET
+    assert best_bet(np.ones(5), 10.0) == LARGEST_BET_OF_GAMES
     assert best_bet(np.ones(1), 1e-3) < best_bet(np.ones(100), 1e-3)
 
 
@@ -908,17 +925,17 @@ def test_games_at_several_ceilings():
     rng = np.random.default_rng(0)
     high = Game(1.0 - rng.exponential(0.3, 500), 1.0, 0.5, 0.2)
     low = Game(np.full(500, 0.2), 0.2, 0.1, 0.0)  # depths of 0
-    assert largest_cost([[low]], 0.1) == pytest.approx(0.3)
-    assert largest_cost([[high, low]], 0.1) == pytest.approx(0.3)
-    alone = largest_cost([[high]], 0.1)
+    assert largest_mean([[low]], 0.1) == pytest.approx(0.3)
+    assert largest_mean([[high, low]], 0.1) == pytest.approx(0.3)
+    alone = largest_mean([[high]], 0.1)
     assert 1.2 < alone < 1.3
-    assert largest_cost([[high, high]], 0.1) < alone
-    assert largest_cost([[high], [high]], 0.1) == pytest.approx(alone, abs=1e-9)
+    assert largest_mean([[high, high]], 0.1) < alone
+    assert largest_mean([[high], [high]], 0.1) == pytest.approx(alone, abs=1e-9)
 
 
 def test_the_mean_of_values_at_the_top():
-    assert largest_cost([[Game(np.ones(5), 1.0, 0.0, 0.9)]], 0.1) == 1.0
-    found = largest_cost([[Game(np.zeros(5), 1.0, 0.0, 0.9)]], 0.1)
+    assert largest_mean([[Game(np.ones(5), 1.0, 0.0, 0.9)]], 0.1) == 1.0
+    found = largest_mean([[Game(np.zeros(5), 1.0, 0.0, 0.9)]], 0.1)
     assert (0.1 + 0.9 / (1.0 - found)) ** 5 == pytest.approx(10.0)
 
 
@@ -929,14 +946,14 @@ def test_the_mean_of_values_nearly_all_at_the_top(n):
     values[0] = 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = largest_cost([[Game(values, 1.0, 0.0, 0.9)]], 0.05)
+        found = largest_mean([[Game(values, 1.0, 0.0, 0.9)]], 0.05)
     assert found == 1.0
 
 
 def test_values_closer_to_the_top_than_the_ceiling_is_known():
     """What is left between it and the mean is nothing."""
     values = 1.0 - np.array([0.0, 1e-16, 3e-16, 0.0])
-    assert largest_cost([[Game(values, 1.0, 1.0, 0.5)]], 0.1) == 2.0
+    assert largest_mean([[Game(values, 1.0, 1.0, 0.5)]], 0.1) == 2.0
 
 
 def test_values_that_rounding_puts_above_the_top():
@@ -944,7 +961,7 @@ def test_values_that_rounding_puts_above_the_top():
     assert values.max() > 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = largest_cost([[Game(values, 1.0, 0.0, 0.5)]], 0.1)
+        found = largest_mean([[Game(values, 1.0, 0.0, 0.5)]], 0.1)
     assert found == pytest.approx(1.0, abs=1e-15)
 
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 from mgce_sklearn import search as search_module
-from mgce_sklearn.callbacks import SHARES
+from mgce_sklearn.callbacks import N_BAR_STEPS
 
 ROOT = Path(__file__).parent.parent
 
@@ -104,7 +104,7 @@ def test_callbacks_see_every_step_and_a_classifier_ready_to_predict(wine, solver
     assert sorted(notes.begun) == sorted(notes.ended)
     assert notes.begun[0] == notes.ended[-1] == "fit"
     # The gap is closed, and so is the way to it.
-    assert notes.ended.count("share of the gap") == SHARES
+    assert notes.ended.count("share of the gap") == N_BAR_STEPS
     *steps, (last, fitted, *_) = notes.seen
     assert notes.ended.count("step") == len(steps)
     assert last == "fit"
@@ -137,8 +137,8 @@ def test_shares_of_the_gap_are_equal_on_a_logarithmic_scale(wine):
     told = np.cumsum([len(dots) for dots in after.split("|")[1:-1]])
     assert len(told) == len(gaps) == clf.n_iter_ + 1
     way = np.log(gaps[0] / np.array(gaps)) / np.log(gaps[0] / clf.tol)
-    np.testing.assert_allclose(told, np.clip(np.floor(SHARES * way), 0, SHARES), atol=1)
-    assert told[0] == 0 and told[-1] == SHARES
+    np.testing.assert_allclose(told, np.clip(np.floor(N_BAR_STEPS * way), 0, N_BAR_STEPS), atol=1)
+    assert told[0] == 0 and told[-1] == N_BAR_STEPS
     assert np.count_nonzero(np.diff(told)) > 2
 
 

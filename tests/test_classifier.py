@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 
@@ -481,3 +482,28 @@ def test_always_zero_feature_has_zero_coefficient(wine):
     assert not clf.coef_[:, -1].any()
     without = MGCEClassifier(**TIGHT).fit(*wine)
     assert clf.minimax_risk_ == pytest.approx(without.minimax_risk_, rel=2e-7)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix])
+def test_sparse_coefficients_predict_the_same(n_classes, layout):
+    X, y = load("iris")
+    X, y = layout(X[y < n_classes]), y[y < n_classes]
+    model = MGCEClassifier(lam=2.0).fit(X, y)
+    coef, proba = model.coef_, model.predict_proba(X)
+    bounds, certificate = model.error_bounds(X), model.certificate(X, y)
+    assert 0 < np.count_nonzero(coef) < coef.size
+    assert model.sparsify() is model and model.sparsify().coef_.nnz == np.count_nonzero(coef)
+    np.testing.assert_allclose(model.predict_proba(X), proba, atol=1e-13)
+    np.testing.assert_allclose(model.error_bounds(X).upper, bounds.upper, rtol=1e-12)
+    np.testing.assert_allclose(model.certificate(X, y), certificate, rtol=1e-12)
+    warm = copy.deepcopy(model).set_params(warm_start=True).fit(X, y)
+    assert warm.n_iter_ <= model.n_iter_ and isinstance(warm.coef_, np.ndarray)
+    np.testing.assert_array_equal(model.densify().coef_, coef)
+    np.testing.assert_array_equal(model.densify().coef_, coef)
+
+
+def test_what_is_not_fitted_has_no_coefficients_to_convert():
+    for convert in (MGCEClassifier().sparsify, MGCEClassifier().densify):
+        with pytest.raises(NotFittedError):
+            convert()

@@ -322,7 +322,7 @@ def test_who_goes_for_good_is_told(end, in_round, monkeypatch):
         }[end]
         in_round(12, action, 0.001)
         begin, model = time.monotonic(), DaskMGCEClassifier(client=client)
-        sentence = "No worker has taken tasks" if end == "workers" else "scheduler cannot be reach"
+        sentence = "No worker has accepted tasks" if end == "workers" else "scheduler cannot be"
         with pytest.raises(ClusterError, match=sentence):
             model.fit(*lazy())
         assert time.monotonic() - begin < 40
@@ -359,7 +359,7 @@ def parts_of(client, n_parts=PARTS):
     X, y = in_memory()
     chunks = N // n_parts
     cells = partitions_of(da.from_array(X, chunks=(chunks, D)), da.from_array(y, chunks=chunks))
-    brought = DaskMGCEClassifier(client=client)._brought(cells, None)
+    brought = DaskMGCEClassifier(client=client)._loaded(cells, None)
     return RowsOnWorkers.of(*brought, fit_intercept=True)
 
 
@@ -378,7 +378,7 @@ def test_a_change_is_made_once(client):
     parts.over(once_more)
     parts.over(once_more)
     assert parts.over(partial(largest, kept), max) == 1.0 + 1.0 / N
-    os.kill(client.run(os.getpid)[parts.rounds._groups[0][0]], signal.SIGKILL)
+    os.kill(client.run(os.getpid)[parts.rounds._placement[0][0]], signal.SIGKILL)
     with pytest.raises(LostRows):
         parts.over(partial(largest, kept), max)
     kept = parts.keep(weigh)
@@ -399,7 +399,7 @@ def test_a_round_that_an_idle_worker_took_is_repeated_by_who_was_meant(client, m
     """Its copies of the blocks have nothing that was kept; who was meant still has it."""
     parts = parts_of(client)
     kept = parts.keep(weigh)
-    plan = parts.rounds._groups
+    plan = parts.rounds._placement
     first, second = client.nthreads()
     other = {first: second, second: first}
     submit, pinned = Client.submit, []
@@ -427,7 +427,7 @@ def test_copies_that_missed_a_round_are_not_trusted(client):
     keep, kept = parts.keep, []
 
     def by(homes):
-        rounds._homes, rounds._groups = dict(homes), None
+        rounds._homes, rounds._placement = dict(homes), None
 
     first, second = (dict.fromkeys(range(PARTS), worker) for worker in client.nthreads())
     for homes in (first, second):
@@ -472,7 +472,7 @@ def test_rows_that_are_lost_over_and_over_end_a_fit(client, monkeypatch, every, 
 
 def test_what_workers_have_together(client):
     parts = parts_of(client)
-    n_workers = len(parts.rounds._groups)
+    n_workers = len(parts.rounds._placement)
     assert parts.at_once == n_workers
     assert parts.working_memory == n_workers * WORKING_MEMORY
 
@@ -483,7 +483,7 @@ def test_large_orders_and_results_are_counted(client):
     heavy = np.ones(2**17)
     total = parts.over(partial(give, heavy))
     np.testing.assert_array_equal(total, 2.0 * heavy)
-    n_tasks = len(parts.rounds._groups)
+    n_tasks = len(parts.rounds._placement)
     assert parts.rounds.n_bytes - before >= 2 * n_tasks * heavy.nbytes
 
 
@@ -563,15 +563,15 @@ def where(part):
 def test_shares_are_for_idle_threads_of_the_worker(busy, monkeypatch):
     """Where none is idle the task computes them itself: nobody waits for a thread that waits."""
     blocks = [block_of(i, None, None, *rows_of(i), None) for i in range(4)]
-    asked = [rounds._Asked(i, i * N // PARTS, 0) for i in range(4)]
-    shares = rounds._shares(list(zip(asked, blocks, strict=True)), 2)
+    asked = [rounds._BlockId(i, i * N // PARTS, 0) for i in range(4)]
+    shares = rounds._cut_evenly(list(zip(asked, blocks, strict=True)), 2)
     assert [len(share) for share in shares] == [2, 2]
     free = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         if busy:
             pool.submit(free.wait)
         monkeypatch.setattr(rounds, "get_worker", lambda: Worker(pool))
-        first, second = rounds._of_shares(order(1, -1, where), shares)
+        first, second = rounds._run_in_threads(order(1, -1, where), shares)
         free.set()
     here = threading.get_ident()
     assert [row for row, _ in first + second] == [i * N // PARTS for i in range(4)]

@@ -139,7 +139,7 @@ def test_nor_those_of_an_earlier_fit_or_of_what_it_was_asked():
     def fit(X, y):
         model = MGCEClassifier(feature_range=(-9, 9)).partial_fit(X, y, [0, 1, 2])
         model.fit(X, y, np.ones(len(y))).error_bounds(X)
-        model.certify(X + 0.01)
+        model.confidence_bound(X + 0.01)
         return model
 
     check_nothing_is_left(fit)

@@ -280,7 +280,7 @@ def test_a_net_without_classes_has_probabilities_and_no_labels():
     net = make(module__n_features=4, module__n_classes=3).initialize()
     assert net.predict_proba(X).shape == net.decision_function(X).shape == (150, 3)
     for method in ("predict", "margins_to_proba"):
-        with pytest.raises(NotFittedError, match="knows no labels"):
+        with pytest.raises(NotFittedError, match="has no class labels"):
             getattr(net, method)(X)
     before = weights(net)
     with pytest.raises(ValueError, match="classes must be given at the first call"):
@@ -339,7 +339,8 @@ def test_every_loss(criterion, q):
 def test_worst_case_belongs_to_mgce():
     with pytest.raises(AttributeError, match="predict_worst_case_proba") as error:
         _ = make(criterion=FocalLoss).predict_worst_case_proba
-    assert "that of MGCELoss; got criterion=FocalLoss" in str(error.value.__cause__)
+    sentence = "Only MGCELoss has a worst-case distribution; got criterion=FocalLoss"
+    assert sentence in str(error.value.__cause__)
 
 
 def full_batch(module=double, **options):
@@ -971,29 +972,29 @@ REFUSED = {
     "class_weight='balanced' must have rows of every class; got none of 7": bad(
         classes=[0, 1, 2, 7], class_weight="balanced"
     ),
-    "module asks for n_features, .* Set module__n_features": lambda: make(
+    "module needs n_features, .* Set module__n_features": lambda: make(
         classes=[0, 1]
     ).initialize(),
-    "module asks for n_classes, .* Set classes": lambda: make(module__n_features=4).initialize(),
-    "if that is an array or a tensor. Set module__n_features": lambda: make().fit(Dataset(X, Y)),
+    "module needs n_classes, .* Set classes": lambda: make(module__n_features=4).initialize(),
+    "if X is an array or a tensor. Set module__n_features": lambda: make().fit(Dataset(X, Y)),
     r"module must return margins of shape \(n, 2\).*got \(150, 3\)": lambda: (
         make(linear(4, 3), classes=[0, 1]).initialize().predict(X)
     ),
     r"cannot learn from a batch of one row \(.*channel.*\). If .* try another batch_size": bad(
         module=normalized, batch_size=149
     ),
-    "no batch of 150 rows. Try a smaller batch_size": bad(
+    "got none from 150 rows. Try a smaller batch_size": bad(
         batch_size=200, iterator_train__drop_last=True
     ),
-    "Key 'valid_loss' was not found in history. Set validation_fraction=0.1": bad(
+    "Key 'valid_loss' was not found in history.*set validation_fraction=0.1": bad(
         callbacks=[EarlyStopping()]
     ),
     "Key 'valid_los' was not found in history. .* another monitor": bad(
         callbacks=[EarlyStopping("valid_los")], validation_fraction=0.1
     ),
-    "device='mps:9' is none that PyTorch can use here": bad(device="mps:9"),
-    "device='gpu' is none that PyTorch can use here": bad(device="gpu"),
-    "device=1.5 is none that PyTorch can use here. Try device='cpu'": lambda: make(
+    "device='mps:9' is not available to PyTorch": bad(device="mps:9"),
+    "device='gpu' is not available to PyTorch": bad(device="gpu"),
+    "device=1.5 is not available to PyTorch on this machine. Try device='cpu'": lambda: make(
         linear(4, 3), device=1.5
     ).initialize(),
     r"y must have distributions in its rows.*row 2 has \[0.5, 0.5, 0.5\], which sum to 1.5": (
@@ -1028,7 +1029,7 @@ REFUSED = {
         noise_matrix=np.eye(2)
     ),
     "noise_matrix must have rows that differ": bad(noise_matrix=2 / 3),
-    "noise_matrix must have an inverse that its digits determine": bad(
+    "noise_matrix must have an accurate inverse": bad(
         noise_matrix=[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     ),
     "noise_matrix must be None if criterion__noise_matrix": bad(
@@ -1111,18 +1112,19 @@ def test_refused_in_a_sentence(sentence):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_absent_device():
-    with pytest.raises(ValueError, match="device='cuda' is none that PyTorch can use here"):
+    with pytest.raises(ValueError, match="device='cuda' is not available to PyTorch"):
         make(device="cuda").fit(X, Y)
 
 
 def test_a_device_without_double_precision(monkeypatch):
-    monkeypatch.setattr(MGCENetClassifier, "_check_device_is_there", lambda net: None)
+    for room in ("net", "loop"):
+        monkeypatch.setattr(f"mgce_sklearn.torch.{room}.check_device", lambda device: None)
     with pytest.raises(ValueError, match=r"module must be of single.*Try module.float\(\)"):
         make(double, device="mps").fit(X, Y)
     # Numbers go there as the module's, not as the rows'.
     there = []
     monkeypatch.setattr(
-        "mgce_sklearn.torch.net.to_device", lambda x, device: there.append(x.dtype) or x
+        "mgce_sklearn.torch.loop.to_device", lambda x, device: there.append(x.dtype) or x
     )
     make().fit(X, Y, sample_weight=np.ones(150)).predict(torch.tensor(X))
     assert set(there) == {torch.float32}

@@ -243,7 +243,7 @@ def test_paths_take_a_matrix():
     [
         ({"noise_matrix": 2 / 3}, "rows that differ"),
         ({"noise_matrix": np.eye(2)}, r"shape \(3, 3\); got shape \(2, 2\)"),
-        ({"noise_matrix": [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]}, "an inverse"),
+        ({"noise_matrix": [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]}, "an accurate inverse"),
         ({"noise_matrix": "much"}, "a rate in"),
         ({"noise_matrix": 0.2, "class_weight": "balanced"}, "class_weight must be None"),
         ({"noise_matrix": 0.2, "width": "betting"}, "noise_matrix must be None if width"),
@@ -268,8 +268,8 @@ def test_a_missing_class_distributions_and_certify_are_refused():
         MGCEClassifier(noise_matrix=T).fit(X, y, base_margin=np.zeros((150, 3)))
     model = MGCEClassifier(lam=1.0, noise_matrix=0.1)
     model.fit(X, symmetric_noise(y, 0.1, random_state=0))
-    with pytest.raises(ValueError, match="certify must have a fit without noise_matrix"):
-        model.certify(X)
+    with pytest.raises(ValueError, match="confidence_bound must have a fit without noise_matrix"):
+        model.confidence_bound(X)
 
 
 def two_classes():
@@ -308,7 +308,7 @@ def test_solvers_begin_with_the_anchor():
     assert progress.anchor is objective.anchor
     assert progress.dual_value == 0.0
     uniform = problem.parts.kept_array(np.full((2, problem.parts.n_rows), 0.5))
-    assert np.isfinite(progress.offer_proba(uniform).value)
+    assert np.isfinite(progress.offer_p(uniform).value)
     assert objective.dual_point(uniform).value == -np.inf  # nothing to move it to
 
 

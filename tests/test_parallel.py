@@ -68,7 +68,7 @@ def bound(X, y):
 
 def bound_on_new_rows(X, y):
     even = np.arange(len(y)) % 2 == 0
-    MGCEClassifier(q=0.5, max_iter=3).fit(X[even], y[even]).certify(X[~even])
+    MGCEClassifier(q=0.5, max_iter=3).fit(X[even], y[even]).confidence_bound(X[~even])
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -76,7 +76,15 @@ def bound_on_new_rows(X, y):
     "learn",
     [partial(fit_by, "interior_point"), partial(fit_by, "lbfgs"), partial(fit_by, "sgd"),
      read_and_certify, bound, bound_on_new_rows, lam_max],
-    ids=["interior_point", "lbfgs", "sgd", "partial_fit", "error_bounds", "certify", "lam_max"],
+    ids=[
+        "interior_point",
+        "lbfgs",
+        "sgd",
+        "partial_fit",
+        "error_bounds",
+        "confidence_bound",
+        "lam_max",
+    ],
 )  # fmt: skip
 def test_no_product_of_a_fit_in_a_thread_has_threads_of_its_own(blas, monkeypatch, learn):
     seen = []

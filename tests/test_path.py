@@ -12,8 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mgce_sklearn import MGCEClassifier, lam_max, mgce_path
 from mgce_sklearn.labels import HardLabels
-from mgce_sklearn.path import Settings, follow, widest_first
+from mgce_sklearn.path import solve_path, widest_first
 from mgce_sklearn.problem import Problem
+from mgce_sklearn.solvers.settings import Settings
 from mgce_sklearn.uncertainty import UncertaintySet
 
 QS, LAMS = (0.7, 0.0, 1.0), (0.1, 1.0, 0.03, 0.3)
@@ -91,7 +92,7 @@ def test_widths_are_taken_from_the_largest():
 def test_any_order_of_widths_and_equal_ones_may_be_followed(wine, name):
     problem = Problem.from_labels(*wine)
     lams = [0.1, 0.3, 0.3, 0.2, 0.25, 0.1]
-    points = list(follow(problem, 0.3, lams, Settings(name)))
+    points = list(solve_path(problem, 0.3, lams, Settings(name)))
     assert [point.lam for point in points] == lams
     assert all(point.converged for point in points)
     assert points[1].result.value == pytest.approx(points[2].result.value, rel=1e-4)

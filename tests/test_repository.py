@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import mgce_sklearn
+
 ROOT = Path(__file__).parent.parent
 OPTIONAL = (
     "cleanlab",
@@ -71,7 +73,7 @@ def test_extras_have_code_behind_them():
     extras = {
         extra: set(re.findall(r"^\w+", lines, re.M))
         for extra, lines in setup["options.extras_require"].items()
-        if not extra.startswith(("docs", "test"))
+        if not extra.startswith(("docs", "release", "test"))
     }
     assert extras["torch"] == {"skorch", "torch"}
     packages = {package for extra in extras.values() for package in extra}
@@ -80,6 +82,23 @@ def test_extras_have_code_behind_them():
     assert packages <= imported
     # Nobody would look for a part of one extra in another.
     assert [a for a in extras for b in extras if a != b and extras[a] <= extras[b]] == []
+
+
+def test_other_files_repeat_version_and_requirements():
+    """No tool reads setup.cfg for a citation or a conda package."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", "utf-8")
+    required = setup["options"]["install_requires"].split()
+    recipe = (ROOT / ".ci/conda/meta.yaml").read_text("utf-8")
+    runs = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"- (\w[\w-]*) >=(.*)", runs)[1:] == [
+        tuple(requirement.split(">=")) for requirement in required
+    ]
+    assert f"- python {setup['options']['python_requires']}" in runs
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {mgce_sklearn.__version__}\n" in citation
+    minors = re.findall(r"Python :: 3\.(\d+)", setup["metadata"]["classifiers"])
+    assert f">=3.{min(map(int, minors))}" == setup["options"]["python_requires"]
 
 
 def python_blocks(name: str) -> list[str]:

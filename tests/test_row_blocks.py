@@ -248,7 +248,7 @@ def test_tensors():
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_cannot_be_read_again_is_refused_at_once(blocks, message):
-    with pytest.raises(TypeError, match="blocks must be an iterable that starts anew.*" + message):
+    with pytest.raises(TypeError, match="blocks must be an iterable that starts again.*" + message):
         RowBlocks(blocks)
 
 
@@ -262,8 +262,8 @@ UNUSABLE = {
     "no parts": ((), "got a tuple of 0"),
     "one dimension": ((np.zeros(4), *GOOD[1:]), r"two dimensions.*ndarray of shape \(4,\)"),
     "a dict": ({"X": 1}, "X must have two dimensions.*got a dict"),
-    "strings": (([["a", "b"]] * 4, *GOOD[1:]), "X must be numbers.*'a'"),
-    "complex": ((1j * GOOD[0], *GOOD[1:]), "X must be numbers.*Complex"),
+    "strings": (([["a", "b"]] * 4, *GOOD[1:]), "X must have numbers.*'a'"),
+    "complex": ((1j * GOOD[0], *GOOD[1:]), "X must have numbers.*Complex"),
     "no columns": ((GOOD[0][:, :0], *GOOD[1:]), "at least one column"),
     "NaN": ((NAN, *GOOD[1:]), "X must be finite; row 1, column 1 has nan"),
     "infinity": ((NAN[[2, 0, 0, 0]], *GOOD[1:]), "X must be finite; row 0, column 1 has inf"),
@@ -407,8 +407,9 @@ def test_a_block_that_changes(change, n, form):
     blocks = RowBlocks(Changing(first, then)).scan()
     passed = iter(blocks)
     next(passed)
-    had = f"has {n - 1} rows, and had {n}" if change is a_row_less else "has other numbers, labels"
-    with pytest.raises(ValueError, match=f"Block 1: it {had}.* turn shuffling off"):
+    fewer = f"it has {n - 1} rows, and had {n}"
+    what = fewer if change is a_row_less else "its numbers, labels"
+    with pytest.raises(ValueError, match=f"Block 1: {what}.* turn shuffling off"):
         next(passed)
 
 
@@ -417,7 +418,7 @@ def test_numbers_that_change_places_as_far_apart_as_a_fingerprint_repeats():
     swapped = X.copy()
     swapped.ravel()[[0, 1024]] = X.ravel()[[1024, 0]]
     blocks = RowBlocks(Changing([(X, y)], [(swapped, y)])).scan()
-    with pytest.raises(ValueError, match="Block 0: it has other numbers, labels"):
+    with pytest.raises(ValueError, match="Block 0: its numbers, labels"):
         joined(blocks)
 
 
@@ -425,7 +426,7 @@ def test_rows_that_change_places():
     X, y = np.eye(8)[np.arange(1024) // 128], np.zeros(1024)
     other = X[np.roll(np.arange(1024), 128)]
     blocks = RowBlocks(Changing([(X, y)], [(other, y)])).scan()
-    with pytest.raises(ValueError, match="Block 0: it has other numbers, labels"):
+    with pytest.raises(ValueError, match="Block 0: its numbers, labels"):
         joined(blocks)
 
 
@@ -466,7 +467,7 @@ def test_names_are_known_with_the_first_block():
 def test_text_that_changes():
     X = np.zeros((2, 1))
     blocks = RowBlocks(Changing([(X, ["a", "b"])], [(X, ["b", "a"])])).scan()
-    with pytest.raises(ValueError, match="Block 0: it has other numbers, labels"):
+    with pytest.raises(ValueError, match="Block 0: its numbers, labels"):
         joined(blocks)
 
 
@@ -479,7 +480,7 @@ def test_text_in_objects_is_known_by_what_it_says():
 def test_blocks_that_change_places():
     parts = in_parts(*table(), sizes=(500, 500))
     blocks = RowBlocks(Changing(parts, parts[::-1])).scan()
-    with pytest.raises(ValueError, match="Block 0: it has other numbers"):
+    with pytest.raises(ValueError, match="Block 0: its numbers"):
         joined(blocks)
 
 
@@ -736,7 +737,7 @@ def test_a_file_that_is_written_anew(tmp_path):
     blocks = RowBlocks.from_parquet(path, "y", rows_per_block=400).scan()
     X[500, 0] += 1.0
     write(path, columns_of(X, y=y))
-    with pytest.raises(ValueError, match="Block 1: it has other numbers"):
+    with pytest.raises(ValueError, match="Block 1: its numbers"):
         joined(blocks)
 
 
@@ -746,16 +747,16 @@ BAD_FILES = {
     "weights": (dict(sample_weight="z"), r"must have the columns \['z'\]"),
     "text": (
         dict(),
-        r"numbers in the columns of X and in weights; of \['text'.*\] the first is string",
+        r"in the columns of X and in weights; \['text'.*\] have other types, the first string",
     ),
     "text as weights": (
         dict(columns=["x0"], sample_weight="text"),
-        r"\['text'.*\] the first is string",
+        r"\['text'.*\] have other types, the first string",
     ),
-    "lists": (dict(columns=["x0"], target="lists"), "one label a row in 'lists'; got list"),
-    "target as a column": (dict(columns=["x0", "y"]), r"columns must be.*\['y'\] more than once"),
-    "a column twice": (dict(columns=["x0", "x0"]), r"columns must be.*\['x0'\] more than once"),
-    "no columns": (dict(columns=[]), r"columns must be at least one"),
+    "lists": (dict(columns=["x0"], target="lists"), "one label for each row in 'lists'; got list"),
+    "target as a column": (dict(columns=["x0", "y"]), r"columns must have.*\['y'\] more than once"),
+    "a column twice": (dict(columns=["x0", "x0"]), r"columns must have.*\['x0'\] more than once"),
+    "no columns": (dict(columns=[]), r"columns must have at least one name"),
     "rows_per_block": (dict(rows_per_block=0), "rows_per_block must be a positive integer"),
 }
 

@@ -488,14 +488,14 @@ def test_warnings_of_failures_name_the_first(wine):
 def test_the_first_pair_is_chosen_where_no_score_is_a_number(wine, selection):
     search = MGCEClassifierCV([0.7, 0.0], [0.1, 1.0], cv=3, selection=selection)
     search.set_params(scoring=lambda estimator, X, y: np.nan)
-    with pytest.warns(UserWarning, match="if there is nothing else, the first pair is chosen"):
+    with pytest.warns(UserWarning, match="if all are NaN, the first pair is chosen"):
         search.fit(*wine)
     assert search.best_index_ == 0
     assert (search.q_, search.lam_) == (0.7, 0.1)
     assert np.isnan(search.best_score_)
 
 
-@pytest.mark.parametrize(("name", "certify"), [("follow", True), ("estimates", False)])
+@pytest.mark.parametrize(("name", "certify"), [("solve_path", True), ("estimates", False)])
 def test_a_fit_that_fails_leaves_its_neighbors(wine, monkeypatch, name, certify):
     lams = [0.1, 1.0, 0.3, 3.0]
     plain = MGCEClassifierCV(

@@ -77,9 +77,9 @@ def test_a_start_near_the_solution_does_not_shorten_the_steps(q):
     iteration = _Iteration(objective, near, seed=0)
     first = iteration.step
     iteration.read_all()
-    assert iteration.look() > objective.value(near)
+    assert iteration.check() > objective.value(near)
     assert iteration.step == first
-    assert iteration.look() > 0.0  # the same once more is no progress
+    assert iteration.check() > 0.0  # the same once more is no progress
     assert iteration.step == 0.5 * first
     result = SGD(max_iter=150).solve(objective, near)  # it stalled after 112, at twice the gap
     assert result.status is Status.MAX_ITER
@@ -111,7 +111,7 @@ def test_the_gradient_is_kept_up_to_date(name):
     iteration = _Iteration(make_objective(*load_once(name), 0.7), None, seed=0)
     iteration.read_all()
     kept = iteration.gradient
-    iteration.look()
+    iteration.check()
     assert np.abs(kept).max() > 1e-3
     np.testing.assert_allclose(iteration.gradient, kept, atol=1e-12)
 

@@ -19,7 +19,7 @@ from mgce_sklearn.parts import RowsInMemory
 from mgce_sklearn.potentials import MGCEPotential
 from mgce_sklearn.solvers import LBFGS, SGD, InteriorPoint, Status, base, certificate
 from mgce_sklearn.solvers.base import Progress
-from mgce_sklearn.solvers.row_moves import ROUNDS, moved_by_rows, row_shares
+from mgce_sklearn.solvers.row_moves import ROUNDS, moved_by_rows, row_thetas
 from mgce_sklearn.uncertainty import UncertaintySet
 
 N, D = 60, 25
@@ -161,9 +161,9 @@ def test_a_column_of_one_row_costs_that_row_alone():
     assert 0.99 * without <= point.value < without
     way, rows = objective.parts.held(), objective.parts.together()
     rows.hold(way, 1.0 / 3.0 - np.eye(3)[codes_of(objective)])
-    shares = array_of(objective, row_shares(objective, way))
-    assert shares[7] < 0.01
-    np.testing.assert_array_equal(np.delete(shares, 7), 1.0)
+    thetas = array_of(objective, row_thetas(objective, way))
+    assert thetas[7] < 0.01
+    np.testing.assert_array_equal(np.delete(thetas, 7), 1.0)
 
 
 def test_certificates_of_given_coefficients_move_rows(monkeypatch):
@@ -178,7 +178,7 @@ def test_certificates_of_given_coefficients_move_rows(monkeypatch):
 def progress_at(gap_in_tol, objective, proba):
     """Return the progress of a fit whose gap is so many tol, with ``proba`` offered."""
     progress = Progress(LBFGS(tol=1e-3), objective)
-    progress.offer_proba(proba)
+    progress.offer_p(proba)
     progress.coef, progress.value = np.zeros(objective.shape), 1.0
     progress.dual_value = 1.0 - 1e-3 * gap_in_tol
     return progress
@@ -210,7 +210,7 @@ def test_rows_are_moved_where_that_may_close_the_gap_or_when_a_fit_ends(monkeypa
     assert values == sorted(values, reverse=True)
     progress = Progress(LBFGS(), objective)
     for candidate in candidates:
-        progress.offer_proba(candidate)
+        progress.offer_p(candidate)
         if candidate is earlier:
             progress.record()  # whatever was better then, the last check is what is left
     moves.clear()
@@ -223,7 +223,7 @@ def test_a_fit_whose_gap_its_last_move_closes_has_converged():
     moved = objective.dual_point(moved_by_rows(objective, proba)).value
     for factor, status in ((1.001, Status.CONVERGED), (1.1, Status.MAX_ITER)):
         progress = Progress(LBFGS(tol=1e-2), objective)
-        progress.offer_proba(proba)
+        progress.offer_p(proba)
         progress.coef, progress.value = np.zeros(objective.shape), factor * moved
         assert progress.result(Status.MAX_ITER, 1).status is status
 

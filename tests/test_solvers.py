@@ -454,8 +454,8 @@ def test_progress_is_printed_if_asked_for(solver, capsys):
 
 def assert_refused(solver, objective, method):
     kind = type(objective.potential).__name__
-    words = f"^solver='{solver}' asks for a potential with `{method}`, which {kind} does not have; "
-    with pytest.raises(ValueError, match=words + "solver='auto' chooses among those that can"):
+    words = f"^solver='{solver}' requires a potential with `{method}`, which {kind} does not have; "
+    with pytest.raises(ValueError, match=words + "solver='auto' chooses a solver that does not"):
         solver_of(solver).solve(objective)
 
 
@@ -535,7 +535,7 @@ def test_a_problem_that_no_solver_can_take_is_refused_with_all_reasons():
 
     objective = replace(make_objective(*load_once("iris")), potential=Nothing())
     with pytest.raises(
-        ValueError, match=r"No solver has what it asks for: solver='interior_point'"
+        ValueError, match=r"No solver can solve this problem: solver='interior_point'"
     ):
         choose_solver(objective)
     for solver in SOLVERS.values():

@@ -155,7 +155,7 @@ def test_a_fitted_base_is_taken_as_it_is(diabetes):
     assert named.score(X[200:], names[y[200:]]) > 0.3
     searched = MGCEStackingClassifier(base, lam=1.0, cv="prefit", scale=[0.5, 1.0]).fit(*rows)
     assert len(searched.cv_results_["params"]) == 2
-    with pytest.raises(ValueError, match=r"must know the classes of y, \['a', 'b'\].*it has \[0"):
+    with pytest.raises(ValueError, match=r"must have the classes of y, \['a', 'b'\].*it has \[0"):
         MGCEStackingClassifier(base, cv="prefit").fit(X, np.array(["a", "b"])[y % 2])
 
 
@@ -203,7 +203,7 @@ def test_boosting_of_tables_that_no_linear_model_takes():
     with pytest.raises(ValueError, match="keep_base_margin=True"):
         model.error_bounds(X)
     with pytest.raises(ValueError, match="Set passthrough=True, or give a base"):
-        model.certify(X)
+        model.confidence_bound(X)
 
     def filled(rows):
         return rows[["size"]].fillna(0.0).to_numpy()
@@ -277,10 +277,10 @@ def test_groups_stay_together(diabetes):
 def test_bounds_on_rows_of_the_fit_are_those_of_its_own_margins(diabetes):
     X, y = diabetes
     model = MGCEStackingClassifier(TREE, lam=2.0, cv=FOLDS).fit(X, y)
-    with pytest.raises(ValueError, match="gone: fit with keep_base_margin=True"):
+    with pytest.raises(ValueError, match=r"not stored. Fit with keep_base_margin=True"):
         model.error_bounds(X)
     with pytest.raises(ValueError, match="must be rows that the fit has not seen"):
-        model.certify(X)
+        model.confidence_bound(X)
     risk = model.minimax_risk_
     model.set_params(keep_base_margin=True).fit(X, y)
     assert model.minimax_risk_ == risk
@@ -300,12 +300,14 @@ def test_bounds_on_rows_held_out():
     bounds = model.error_bounds(X[held_out], tol=1e-2)
     error = np.mean(model.predict(X[held_out]) != y[held_out])
     assert bounds.lower <= error <= bounds.upper < 0.5
-    certificate = model.certify(X[held_out])
-    assert error <= certificate.upper
-    judged = model.correction_.certify(
+    found = model.confidence_bound(X[held_out])
+    assert error <= found.upper
+    judged = model.correction_.confidence_bound(
         X[held_out], base_margin=np.log(model.estimator_.predict_proba(X[held_out]) + 0.02)
     )
-    assert certificate == judged
+    assert found == judged
+    with pytest.warns(FutureWarning, match="certify is deprecated; call confidence_bound"):
+        assert model.certify(X[held_out]) == judged
     with pytest.raises(EmptySetError):
         model.error_bounds(X[held_out] + 1.0)
 
@@ -406,7 +408,7 @@ def test_names_of_maps_are_taken(wine):
         (
             {"estimator": []},
             ValueError,
-            r"estimator must be one .* or more to fit if not; got \[\]",
+            r"estimator must be one .* at least one otherwise; got \[\]",
         ),
         (
             {"estimator": None, "cv": "prefit"},

@@ -270,8 +270,9 @@ def test_bounds_certificates_and_portions_of_tensors():
     mine, tensors = (clone(model).fit(part, y) for part in (X, rows))
     assert tensors.error_bounds(rows).upper == pytest.approx(mine.error_bounds(X).upper, abs=1e-3)
     shifted = X + 0.01
-    expected = mine.certify(shifted).upper
-    assert tensors.certify(torch.tensor(shifted)).upper == pytest.approx(expected, abs=1e-6)
+    expected = mine.confidence_bound(shifted).upper
+    found = tensors.confidence_bound(torch.tensor(shifted)).upper
+    assert found == pytest.approx(expected, abs=1e-6)
     assert tensors.certificate(rows, y) == pytest.approx(mine.certificate(X, y), abs=1e-7)
     for width in ("hoeffding", "betting"):
         pair = (
@@ -300,7 +301,7 @@ def test_every_solver_takes_tensors_or_refuses_them_in_one_sentence(solver):
     ours, theirs = objectives(0.7)
     solve = SOLVERS[solver](tol=1e-3).solve
     if solver in ("sgd", "cvxpy"):
-        with pytest.raises(ValueError, match=f"solver='{solver}' asks for rows in numpy's arrays"):
+        with pytest.raises(ValueError, match=f"solver='{solver}' requires rows in numpy's arrays"):
             solve(theirs)
         return
     first = solve(theirs)
@@ -312,8 +313,8 @@ def test_every_solver_takes_tensors_or_refuses_them_in_one_sentence(solver):
 def test_a_potential_that_tensors_leave_without_a_solver():
     _, objective = objectives(0.9)
     tempered = replace(objective, potential=Tempered(TensorMGCEPotential(0.9)))
-    words = "No solver has what it asks for: solver='interior_point' asks for .*; solver='lbfgs'.*"
-    with pytest.raises(ValueError, match=words + "solver='sgd' asks for rows in numpy's arrays"):
+    words = "No solver can solve this problem: solver='interior_point' .*; solver='lbfgs'.*"
+    with pytest.raises(ValueError, match=words + "solver='sgd' requires rows in numpy's arrays"):
         choose_solver(tempered)
     smooth = replace(objective, potential=Tempered(TensorMGCEPotential(0.3)))
     assert choose_solver(smooth) == "lbfgs"
@@ -390,7 +391,7 @@ def test_bad_calls_after_a_fit():
         with pytest.raises(ValueError, match=r"margins must have a column for each class"):
             model.margins_to_proba(torch.zeros(shape))
     for solver in ("sgd", "cvxpy"):
-        with pytest.raises(ValueError, match=f"solver='{solver}' asks for rows in numpy's arrays"):
+        with pytest.raises(ValueError, match=f"solver='{solver}' requires rows in numpy's arrays"):
             MGCEClassifier(solver=solver).fit(X_SMALL, Y_SMALL)
     with pytest.raises(ValueError, match="row 3, column 0"):
         MGCEClassifier(feature_range=(0, 2.5)).fit(X_SMALL, Y_SMALL)

@@ -606,7 +606,7 @@ NEARLY_SINGULAR = [[0.5, 0.5, 0.0], [0.5, 0.5 - 1e-8, 1e-8], [0.0, 0.0, 1.0]]
         (lambda: MGCELoss(noise_matrix=0.2), ValueError, r"shape \(n_classes, n_classes\).*rate"),
         (lambda: MGCELoss(noise_matrix=torch.ones(2, 3) / 3), ValueError, r"got shape \(2, 3\)"),
         (lambda: MGCELoss(noise_matrix=-torch.eye(2)), ValueError, "must have probabilities"),
-        (lambda: MGCELoss(noise_matrix=NEARLY_SINGULAR), ValueError, "an inverse that its digits"),
+        (lambda: MGCELoss(noise_matrix=NEARLY_SINGULAR), ValueError, "an accurate inverse"),
         (
             lambda: FocalLoss(noise_matrix=NOISE, weight=torch.ones(4)),
             ValueError,
@@ -628,7 +628,7 @@ def test_targets_that_a_noise_matrix_does_not_know():
     loss = MGCELoss(noise_matrix=NOISE)
     with pytest.raises(ValueError, match=r"noise_matrix must have 3 rows.*; got 4"):
         loss(MARGINS, LABELS)
-    with pytest.raises(ValueError, match="target must be labels if noise_matrix is given"):
+    with pytest.raises(ValueError, match=r"target must be labels .* if noise_matrix is given"):
         loss(torch.zeros(4, 4), torch.eye(4))
     with pytest.raises(ValueError, match="noise_matrix must be on the device of the margins"):
         loss.to("meta")(torch.zeros(4, 4), LABELS)

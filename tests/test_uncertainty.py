@@ -12,17 +12,11 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from mgce_sklearn import MGCEClassifier
+from mgce_sklearn.concentration import LARGEST_BET, betting_deviation
 from mgce_sklearn.design import Design
 from mgce_sklearn.labels import HardLabels
 from mgce_sklearn.parts import RowsInMemory
-from mgce_sklearn.uncertainty import (
-    LARGEST_BET,
-    PROBABLE_WIDTHS,
-    WIDTHS,
-    Moments,
-    Width,
-    _deviation_by_betting,
-)
+from mgce_sklearn.uncertainty import PROBABLE_WIDTHS, WIDTHS, Moments, Width
 
 # Those with a formula by component.
 PROBABLE = ("hoeffding", "bernstein")
@@ -270,7 +264,7 @@ def test_betting_wins_what_it_says(name, delta):
     rng, log_term = np.random.default_rng(0), -np.log(delta)
     for n in (30, 300, 3000, 100_000):
         z = draw(rng, n)
-        found = _deviation_by_betting(z.mean(), z.var(), n, log_term)
+        found = betting_deviation(z.mean(), z.var(), n, log_term)
         exact = deviation_by_capital(z, log_term)
         assert exact <= found * (1.0 + 1e-9)
         if n == 100_000 and delta > 1e-9:  # where the bound on the logarithm costs little
@@ -283,7 +277,7 @@ def test_one_component_keeps_the_promise_of_betting(name, n):
     """The mean is above the sample's less the deviation, and that is no large one."""
     draw, mean, sigma = VARIABLES[name]
     z, delta = draw(np.random.default_rng(0), (1000, n)), 0.05
-    deviation = _deviation_by_betting(z.mean(axis=1), z.var(axis=1), n, -np.log(delta))
+    deviation = betting_deviation(z.mean(axis=1), z.var(axis=1), n, -np.log(delta))
     assert np.mean(z.mean(axis=1) - deviation > mean) <= delta
     assert (deviation >= 0.0).all() and (deviation <= z.mean(axis=1)).all()
     if n == 3000:
@@ -302,7 +296,7 @@ def test_betting_takes_the_larger_of_both_sides(wine):
         for j in range(14):
             sides = high[j] - phi[:, k, j], phi[:, k, j] - low[j]
             expected = max(
-                _deviation_by_betting(side.mean(), side.var(), len(y), log_term) for side in sides
+                betting_deviation(side.mean(), side.var(), len(y), log_term) for side in sides
             )
             assert found[k, j] == pytest.approx(expected, rel=1e-9)
             assert found[k, j] >= max(deviation_by_capital(side, log_term) for side in sides)
@@ -323,8 +317,8 @@ def test_betting_on_a_feature_of_one_sign(wine):
 
 def test_a_component_that_no_bet_decides_has_the_width_of_its_mean():
     """Variance and cost too large for any bet: a mean of Z >= 0 is above 0, and that is all."""
-    assert _deviation_by_betting(np.float64(0.5), np.float64(0.25), 1, 30.0) == 0.5
-    assert _deviation_by_betting(np.float64(0.0), np.float64(0.0), 10, 3.0) == 0.0
+    assert betting_deviation(np.float64(0.5), np.float64(0.25), 1, 30.0) == 0.5
+    assert betting_deviation(np.float64(0.0), np.float64(0.0), 10, 3.0) == 0.0
 
 
 def test_a_class_never_seen_has_the_width_of_the_range():
@@ -485,7 +479,7 @@ def _with(value, k=1, j=5):
         ({"width": None}, TypeError, "width must be one of"),
         ({"width": True}, TypeError, "width must be one of"),
         ({"width": [["a"] * 14] * 3}, ValueError, "width must have numbers only"),
-        ({"width": [[0.1], [0.1, 0.2]]}, ValueError, "width must have numbers only, as many"),
+        ({"width": [[0.1], [0.1, 0.2]]}, ValueError, "width must have numbers only, and rows"),
         ({"width": {"std"}}, ValueError, "width must have numbers only"),
         ({"width": np.ones((3, 13))}, ValueError, r"shape \(3, 14\); got shape \(3, 13\)"),
         ({"width": np.ones((1, 14))}, ValueError, r"shape \(3, 14\); got shape \(1, 14\)"),
@@ -525,7 +519,7 @@ def test_what_is_no_width(wine, parameters, error, message):
 
 def test_bernstein_needs_two_rows():
     clf = MGCEClassifier(width="bernstein")
-    with pytest.raises(ValueError, match="at least 2 rows to see their variance; got 1"):
+    with pytest.raises(ValueError, match="at least 2 rows to estimate a variance; got 1"):
         clf.partial_fit([[1.0]], [0], classes=[0, 1])
     MGCEClassifier(width="hoeffding").partial_fit([[1.0]], [0], classes=[0, 1])
 
@@ -571,7 +565,7 @@ def test_a_range_narrower_than_what_was_read(wine):
     X, y = wine
     clf = MGCEClassifier(width="hoeffding", feature_range=(-9.0, 9.0))
     clf.partial_fit(X, y, classes=[0, 1, 2]).set_params(feature_range=(-2.0, 2.0))
-    message = r"hold all rows so far; column 0 was from .* to .*, beyond \[-2.0, 2.0\]"
+    message = r"contain all rows so far; column 0 was from .* to .*, beyond \[-2.0, 2.0\]"
     with pytest.raises(ValueError, match=message):
         clf.partial_fit(np.clip(X, -2.0, 2.0), y)
 

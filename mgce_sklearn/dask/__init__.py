@@ -1,4 +1,4 @@
-"""MGCEClassifier for rows on many machines: `DaskMGCEClassifier`."""
+"""`DaskMGCEClassifier`: MGCEClassifier fitted to rows on the workers of a Dask cluster."""
 
 try:
     import dask.array
@@ -6,7 +6,7 @@ try:
     import distributed  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "mgce_sklearn.dask asks for dask and distributed: pip install 'mgce_sklearn[dask]'."
+        "mgce_sklearn.dask needs dask and distributed: pip install 'mgce_sklearn[dask]'."
     ) from error
 
 from mgce_sklearn.dask.classifier import DaskMGCEClassifier

@@ -1,7 +1,7 @@
-"""Blocks of rows: what a partition becomes on the worker that holds it.
+"""Blocks: what a partition becomes on the worker that holds it.
 
-A block has rows, labels and weights, and, as long as it stays where it is, what solvers keep with
-the rows. That is not sent along when a block moves: a copy begins without it.
+A block has rows, labels and weights. While it stays on its worker, it also has the arrays that
+solvers keep with the rows. These are not sent when a block moves: a copy begins without them.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from mgce_sklearn.row_blocks import (
 from mgce_sklearn.targets import Distributions, encoded, read_labels
 
 
-class Facts(NamedTuple):
-    """What a block tells of itself.
+class Summary(NamedTuple):
+    """What the client knows of a block.
 
     Attributes
     ----------
     likeness : Likeness or None
-        What all blocks with rows must have in common.
+        What all blocks with rows must have in common. None if there are no rows.
     n_given : int or None
-        Columns before a map, of what has columns.
+        Number of columns of X before a feature map. None if X has no columns.
     n_rows : int
-        Of positive weight.
+        Number of rows of positive weight.
     n_bytes : int
-        Of X.
+        Size of X in memory.
     fingerprint : int
-        By which a block is known that was computed again.
-    classes : ndarray
+        By which it is seen whether a block that was computed again has the same rows.
+    classes : ndarray of shape (K,)
         Labels that occur, or that distributions are over.
-    totals : ndarray
-        Sum of the weights of each of these.
+    totals : ndarray of shape (K,)
+        Sum of the weights of each class.
     weight : float
         Sum of all weights.
     """
@@ -66,30 +66,32 @@ class Facts(NamedTuple):
     weight: float
 
 
-NO_ROWS = Facts(None, None, 0, 0, 0, np.empty(0), np.empty(0), 0.0)
+NO_ROWS = Summary(None, None, 0, 0, 0, np.empty(0), np.empty(0), 0.0)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a block becomes a part.
+    """How a block becomes a `Part`.
 
     Parameters
     ----------
     number : int
-        Of other recipes for the same rows.
+        Tells this recipe from others for the same rows.
     classes : ndarray of shape (K,), or None
-        Of labels; None: labels are not read.
+        All classes. None: labels are not read.
     factors : ndarray of shape (K,), or None
-        On the weights of each class.
+        Factor on the weights of each class. None: 1.
     total_weight : float
-        Of all rows.
+        Sum of the weights of all rows of all blocks.
     fit_intercept : bool
+        Whether a constant feature 1 follows the columns.
     center : ndarray of shape (d,), default=None
+        What is subtracted from every row. None: nothing.
     chosen : ndarray, default=None
-        Which columns are features. None: all.
+        Columns that are features. None: all.
     unit : ndarray of shape (d,), default=None
-        Rows in single precision, in this unit. None: as they are.
-    keeps : bool, default=False
+        Scale of the columns of rows in single precision. None: rows stay in their own precision.
+    stores_single : bool, default=False
         Whether rows in single precision stay in memory.
     """
 
@@ -101,7 +103,7 @@ class Recipe:
     center: Array | None = None
     chosen: Array | None = None
     unit: Array | None = None
-    keeps: bool = False
+    stores_single: bool = False
 
     def labeled(self, rows: RowBlock) -> tuple[Labels | None, Array]:
         """Return the labels and the weights of rows."""
@@ -116,31 +118,37 @@ class Recipe:
             return labels, weights
         return times_factors(self.factors, labels, weights)
 
-    def design(self, X: Any, weights: Array, shares: Array | None = None) -> Design:
-        """Return the design of rows; ``shares`` of the weight of all, None if these are all."""
-        design = Design(X, weights, self.fit_intercept, shares=shares)
+    def design(self, X: Any, weights: Array, weight_shares: Array | None = None) -> Design:
+        """Return the design of rows.
+
+        ``weight_shares`` are the weights divided by the weight of all rows; None if these are all.
+        """
+        design = Design(X, weights, self.fit_intercept, shares=weight_shares)
         design = design if self.center is None else design.centered_at(self.center)
         design = design if self.chosen is None else design.columns(self.chosen)
         if self.unit is None:
             return design
         compact = CompactDesign.of(design, self.unit)
-        return compact.kept() if self.keeps else compact
+        return compact.kept() if self.stores_single else compact
 
 
 class Order(NamedTuple):
-    """What a round tells every block.
+    """What is to be computed in a round, the same for every block.
 
     Attributes
     ----------
     number : int
-        Of the round.
+        Number of the round.
     completed : int
-        The last round that all blocks have seen.
+        Number of the last round that all blocks took part in.
     live : frozenset of int
-        Names of what is still needed.
+        Keys of the names whose arrays are still needed.
     recipe : Recipe
+        How blocks become parts.
     term : callable
+        What is computed of a part.
     combine : callable
+        How the values of two parts become one.
     """
 
     number: int
@@ -152,12 +160,12 @@ class Order(NamedTuple):
 
 
 class _State:
-    """What stays with the rows of a block where it lies."""
+    """What stays with the rows of a block on its worker, but not with copies of the block."""
 
     def __init__(self, n_rows: int, first_row: int) -> None:
         self.arrays = RowArrays(n_rows, first_row)
         self.parts: dict[int, Part] = {}
-        self.seen = -1
+        self.last_round = -1
 
 
 class Block:
@@ -166,13 +174,13 @@ class Block:
     Parameters
     ----------
     rows : RowBlock or None
-        Those of positive weight; None if there are none, or they cannot be used.
-    facts : Facts or str
-        What they are; or why they cannot be used.
+        Rows of positive weight. None if there are none, or if they cannot be used.
+    summary : Summary or str
+        Their summary; or, if they cannot be used, the reason.
     """
 
-    def __init__(self, rows: RowBlock | None, facts: Facts | str) -> None:
-        self.rows, self.facts = rows, facts
+    def __init__(self, rows: RowBlock | None, summary: Summary | str) -> None:
+        self.rows, self.summary = rows, summary
         self._prepare()
 
     def _prepare(self) -> None:
@@ -181,37 +189,37 @@ class Block:
         self._labeled: tuple[Labels | None, Array] | None = None
 
     def __getstate__(self) -> tuple[Any, Any]:
-        return self.rows, self.facts
+        return self.rows, self.summary
 
     def __setstate__(self, state: tuple[Any, Any]) -> None:
-        self.rows, self.facts = state
+        self.rows, self.summary = state
         self._prepare()
 
     def __sizeof__(self) -> int:
-        return 1024 if isinstance(self.facts, str) else self.facts.n_bytes + 1024
+        return 1024 if isinstance(self.summary, str) else self.summary.n_bytes + 1024
 
     def run(self, order: Order, first_row: int) -> Any:
-        """Return what a term gives of these rows.
+        """Return the value of the order's term for these rows.
 
         Raises
         ------
         LostRows
-            If it asks for what was kept with rows that have moved since.
+            If the term needs an array that was kept with the rows, and the rows have moved since.
         """
         with self._lock:
             state = self._state_at(order, first_row)
             state.arrays.keep_only(order.live)
             with one_blas_thread():
                 value = order.term(self._part(state, order.recipe))
-            state.seen = order.number
+            state.last_round = order.number
             return value
 
     def _state_at(self, order: Order, first_row: int) -> _State:
-        """Return what is kept, nothing if a round went by without this copy of the block."""
+        """Return the arrays that are kept; none if this copy of the block missed a round."""
         rows: Any = self.rows
-        if self._state is not None and order.number < self._state.seen:
-            raise LostRows("a round came late, which nobody waits for")
-        if self._state is None or self._state.seen < order.completed:
+        if self._state is not None and order.number < self._state.last_round:
+            raise LostRows("a task of an earlier round came late; its result is not needed")
+        if self._state is None or self._state.last_round < order.completed:
             self._state = _State(rows.X.shape[0], first_row)
         return self._state
 
@@ -229,15 +237,15 @@ class Block:
 def block_of(
     number: int, feature_map: Any, known: Array | None, X: Any, y: Any, sample_weight: Any
 ) -> Block:
-    """Return the block of a partition, where the partition is: a task."""
+    """Return the block of a partition. This is a task: it runs where the partition is."""
     try:
-        rows = rows_of(feature_map, known, X, y, sample_weight)
+        rows = checked_rows(feature_map, known, X, y, sample_weight)
     except (TypeError, ValueError) as error:
         return Block(None, f"Partition {number}: {error}")
-    return Block(rows, NO_ROWS if rows is None else _facts(rows, X))
+    return Block(rows, NO_ROWS if rows is None else _summary_of(rows, X))
 
 
-def rows_of(
+def checked_rows(
     feature_map: Any, known: Array | None, X: Any, y: Any, sample_weight: Any
 ) -> RowBlock | None:
     """Return the rows of a partition that have positive weight; None if it has no rows.
@@ -245,10 +253,11 @@ def rows_of(
     Parameters
     ----------
     feature_map : callable or None
+        Transforms X.
     known : ndarray of shape (K,), or None
-        Classes of which distributions are, if there has been a fit.
+        Classes of a fitted model, if there is one: those of the columns of distributions.
     X, y, sample_weight : object
-        As users have them; labels may be `Distributions`, and are then in the block.
+        As users have them. If y has distributions, the result's labels are `Distributions`.
 
     Raises
     ------
@@ -279,7 +288,7 @@ def rows_of(
 
 
 def _n_rows_of(X: Any, mapped: bool) -> int:
-    """Return the number of rows of a partition, which may have any columns before a map."""
+    """Return the number of rows of X, which may have any dimensions if it is mapped."""
     shape = np.shape(X)
     if len(shape) != 2 and not (mapped and shape):
         raise ValueError(
@@ -290,24 +299,24 @@ def _n_rows_of(X: Any, mapped: bool) -> int:
 
 
 def _check_beside(X: Any, n_rows: int, name: str, other: Any) -> None:
-    """Raise ValueError unless something has an entry for each row of X, and a frame its index."""
+    """Raise ValueError unless there is an entry for each row of X, in the same index."""
     if np.shape(other)[:1] != (n_rows,):
         raise ValueError(
-            f"{name} must have one entry per row of X, {n_rows}; got shape {np.shape(other)}. Cut "
-            "both in the same way, as columns of one frame are."
+            f"{name} must have one entry per row of X, {n_rows}; got shape {np.shape(other)}. Use "
+            "the same partitions for both, for example by taking both from one frame."
         )
     one, two = getattr(X, "index", None), getattr(other, "index", None)
-    if callable(one) or callable(two) or one is None or two is None:  # of lists it is a method
+    if callable(one) or callable(two) or one is None or two is None:  # a list has a method index
         return
     if not one.equals(two):
         raise ValueError(
-            f"{name} must have the index of X, row by row; the two differ. Take both from one "
+            f"{name} must have the index of X, row by row; got another index. Take both from one "
             "frame. Reset both indices only if you know that rows are in the same order."
         )
 
 
-def _facts(rows: RowBlock, given: Any) -> Facts:
-    """Return the facts of rows, of X as it was given too."""
+def _summary_of(rows: RowBlock, given: Any) -> Summary:
+    """Return the summary of rows; ``given`` is X before a feature map."""
     labels: Any = rows.y
     X, _, weight = rows
     weight = np.ones(X.shape[0]) if weight is None else weight
@@ -324,7 +333,7 @@ def _facts(rows: RowBlock, given: Any) -> Facts:
         likeness = likeness._replace(labels=f"distributions over {classes.tolist()}")
     with np.errstate(over="ignore"):
         total = float(weight.sum())
-    return Facts(
+    return Summary(
         likeness=likeness,
         n_given=(*np.shape(given), None)[1],
         n_rows=X.shape[0],

@@ -1,4 +1,4 @@
-"""DaskMGCEClassifier: the same model of rows that lie on many machines."""
+"""DaskMGCEClassifier: MGCEClassifier fitted to rows on many machines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from mgce_sklearn import validation
 from mgce_sklearn.bounds import ErrorBounds, Judged
 from mgce_sklearn.classifier import Certificate, MGCEClassifier
-from mgce_sklearn.dask.blocks import block_of, rows_of
+from mgce_sklearn.dask.blocks import block_of, checked_rows
 from mgce_sklearn.dask.partitions import (
     check_collection,
-    each,
     is_collection,
+    map_rows,
     partitions_of,
     shape_of,
 )
@@ -30,32 +30,30 @@ from mgce_sklearn.problem import Problem, inverse_noise
 from mgce_sklearn.row_blocks import names_of
 from mgce_sklearn.targets import Distributions
 
-# What is begun anew from its first round, if what workers kept for it was lost.
-ATTEMPTS = 3
+# How often a fit, or a bound, is computed from the beginning, if workers lose arrays that it needs.
+MOST_RUNS = 3
 
 
-class _Rows:
-    """A method of a model as a function of the rows of a partition, of none too."""
+class _PredictionMethod:
+    """A method of a model, by name, as a function of the rows of a partition."""
 
     def __init__(self, model: MGCEClassifier, name: str, empty: np.ndarray) -> None:
-        self.model, self.name, self._empty = model, name, empty
+        self.model, self.name, self.empty = model, name, empty
 
     def __call__(self, X: Any) -> np.ndarray:
         X = X.to_scipy_sparse() if hasattr(X, "to_scipy_sparse") else X
-        found = getattr(self.model, self.name)(X) if len_of(X) else self._empty
-        return np.asarray(found, self._empty.dtype)
-
-    def of_none(self) -> np.ndarray:
-        return self._empty
+        found = getattr(self.model, self.name)(X) if len_of(X) else self.empty
+        return np.asarray(found, self.empty.dtype)
 
 
 class DaskMGCEClassifier(MGCEClassifier):
-    r"""`MGCEClassifier` fitted to the rows of a Dask collection, where they lie.
+    r"""`MGCEClassifier` fitted to the rows of a Dask collection, on the workers that hold them.
 
-    The problem, its solution and its certificate are those of `MGCEClassifier` on all rows: any
-    partitions, in any order, give the same risk within ``tol``. Every worker computes sums over
-    the rows that it holds. A sample of about 32,768 rows at most goes to the client, where the fit
-    starts from its solution: the client's memory does not grow with the rows.
+    The fit solves the problem of `MGCEClassifier` for all rows, and ends at the same duality gap.
+    So any partitions, in any order, lead to the same risk within ``tol``. Every worker computes
+    sums over the rows that it holds. A sample of about 32,768 rows at most is sent to the client,
+    and the fit starts from the solution for the sample. So the client's memory does not grow with
+    the number of rows.
 
     Parameters
     ----------
@@ -64,13 +62,13 @@ class DaskMGCEClassifier(MGCEClassifier):
     width, delta, feature_range, warm_start, noise_matrix, random_state, verbose
         As in `MGCEClassifier`.
     solver : {"auto", "interior_point", "lbfgs"}, default="auto"
-        As there. The others ask for rows in one memory.
+        As in `MGCEClassifier`. The other solvers need all rows in one memory.
     feature_map : torch.nn.Module, callable or None, default=None
-        A function of the rows of a partition, or a network. One that must be fitted is refused:
-        fit it to a sample, and give its ``transform``.
+        A network, or a function of the rows of a partition. A transformer that must be fitted is
+        an error: fit it to a sample, and give its method ``transform``.
     client : distributed.Client, default=None
-        None: the client that was made last. It is no parameter of the model: `clone` and pickle
-        leave it out.
+        None: the client that was made last. It is not a parameter in scikit-learn's sense: it is
+        not in ``get_params``, and `clone` and pickle leave it out.
 
     Attributes
     ----------
@@ -81,24 +79,28 @@ class DaskMGCEClassifier(MGCEClassifier):
 
     Notes
     -----
-    Give ``fit`` dask arrays (of dense or of sparse blocks), dataframes, or lists of delayed
+    *Data.* `fit` takes dask arrays (of dense or sparse blocks), dataframes, or lists of delayed
     partitions. Chunks may have unknown sizes, and partitions may be empty or lack classes. Labels
-    of any kind, distributions, weights, class weights and a ``noise_matrix`` are taken as by
+    of any kind, distributions, weights, class weights and a ``noise_matrix`` work as in
     `MGCEClassifier`.
 
-    A step of "interior_point" takes about five rounds. In each of them a worker is told the
-    coefficients, and sends sums: as many numbers as there are coefficients, or in one of five
-    rounds the square of that. For more than some thousand coefficients a step takes conjugate
-    gradients, and one round for each of their products.
+    *Communication.* A step of "interior_point" takes about five rounds. In each round the
+    coefficients are sent to every worker, and sums come back. These are as many numbers as there
+    are coefficients; in one of five rounds, as many as the square of that. For more than some
+    thousand coefficients, a step uses conjugate gradients, with one round for each of their
+    products.
 
-    A worker that dies is made up for: Dask computes its rows again, from the graph that they came
-    from, and the fit goes on. Each partition counts once whatever happens. Rows that are not the
-    same when they are computed again are an error, and so are workers that die over and over, or
-    that do not come back within a minute. Data that were scattered cannot be computed again.
+    *Lost workers.* If a worker dies, Dask computes its rows again, from the graph that made them,
+    and the fit continues. Each partition counts exactly once. It is an error if rows are different
+    when they are computed again, if workers die repeatedly, or if there is no worker for a minute.
+    Scattered data cannot be computed again.
 
-    In a worker a round is one task. It takes the worker's threads that are idle, and begins none.
+    *Threads.* A round is one task for each worker. It uses idle threads of the worker, and starts
+    none.
 
-    Predictions of collections are lazy, and of the kind of X. Those of arrays are arrays.
+    *Predictions* of collections are lazy: a dask array for an array, a dataframe or series for a
+    dataframe, a list of Delayed for a list. For rows in memory they are arrays. The columns of a
+    dataframe are named by the classes.
 
     References
     ----------
@@ -161,7 +163,9 @@ class DaskMGCEClassifier(MGCEClassifier):
         )
         self.client = client
 
-    _calls = 2  # of this class, and of `_again`
+    _calls = (
+        2  # frames between a user's call and MGCEClassifier's: this class, and `_rerun_on_loss`
+    )
 
     @classmethod
     def _get_param_names(cls) -> list[str]:
@@ -171,26 +175,27 @@ class DaskMGCEClassifier(MGCEClassifier):
         return {**super().__getstate__(), "client": None}
 
     def to_local(self) -> MGCEClassifier:
-        """Return the same model as an `MGCEClassifier`, which knows nothing of Dask.
+        """Return the same model as an `MGCEClassifier`, which does not need Dask.
 
         Returns
         -------
         MGCEClassifier
+            With the parameters and fitted attributes of this one.
         """
         local = MGCEClassifier(**self.get_params(deep=False))
         local.__dict__.update((k, v) for k, v in vars(self).items() if k != "client")
         return local
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DaskMGCEClassifier:
-        """Fit the coefficients and certify them.
+        """Fit the coefficients, and bound their distance from the optimum.
 
         Parameters
         ----------
         X : dask Array or DataFrame of shape (n_samples, n_features), or list of Delayed
-            Finite numbers. Arrays are used in chunks of rows, with all columns. The blocks of an
-            array may be sparse matrices of scipy.
+            Finite numbers. Arrays are cut into chunks that have all columns. The blocks of an array
+            may be sparse matrices of scipy.
         y : dask Array, Series or DataFrame, or list of Delayed
-            Labels, or distributions over the classes, in the partitions of X.
+            Labels, or distributions over the classes, in the same partitions as X.
         sample_weight : dask Array or Series, or list of Delayed, default=None
             Non-negative.
 
@@ -202,29 +207,30 @@ class DaskMGCEClassifier(MGCEClassifier):
         Raises
         ------
         TypeError, ValueError
-            For a parameter or data that cannot be used, with the partition. The estimator stays as
-            it was.
+            If a parameter or the data cannot be used. The message names the partition. The
+            estimator stays as it was.
         ClusterError
-            A RuntimeError: if workers, or the scheduler, went away for good.
+            A RuntimeError: if workers, or the scheduler, have gone for good.
         EmptySetError
-            A ValueError: with a ``noise_matrix``, if no true labels have means within the set.
+            A ValueError: with a ``noise_matrix``, if no labeling of X is consistent with the
+            uncertainty set.
         KeyboardInterrupt
             On Ctrl-C; see `MGCEClassifier.fit`.
 
         Warns
         -----
         ConvergenceWarning
-            If the gap exceeds ``tol``, with the reason. ``minimax_risk_`` is a valid bound all the
-            same.
+            If the relative duality gap exceeds ``tol``, with the reason. ``minimax_risk_`` is still
+            a valid bound.
         """
-        return _again(partial(super().fit, X, y, sample_weight))
+        return _rerun_on_loss(partial(super().fit, X, y, sample_weight))
 
     @property
     def partial_fit(self) -> Any:
-        """Not there: `MGCEClassifier.partial_fit` takes partitions one by one."""
+        """Not available: pass partitions one by one to `MGCEClassifier.partial_fit`."""
         raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute 'partial_fit': give partitions to "
-            "that of MGCEClassifier."
+            f"{type(self).__name__!r} object has no attribute 'partial_fit': pass partitions one "
+            "by one to partial_fit of MGCEClassifier."
         )
 
     def _problem_of(self, X: Any, y: Any, sample_weight: Any, base_margin: Any) -> Problem:
@@ -234,28 +240,28 @@ class DaskMGCEClassifier(MGCEClassifier):
                 f"feature_map must be None or a function of rows for rows on many machines; got "
                 f"{got}. Fit a transformer to a sample, and give its method transform."
             )
-        cells = _labeled_partitions(X, y, sample_weight)
-        rounds, totals = self._brought(cells, None)
+        partitions = _labeled_partitions(X, y, sample_weight)
+        rounds, totals = self._loaded(partitions, None)
         for name in ("feature_names_in_", "n_features_in_"):
             self.__dict__.pop(name, None)
         if totals.names is not None:
             self.feature_names_in_ = np.asarray(totals.names, dtype=object)
         if self.feature_map is not None:
             self.feature_map_ = self.feature_map
-            n_columns = next(fact.n_given for fact in rounds.facts if fact.likeness is not None)
+            n_columns = next(each.n_given for each in rounds.summaries if each.likeness is not None)
             if n_columns is not None:
                 self.n_features_in_ = n_columns
         return self._problem_on_workers(rounds, totals, self.fit_intercept)
 
-    def _brought(self, cells: list[Any], known: Any) -> tuple[Rounds, Totals]:
-        """Have the blocks of partitions on workers, of ``known`` classes if there are."""
+    def _loaded(self, partitions: list[Any], known: Any) -> tuple[Rounds, Totals]:
+        """Load partitions as blocks on workers; ``known`` are the classes of a fit, or None."""
         client = self._connected()
         task, feature_map = delayed(block_of, pure=False), self.feature_map
         if feature_map is not None:
             feature_map = delayed(feature_map, pure=False)  # sent to a worker once
-        tasks = [task(i, feature_map, known, *cell) for i, cell in enumerate(cells)]
+        tasks = [task(i, feature_map, known, *each) for i, each in enumerate(partitions)]
         rounds = Rounds(client, client.compute(tasks))
-        return rounds, Totals(rounds.facts)
+        return rounds, Totals(rounds.summaries)
 
     def _problem_on_workers(self, rounds: Rounds, totals: Totals, fit_intercept: bool) -> Problem:
         inverse = inverse_noise(
@@ -267,12 +273,14 @@ class DaskMGCEClassifier(MGCEClassifier):
         return Problem.from_parts(parts, totals.classes, width, self.center, inverse)
 
     def _connected(self) -> distributed.Client:
-        """Return the client to work with.
+        """Return the client to use.
 
         Raises
         ------
-        TypeError, ClusterError
-            If it is asynchronous, or there is none that runs.
+        TypeError
+            If it is no client, or an asynchronous one.
+        ClusterError
+            If there is no client, or no scheduler or worker.
         """
         client: Any = self.client
         if client is None:
@@ -280,8 +288,8 @@ class DaskMGCEClassifier(MGCEClassifier):
                 client = distributed.get_client()
             except ValueError:
                 raise ClusterError(
-                    "client must be a distributed.Client, or one must have been made; there is "
-                    "none. Try client = distributed.Client() before, which uses this machine."
+                    "client must be a distributed.Client, or one must have been made before; there "
+                    "is none. Try client = distributed.Client(), which uses this machine."
                 ) from None
         if not isinstance(client, distributed.Client):
             raise TypeError(
@@ -289,8 +297,8 @@ class DaskMGCEClassifier(MGCEClassifier):
             )
         if client.asynchronous:
             raise TypeError(
-                "client must be synchronous; got an asynchronous one. Make it by Client(address), "
-                "and call this method in a thread: await asyncio.to_thread(model.fit, X, y)."
+                "client must be synchronous; got an asynchronous one. Use Client(address), and "
+                "call this method in a thread: await asyncio.to_thread(model.fit, X, y)."
             )
         Cluster(client).check()
         return client
@@ -298,12 +306,12 @@ class DaskMGCEClassifier(MGCEClassifier):
     def certificate(  # type: ignore[override]  # there are no base margins here
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> Certificate:
-        """Compute the bound, and its distance from the best one, for labeled rows.
+        """Compute the minimax risk and its duality gap for labeled rows.
 
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`; every class must occur. Or rows in memory.
+            As in `fit`, or rows in memory. Every class must occur.
 
         Returns
         -------
@@ -313,15 +321,15 @@ class DaskMGCEClassifier(MGCEClassifier):
         Raises
         ------
         TypeError, ValueError, ClusterError
-            As in `fit`; or if the classes are not those of the fit.
+            As in `fit`, or if the classes are not those of the fit.
         """
-        return _again(partial(super().certificate, X, y, sample_weight))
+        return _rerun_on_loss(partial(super().certificate, X, y, sample_weight))
 
     def _problem_of_others(self, X: Any, y: Any, sample_weight: Any, base_margin: Any) -> Problem:
         if not is_collection(X):
             return super()._problem_of_others(X, y, sample_weight, base_margin)
         self._check_collection(X)
-        rounds, totals = self._brought(_labeled_partitions(X, y, sample_weight), self.classes_)
+        rounds, totals = self._loaded(_labeled_partitions(X, y, sample_weight), self.classes_)
         self._check_mapped(totals)
         return self._problem_on_workers(rounds, totals, self._has_intercept())
 
@@ -341,7 +349,7 @@ class DaskMGCEClassifier(MGCEClassifier):
         Parameters
         ----------
         X, sample_weight
-            As in `fit`: rows without labels. Or rows in memory.
+            Rows without labels, as in `fit` or in memory, and their weights.
         rule, tol, cost, max_time, verbose
             As in `MGCEClassifier.error_bounds`.
 
@@ -353,18 +361,18 @@ class DaskMGCEClassifier(MGCEClassifier):
         Raises
         ------
         EmptySetError
-            A ValueError: no labels give the rows of X means within the set.
+            A ValueError: no labeling of X is consistent with the uncertainty set.
         TypeError, ValueError, ClusterError
-            For an argument that cannot be used, or workers that went away.
+            If an argument cannot be used, or if workers have gone.
         """
         options = {"cost": cost, "max_time": max_time, "verbose": verbose}
-        return _again(partial(super().error_bounds, X, rule, sample_weight, tol, **options))
+        return _rerun_on_loss(partial(super().error_bounds, X, rule, sample_weight, tol, **options))
 
     def _judged(self, X: Any, rule: str, sample_weight: Any, cost: Any, base_margin: Any) -> Judged:
         if not is_collection(X):
             return super()._judged(X, rule, sample_weight, cost, base_margin)
         self._check_collection(X)
-        rounds, totals = self._brought(partitions_of(X, None, sample_weight), None)
+        rounds, totals = self._loaded(partitions_of(X, None, sample_weight), None)
         self._check_mapped(totals)
         parts = RowsOnWorkers.of(rounds, totals, self._has_intercept(), labeled=False)
         return self._judged_parts(parts, rule, cost)
@@ -372,7 +380,7 @@ class DaskMGCEClassifier(MGCEClassifier):
     def score(  # type: ignore[override]
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> float:
-        """Compute the accuracy of `predict`, expected if labels are distributions.
+        """Compute the accuracy of `predict`; its expectation if labels are distributions.
 
         Parameters
         ----------
@@ -382,23 +390,24 @@ class DaskMGCEClassifier(MGCEClassifier):
         Returns
         -------
         float
+            Weighted share of rows whose label is predicted.
         """
         if not is_collection(X):
             return self.to_local().score(X, y, sample_weight)
         self._check_collection(X)
-        cells = _labeled_partitions(X, y, sample_weight)
+        partitions = _labeled_partitions(X, y, sample_weight)
         client = self._connected()
-        task, model = (delayed(one, pure=False) for one in (_hits, self._sent()))
-        tasks = [task(model, i, *cell) for i, cell in enumerate(cells)]
+        task, model = (delayed(one, pure=False) for one in (_correct_weight, self._sent()))
+        tasks = [task(model, i, *each) for i, each in enumerate(partitions)]
         found = Cluster(client).gathered(client.compute(tasks))
         for one in found:
             if isinstance(one, str):
                 raise ValueError(one)
-        right, total = np.sum(found, axis=0)
-        return float(right / validation.check_total_weight(float(total)))
+        correct, total = np.sum(found, axis=0)
+        return float(correct / validation.check_total_weight(float(total)))
 
     def _sent(self) -> MGCEClassifier:
-        """Return what workers predict by. Callbacks of scikit-learn, from 1.9 on, stay here."""
+        """Return the model that is sent to workers, without callbacks (of scikit-learn >= 1.9)."""
         local = self.to_local()
         if hasattr(local, "set_callbacks"):
             local.set_callbacks()
@@ -412,7 +421,7 @@ class DaskMGCEClassifier(MGCEClassifier):
         return super()._checked(X)
 
     def _check_collection(self, X: Any) -> None:
-        """Raise an error unless the model is fitted, and a collection has the fit's columns."""
+        """Raise an error unless the model is fitted and the collection has the fit's columns."""
         check_is_fitted(self)
         check_collection(X, "X")
         n_columns, names = shape_of(X)
@@ -420,121 +429,76 @@ class DaskMGCEClassifier(MGCEClassifier):
             self._check_columns(n_columns, names)
 
     def _check_mapped(self, totals: Totals) -> None:
-        """Raise ValueError unless blocks have the columns of the fit."""
+        """Raise ValueError unless blocks have the columns of the fit, if there is no map."""
         if self.feature_map is None:
             self._check_columns(totals.n_columns, totals.names)
 
-    def _of_each(self, name: str, X: Any, columns: Any = None, dtype: Any = np.float64) -> Any:
-        """Return what a method gives of rows: at once, or lazily of a collection."""
+    def _predictions(self, name: str, X: Any, columns: Any = None, dtype: Any = np.float64) -> Any:
+        """Return the value of a prediction method: for a collection lazily, otherwise at once."""
         if not is_collection(X):
             return getattr(self.to_local(), name)(X)
         self._check_collection(X)
         empty = np.empty((0,) if columns is None else (0, len(columns)), dtype)
-        return each(_Rows(self._sent(), name, empty), X, columns)
+        return map_rows(_PredictionMethod(self._sent(), name, empty), X, columns)
 
     def decision_function(self, X: Any) -> Any:
-        """Compute margins, lazily of collections.
-
-        Parameters
-        ----------
-        X : dask Array or DataFrame, list of Delayed, or rows in memory
-
-        Returns
-        -------
-        of X's kind, of shape (n_samples,) or (n_samples, n_classes)
-            For two classes the margin of ``classes_[1]`` less that of ``classes_[0]``.
-        """
+        """Compute margins, lazily for collections. See `MGCEClassifier.decision_function`."""
         check_is_fitted(self)
         columns = self.classes_ if len(self.classes_) > 2 else None
-        return self._of_each("decision_function", X, columns)
+        return self._predictions("decision_function", X, columns)
 
     def predict(self, X: Any) -> Any:
-        """Predict the class of largest margin, lazily of collections.
-
-        Parameters
-        ----------
-        X : dask Array or DataFrame, list of Delayed, or rows in memory
-
-        Returns
-        -------
-        of X's kind, of shape (n_samples,)
-        """
+        """Predict labels, lazily for collections. See `MGCEClassifier.predict`."""
         check_is_fitted(self)
-        return self._of_each("predict", X, dtype=self.classes_.dtype)
+        return self._predictions("predict", X, dtype=self.classes_.dtype)
 
     def predict_proba(self, X: Any) -> Any:
-        """Compute the minimax rule, lazily of collections; see `MGCEClassifier.predict_proba`.
-
-        Parameters
-        ----------
-        X : dask Array or DataFrame, list of Delayed, or rows in memory
-
-        Returns
-        -------
-        of X's kind, of shape (n_samples, n_classes)
-            Each row sums to 1. The columns of a frame are the classes.
-        """
+        """Compute the minimax rule, lazily for collections. See `MGCEClassifier.predict_proba`."""
         check_is_fitted(self)
-        return self._of_each("predict_proba", X, self.classes_)
+        return self._predictions("predict_proba", X, self.classes_)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Compute the logarithm of `predict_proba`, -inf where that is 0, lazily of collections.
-
-        Parameters
-        ----------
-        X : dask Array or DataFrame, list of Delayed, or rows in memory
-
-        Returns
-        -------
-        of X's kind, of shape (n_samples, n_classes)
-        """
+        """Compute its logarithm, lazily for collections. See `MGCEClassifier.predict_log_proba`."""
         check_is_fitted(self)
-        return self._of_each("predict_log_proba", X, self.classes_)
+        return self._predictions("predict_log_proba", X, self.classes_)
 
     def predict_worst_case_proba(self, X: Any) -> Any:
-        """Compute the worst-case distribution, lazily of collections.
+        """Compute the worst-case distribution, lazily for collections.
 
-        Parameters
-        ----------
-        X : dask Array or DataFrame, list of Delayed, or rows in memory
-
-        Returns
-        -------
-        of X's kind, of shape (n_samples, n_classes)
-            See `MGCEClassifier.predict_worst_case_proba`.
+        See `MGCEClassifier.predict_worst_case_proba`.
         """
         check_is_fitted(self)
-        return self._of_each("predict_worst_case_proba", X, self.classes_)
+        return self._predictions("predict_worst_case_proba", X, self.classes_)
 
 
-def _again(work: Callable[[], Any]) -> Any:
-    """Return what work does, begun anew where rows lost what it cannot make again."""
-    for _ in range(ATTEMPTS):
+def _rerun_on_loss(work: Callable[[], Any]) -> Any:
+    """Return ``work()``, run again if workers lose arrays that it cannot restore by itself."""
+    for _ in range(MOST_RUNS):
         try:
             return work()
         except LostRows as error:
             lost = error
     raise ClusterError(
-        f"Workers went away in each of {ATTEMPTS} attempts. Look at their logs, and whether their "
-        "memory suffices."
+        f"Workers were lost in each of {MOST_RUNS} attempts. Look at their logs, and check whether "
+        "they have enough memory."
     ) from lost
 
 
 def _labeled_partitions(X: Any, y: Any, sample_weight: Any) -> list[Any]:
-    """Return partitions of rows that have labels."""
-    cells = partitions_of(X, y, sample_weight)
+    """Return the partitions of X, y and weights; raise ValueError if there are no labels."""
+    partitions = partitions_of(X, y, sample_weight)
     if y is None:
         raise ValueError("y must be given with X: labels in the partitions of X. Got None.")
-    return cells
+    return partitions
 
 
-def _hits(model: MGCEClassifier, number: int, X: Any, y: Any, sample_weight: Any) -> Any:
-    """Return the weight of rows that are predicted as they are labeled, and of all: a task.
+def _correct_weight(model: MGCEClassifier, number: int, X: Any, y: Any, sample_weight: Any) -> Any:
+    """Return the weight of correctly predicted rows and that of all rows. This is a task.
 
-    Or, in a sentence, why they cannot be used.
+    If the rows cannot be used, it returns the reason as a string.
     """
     try:
-        rows = rows_of(model.feature_map, model.classes_, X, y, sample_weight)
+        rows = checked_rows(model.feature_map, model.classes_, X, y, sample_weight)
         if rows is None or not rows.X.shape[0]:
             return 0.0, 0.0
         if model.feature_map is None:
@@ -547,12 +511,12 @@ def _hits(model: MGCEClassifier, number: int, X: Any, y: Any, sample_weight: Any
 
 
 def _accuracy(labels: Any, predicted: np.ndarray, weights: np.ndarray) -> float:
-    """Return the share of labels, or of distributions, that is as predicted."""
+    """Return the weighted accuracy, expected if labels are distributions."""
     if isinstance(labels, Distributions):
         return labels.expected_accuracy(predicted, weights)
     if (labels.dtype.kind in "SU") != (predicted.dtype.kind in "SU"):
         raise ValueError(
             f"y must have labels of the kind of the fit, {predicted.dtype}; got {labels.dtype}. "
-            "Give the labels that the model has learned."
+            "Give the labels that were used in fit."
         )
     return float(np.average(predicted == labels, weights=weights))

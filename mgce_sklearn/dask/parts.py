@@ -1,4 +1,4 @@
-"""Parts that lie on the workers of a Dask cluster."""
+"""`Parts` whose rows are on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -14,54 +14,59 @@ import scipy.sparse as sp
 
 from mgce_sklearn import validation
 from mgce_sklearn.arrays import Array
-from mgce_sklearn.dask.blocks import Facts, Recipe
+from mgce_sklearn.dask.blocks import Recipe, Summary
 from mgce_sklearn.dask.rounds import Rounds
 from mgce_sklearn.design import WORKING_MEMORY, Design
 from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
 from mgce_sklearn.parts import Name, Part, Parts, RowsInMemory, Term, add
 from mgce_sklearn.problem import class_factors
 
-# Rows of the sample from whose solution a fit of all rows starts, and numbers of these.
+# Most rows of the sample, and most numbers in them. A fit starts from the solution of the sample.
 SAMPLED_ROWS, SAMPLED_NUMBERS = 2**15, 2**24
 
+# Numbers of recipes.
 _numbers = count()
 
 
 class Totals:
-    """What the blocks' facts add up to.
+    """What the summaries of all blocks add up to.
 
     Parameters
     ----------
-    facts : list of Facts
+    summaries : list of Summary
 
     Attributes
     ----------
     classes : ndarray of shape (K,)
         Labels, sorted.
     totals : ndarray of shape (K,)
-        Sum of the weights of each.
+        Sum of the weights of each class.
     weight : float
         Sum of all weights.
     certain : bool
-        Whether labels are a class each.
+        Whether every label is one class, not a distribution.
     n_rows : int
+        Number of rows of positive weight.
     n_columns : int
+        Number of columns, after a feature map if there is one.
     dtype : dtype
+        Type of the numbers of X.
     names : tuple of str, or None
+        Names of the columns.
     """
 
-    def __init__(self, facts: list[Facts]) -> None:
-        used = [fact for fact in facts if fact.n_rows]
-        likeness: Any = next(fact.likeness for fact in facts if fact.likeness is not None)
-        self.n_rows = sum(fact.n_rows for fact in used)
+    def __init__(self, summaries: list[Summary]) -> None:
+        used = [each for each in summaries if each.n_rows]
+        likeness: Any = next(each.likeness for each in summaries if each.likeness is not None)
+        self.n_rows = sum(each.n_rows for each in used)
         self.n_columns, self.names = likeness.n_columns, likeness.names
         self.dtype = np.dtype(likeness.dtype)
         self.certain = not likeness.labels.startswith("distributions")
-        self.classes = np.unique(np.concatenate([fact.classes for fact in used] or [[]]))
+        self.classes = np.unique(np.concatenate([each.classes for each in used] or [[]]))
         self.totals = np.zeros(len(self.classes))
-        for fact in used:
-            self.totals[np.searchsorted(self.classes, fact.classes)] += fact.totals
-        self.weight = sum(fact.weight for fact in used)
+        for each in used:
+            self.totals[np.searchsorted(self.classes, each.classes)] += each.totals
+        self.weight = sum(each.weight for each in used)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,11 @@ class RowsOnWorkers(Parts):
     Parameters
     ----------
     rounds : Rounds
+        What computes terms of all blocks.
     recipe : Recipe
         How blocks become parts.
     drawn : tuple
-        Features, labels and weights of some rows.
+        Features, labels and weights of a sample of the rows.
     total : int
         Number of rows.
     soft : bool
@@ -98,12 +104,12 @@ class RowsOnWorkers(Parts):
         class_weight: Any = None,
         labeled: bool = True,
     ) -> RowsOnWorkers:
-        """Return rows whose features are not centered.
+        """Return the rows of all blocks. Features are not centered.
 
         Raises
         ------
         ValueError
-            If weights, labels or factors of classes cannot be used.
+            If weights, labels or class weights cannot be used.
         """
         classes: Any = None
         factors: Any = None
@@ -118,7 +124,7 @@ class RowsOnWorkers(Parts):
         recipe = Recipe(next(_numbers), classes, factors, weight, fit_intercept)
         n_sampled = min(SAMPLED_ROWS, max(256, SAMPLED_NUMBERS // totals.n_columns))
         term = partial(_draw, min(1.0, n_sampled / totals.n_rows))
-        drawn = rounds.sum(term, _stacked, recipe)
+        drawn = rounds.sum(term, _concatenated, recipe)
         return cls(rounds, recipe, drawn, totals.n_rows, labeled and not totals.certain)
 
     @property
@@ -133,23 +139,24 @@ class RowsOnWorkers(Parts):
 
     @property
     def certain(self) -> bool:
-        """Whether the labels are a class each."""
+        """Whether every label is one class, not a distribution."""
         return not self.soft
 
     @property
     def told(self) -> str:
-        """Say how many rounds there were, and what was sent."""
+        """Number of rounds, and bytes sent, for the lines of ``verbose``."""
         return f"  {self.rounds.n_rounds} rounds, {self.rounds.n_bytes / 1e6:.1f} MB sent"
 
     @cached_property
     def sample(self) -> RowsInMemory:
-        """Some of the rows, in memory here."""
+        """A sample of the rows, in the client's memory."""
         X, labels, weights = self.drawn
-        return RowsInMemory.of(replace(self.recipe, keeps=True).design(X, weights), labels)
+        recipe = replace(self.recipe, stores_single=True)
+        return RowsInMemory.of(recipe.design(X, weights), labels)
 
     @property
     def like(self) -> Design:
-        """The design of some of the rows."""
+        """The design of the sample."""
         return self.sample.like
 
     @property
@@ -159,77 +166,82 @@ class RowsOnWorkers(Parts):
 
     @property
     def at_once(self) -> int:  # type: ignore[override]
-        """Number of blocks that are looked at at the same time."""
+        """Number of blocks that are read at the same time."""
         return self.rounds.n_threads
 
     @property
     def working_memory(self) -> int:  # type: ignore[override]
-        """Bytes that may be kept beside the rows to save time."""
+        """Bytes that workers together may keep beside the rows to save time."""
         return WORKING_MEMORY * self.rounds.n_workers
 
     def over(
         self, term: Term, combine: Callable[[Any, Any], Any] = add, features: bool = True
     ) -> Any:
-        """Combine what a term returns of every part; see `Parts.over`.
+        """Combine the values of a term for every part; see `Parts.over`.
 
         Raises
         ------
         LostRows
-            If the term asks for what was kept with rows that a worker lost.
+            If the term needs arrays that were kept with rows that a worker lost.
         ClusterError
-            If workers, or the scheduler, went away.
+            If workers, or the scheduler, have gone.
         """
         return self.rounds.sum(term, combine, self.recipe)
 
     @contextmanager
     def opened(self, width: int) -> Iterator[RowsOnWorkers]:
-        """Give the same rows: workers have their threads."""
+        """Return the same rows: nothing is opened, because workers have their own threads."""
         yield self
 
     def named(self, kind: type[Name]) -> Name:
-        """Return a new name for what stays with the blocks; workers forget it in the next round."""
+        """Return a new name for arrays that stay with the blocks.
+
+        When the name is gone, workers forget its arrays in the next round.
+        """
         name = kind(self.rounds.live.discard)
         self.rounds.live.add(name.key)
         return name
 
     def together(self) -> Part:
-        """Refuse: rows are never in one memory all at once."""
-        raise TypeError("rows on workers are never together")
+        """Raise TypeError: the rows are never all in one memory."""
+        raise TypeError("rows on workers are never all in one memory")
 
     def _with(self, **changes: Any) -> RowsOnWorkers:
         recipe = replace(self.recipe, number=next(_numbers), **changes)
         return replace(self, recipe=recipe)
 
     def compact(self) -> RowsOnWorkers:
-        """Return the same rows in single precision, for what needs no more.
+        """Return the same rows in single precision, for computations that need no more.
 
-        Sparse rows stay as they are if there is no room for all zeros.
+        Sparse rows stay as they are if a dense copy does not fit in memory.
         """
         fits = 4 * self.n_rows * self.n_features <= self.working_memory
         if self.recipe.unit is not None or (self.like.sparse and not fits):
             return self
-        other = self._with(unit=self.column_scale, keeps=fits)
+        other = self._with(unit=self.column_scale, stores_single=fits)
         vars(other)["column_scale"] = self.column_scale
         return other
 
     def columns(self, columns: Array) -> RowsOnWorkers:
-        """Return the same rows with some of their columns, and the intercept as it was."""
+        """Return the same rows with some of their columns. The intercept stays."""
         return self._with(chosen=columns)
 
     def centered_at(self, center: Array) -> RowsOnWorkers:
-        """Return the same rows less ``center`` (d,), whose last entry is 0 with an intercept."""
+        """Return the same rows minus ``center`` (d,). With an intercept, its last entry is 0."""
         return self._with(center=center)
 
 
-def _draw(share: float, part: Part) -> tuple[Any, Labels | None, Array]:
-    """Return rows drawn by chance, as they are stored: a term."""
-    chance = np.random.default_rng((0, part.first_row)).random(part.n_rows)
-    rows = np.flatnonzero(chance < share)
+def _draw(fraction: float, part: Part) -> tuple[Any, Labels | None, Array]:
+    """Return a random fraction of the rows, as they are stored. This is a term."""
+    draws = np.random.default_rng((0, part.first_row)).random(part.n_rows)
+    rows = np.flatnonzero(draws < fraction)
     labels = None if part.labels is None else part.labels.take(rows)
     return part.design.X[rows], labels, part.design.sample_weight[rows]
 
 
-def _stacked(one: tuple[Any, Any, Array], other: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+def _concatenated(
+    one: tuple[Any, Any, Array], other: tuple[Any, Any, Array]
+) -> tuple[Any, Any, Array]:
     (X, labels, weights), (more, more_labels, more_weights) = one, other
     X = sp.vstack([X, more], format="csr") if sp.issparse(X) else np.concatenate([X, more])
     if isinstance(labels, HardLabels):

@@ -1,12 +1,12 @@
-r"""Floor 0: the mathematics of one row of margins. Arrays in, arrays out.
+r"""The mathematics of one row of margins. Arrays in, arrays out.
 
 Conventions
 -----------
 q is the parameter of the loss l_q(h, y) = (1 - h_y^q) / q, where h_y is the probability that a
 rule gives to the label y. It runs from cross-entropy, -log h_y, at q = 0 to the probability of
-error, 1 - h_y, at q = 1; in between, q l_q <= 1 - h_y <= l_q. Small q makes the rule cautious
-(no class ever has probability 0) and the loss unbounded; large q bounds the loss of one row
-by 1/q, so that wrong labels cost less, and lets probabilities be exactly 0 and 1.
+error, 1 - h_y, at q = 1. In between, q l_q <= 1 - h_y <= l_q. The loss of one row is at most
+1/q. For large q wrong labels therefore cost less, and probabilities may be exactly 0 and 1. At
+q = 0 the loss is unbounded, and no class has probability 0.
 
 =======  ============  =======  ===================================  =======================
 symbol   variable      shape    meaning                              sign
@@ -40,8 +40,8 @@ H_q           Shannon's entropy           1 - max p
 Arrays are C-ordered (n, K), one row an example. float32 in gives float32 out, computed in
 float64. A margin of -inf is a class of probability 0; NaN or +inf makes its row NaN.
 
-Where to read: `reference` says everything once more in plain numpy, slowly; `link` is the fast
-path, `lanes` its layout in memory, `elementary` its logarithm.
+`reference` has every formula in plain numpy, which is slow. `link` is the fast implementation,
+`lanes` its layout in memory, and `elementary` its logarithms and powers.
 """
 
 from mgce_sklearn.kernels.entropy import entropy

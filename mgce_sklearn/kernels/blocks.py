@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mgce_sklearn.kernels.compilation import jit
 
-# Rounds of the fixed point, and the least that 1 - v_k / sum v is taken for in it.
+# Iterations of the fixed point, and a lower limit for 1 - v_k / sum v in it.
 ROUNDS = 5
 LEAST_REST = 0.2
 
@@ -32,7 +32,7 @@ def multiply(curvature, margins, out):
 
 @jit
 def diagonal_part(curvature, out):
-    """Write v (C, rows) of which diag(v) - v vᵀ / sum v has the diagonal of C.
+    """Write the v (C, rows) for which diag(v) - v vᵀ / sum v has the diagonal of C.
 
     A fixed point of v_k = C_kk / (1 - v_k / sum v). One class alone has v = C.
     """

@@ -1,8 +1,8 @@
-"""Compilation of the kernels, and the one message a user sees about it.
+"""Compilation of the kernels, and the one message about it.
 
-Kernels are compiled the first time they are called and kept in numba's cache on disk,
-so only the first fit after an installation waits. A user who waits is told why, once.
-Where nothing can be kept, in a container perhaps, kernels are compiled in memory.
+Kernels are compiled when they are first called, and stored in numba's cache on disk. So only the
+first fit after an installation waits. A warning says why, once. If the cache cannot be written,
+for example in a container, kernels are compiled in memory.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ PACKAGE = __name__.partition(".")[0]
 
 
 class KernelCache(FunctionCache):
-    """numba's cache of a function on disk, which is never in the way of the function.
+    """numba's cache of a function on disk, whose errors do not stop the function.
 
-    numba itself fails where a file of the cache cannot be read, was cut short or cannot be
-    written. Processes that compile at the same time may also take the same name for different
-    signatures, and would fail from then on: one's index leads to the other's code.
+    numba itself raises an error if a file of the cache cannot be read, was truncated or cannot be
+    written. And if processes compile at the same time, they may use the same file name for
+    different signatures. The index of one then leads to the code of the other, which fails from
+    then on.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what is kept for a signature, or None."""
+        """Return the stored code of a signature, or None."""
         try:
             kept = super().load_overload(sig, target_context)
-        except Exception:  # whatever numba meets in a damaged file
+        except Exception:  # any error can result from a damaged file
             with suppress(OSError):
                 self.flush()
             return None
@@ -41,7 +42,7 @@ class KernelCache(FunctionCache):
         return kept if kept is not None and kept.signature.args == args else None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled for a signature, if that can be done."""
+        """Store the code of a signature, if possible."""
         try:
             super().save_overload(sig, data)
         except Exception as error:
@@ -61,10 +62,10 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 class CompilationNotice(event.Listener):
-    """Tell the user once that kernels of this package are being compiled.
+    """Warn once that kernels of this package are being compiled.
 
-    numba announces ``numba:compile`` for real compilations only, not when a kernel is read
-    from the cache, and for everybody's functions: those of others are not ours to report.
+    numba sends the event ``numba:compile`` for real compilations only, not when a kernel is read
+    from the cache. It sends the event for functions of all packages; those of others are ignored.
     """
 
     def __init__(self) -> None:
@@ -72,9 +73,9 @@ class CompilationNotice(event.Listener):
         self.corrected = False
 
     def on_start(self, event: event.Event) -> None:
-        """Say why the user waits, if it is for us and was not said before."""
+        """Warn, if the function is one of this package and no warning was given before."""
         kernel = event.data["dispatcher"]
-        # What numba generates, a constructor of a jitclass for one, belongs to no module.
+        # Functions that numba generates, such as constructors of jitclasses, have no module.
         module = kernel.py_func.__module__ or ""
         if self.given or not module.startswith(PACKAGE + "."):
             return
@@ -93,10 +94,10 @@ class CompilationNotice(event.Listener):
             )
 
     def on_end(self, event: event.Event) -> None:
-        """Add nothing: the message was given at the start."""
+        """Do nothing: the warning was given at the start."""
 
     def tell_that_nothing_is_kept(self, error: Exception) -> None:
-        """Take back that it happens once."""
+        """Warn that kernels are not stored, so that every process compiles them."""
         if not self.corrected:
             self.corrected = True
             logger.warning(

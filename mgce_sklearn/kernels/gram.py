@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 from scipy.linalg.blas import dgemm, dsyrk
 
+from mgce_sklearn.kernels import triangles
 from mgce_sklearn.kernels.compilation import jit
 
 Array = np.ndarray[Any, Any]
 
-# With fewer class pairs the product reads each feature pair from memory for too little work.
+# With fewer class pairs there is too little computation for each feature pair read from memory.
 _FEWEST_CLASS_PAIRS = 6
 _MOST_FEATURES = 256
 _CACHED_FEATURE_PAIRS = 2**18
 _PANEL = 128
 
-# scipy's BLAS holds the interpreter's lock, so that other threads wait. numpy's does not, and to
-# add two arrays costs more than that beyond so many sums, or features of one class.
+# scipy's BLAS adds to an array in place, but holds the interpreter's lock, so that other threads
+# wait. numpy's does not hold the lock, but its product has to be added. That costs more for more
+# than so many sums, or features of one class.
 _MOST_SUMS = 2**16
 _MOST_SQUARES = 400
 
@@ -54,8 +56,7 @@ class GramSum:
 
     def __init__(self, n_classes: int, n_features: int) -> None:
         self.n_classes, self.n_features = n_classes, n_features
-        n_pairs = n_classes * (n_classes + 1) // 2
-        n_products = n_features * (n_features + 1) // 2
+        n_pairs, n_products = triangles.n_pairs(n_classes), triangles.n_pairs(n_features)
         self.by_pairs = n_pairs >= _FEWEST_CLASS_PAIRS and n_features <= _MOST_FEATURES
         if self.by_pairs:
             self.rows_per_block = int(np.clip(_CACHED_FEATURE_PAIRS // n_products, 64, 1024))
@@ -80,26 +81,25 @@ class GramSum:
             if self._sums.size <= _MOST_SUMS:
                 self._sums += curvature @ products.T
                 return
-            # Fortran order: these are the transposes that BLAS reads without a copy.
+            # In Fortran order, which BLAS reads without a copy, these arrays are transposed.
             self._sums = dgemm(
                 1.0, products.T, curvature.T, beta=1.0, c=self._sums.T, trans_a=1, overwrite_c=1
             ).T
             return
         if self.n_classes == 1:
-            scaled = (
-                np.sqrt(np.maximum(curvature, 0.0)) * features
-            )  # rounding may leave it just below 0
+            # Rounding may make a curvature slightly negative.
+            scaled = np.sqrt(np.maximum(curvature, 0.0)) * features
             if self.n_features <= _MOST_SQUARES:  # numpy's product with itself is BLAS' syrk
                 self._sums[0] += scaled @ scaled.T
                 return
-            # Fortran order: these are the transposes that BLAS reads without a copy.
+            # In Fortran order, which BLAS reads without a copy, these arrays are transposed.
             self._sums[0] = dsyrk(
                 1.0, scaled.T, beta=1.0, c=self._sums[0].T, trans=1, lower=1, overwrite_c=1
             ).T
             return
         for total, weight in zip(self._sums, curvature, strict=True):
             scaled = features * weight
-            for begin in range(0, self.n_features, _PANEL):  # the upper triangle is all we need
+            for begin in range(0, self.n_features, _PANEL):  # only the upper triangle is needed
                 end = begin + _PANEL
                 total[begin:end, begin:] += scaled[begin:end] @ features[begin:].T
 
@@ -107,19 +107,10 @@ class GramSum:
         """Return the sum as a symmetric (C d, C d) matrix, coefficients class by class."""
         n_classes, d = self.n_classes, self.n_features
         out = np.empty((n_classes, d, n_classes, d))
-        upper = np.triu_indices(d)
-        pair = 0
-        for k in range(n_classes):
-            for other in range(k, n_classes):
-                if self.by_pairs:
-                    block = np.zeros((d, d))
-                    block[upper] = self._sums[pair]
-                else:
-                    block = np.triu(self._sums[pair])
-                block += np.triu(block, 1).T
-                out[k, :, other] = block
-                out[other, :, k] = block
-                pair += 1
+        for k, other, total in zip(*triangles.pairs(n_classes), self._sums, strict=True):
+            block = triangles.unpacked(total, d) if self.by_pairs else triangles.symmetric(total)
+            out[k, :, other] = block
+            out[other, :, k] = block
         return out.reshape(n_classes * d, n_classes * d)
 
     def __add__(self, other: GramSum) -> GramSum:

@@ -23,19 +23,19 @@ LOWEST = -1e300
 # Classes transposed at a time, few enough for the nearest cache.
 TILE = 32
 
-# Numbers converted at a time, when rows are not C-ordered doubles.
+# Numbers converted at a time if rows are not C-ordered float64.
 SLAB = 1 << 16
 
-# The most rows of a block.
+# Largest number of rows in a block.
 MOST_LANES = 64
 
 
-# Below, the limit q = 0 is exact to the last digit, and q itself loses digits or vanishes.
+# For smaller q, the limit q = 0 is exact to the last digit, and formulas with q would lose digits.
 SMALLEST_Q = 1e-22
 
 
 def loss_parameter(q: float) -> float:
-    """Check q, and take for 0 what cannot be told from it."""
+    """Return q, checked; 0 if it is so small that results are the same."""
     if not 0 <= q <= 1:
         raise ValueError(f"q must be in [0, 1], got {q!r}.")
     return float(q) if q >= SMALLEST_Q else 0.0
@@ -43,7 +43,7 @@ def loss_parameter(q: float) -> float:
 
 @jit
 def n_lanes_for(n_classes):
-    """Choose the rows of a block: many, while its scratch stays in the second cache."""
+    """Return the rows of a block: many, as long as its arrays fit in the second-level cache."""
     if n_classes <= 256:
         return MOST_LANES
     return 32 if n_classes <= 2048 else 16
@@ -87,8 +87,8 @@ def subtract_maxima(x, top):
 def gather(x, cut, index, count):
     """Move the entries of x above cut, and their class numbers, to the front of their lanes.
 
-    Return how many groups of x then hold an entry, or 0 when there would be little to gain
-    and everything was left in place. The lanes are filled up with `LOWEST`.
+    Return how many groups of x then have an entry. Return 0 if that would save little time; x is
+    then unchanged. The lanes are filled up with `LOWEST`.
     """
     n_groups, n_lanes = x.shape
     for lane in range(n_lanes):
@@ -141,10 +141,10 @@ def call_by_rows(
     n_matrices: int,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
-    """Call ``kernel(rows, *parameters, vector, *matrices)`` on C-ordered doubles.
+    """Call ``kernel(rows, *parameters, vector, *matrices)`` on C-ordered float64 arrays.
 
-    A kernel sees one layout only, and so is compiled once: single precision and other
-    memory orders are converted a slab of rows at a time.
+    Kernels get one layout only, so that they are compiled once. Single precision and other memory
+    orders are converted, a slab of rows at a time.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def call_by_rows(
     parameters : tuple of float
     n_matrices : int
     out : tuple of arrays, optional
-        Where results go: C-ordered and of the type of rows.
+        Memory for the results: C-ordered and of the type of rows.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def call_by_rows(
     if rows.dtype == np.float64 and rows.flags.c_contiguous:
         kernel(_read_only(rows), *parameters, *out)
         return out
-    # At least a block, whose lanes would be empty otherwise; the same memory for every slab.
+    # At least as many rows as a block, so that no lanes are empty. Slabs share the same memory.
     height = min(max(SLAB // rows.shape[1], MOST_LANES), rows.shape[0])
     slab = np.empty((height, rows.shape[1]))
     results = _allocate(slab.shape, slab.dtype, n_matrices)
@@ -189,7 +189,7 @@ def _allocate(shape: tuple[int, ...], dtype: Any, n_matrices: int) -> tuple[Arra
 
 
 def _read_only(rows: Array) -> Array:
-    """View rows as read-only, a type of its own to numba: users may pass either kind."""
+    """View rows as read-only. To numba that is another type, and users may pass either kind."""
     view = rows.view()
     view.flags.writeable = False
     return view

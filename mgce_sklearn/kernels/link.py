@@ -12,13 +12,13 @@ moments S = sum u z, D = sum u, T = sum u/z, the step and its third-order (Cheby
 
     s = (S / D) (1 - S^{-q}) / q,      psi += s + s² (1 - q) (S T - D²) / (2 S D),
 
-and everything that is wanted is at hand when it ends:
+and when the iteration ends, the results follow without another pass:
 
     h = u z,      p* = u / D.
 
-The first steps are taken in single precision, where a vector holds twice as many numbers and
-polynomials are shorter. Rows are taken in blocks and transposed, one row a lane, so that every
-inner loop runs over rows: contiguous, and without a sum over the loop variable.
+The first steps are computed in single precision, in which a vector instruction has twice as many
+numbers and polynomials are shorter. Rows are transposed in blocks, with one row in a lane. So every
+inner loop runs over rows, which are contiguous, and has no sum over the loop variable.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from mgce_sklearn.kernels.lanes import (
 
 Array = NDArray[Any]
 
-# What a pass computes besides psi.
+# The quantity that a pass computes in addition to psi.
 NOTHING, WORST_CASE, RULE = range(3)
 
 # Up to here (1 - q)/q >= 2, and u is smooth enough for `_correct`.
@@ -72,7 +72,7 @@ def _positive_part(q, difference):
 
 @jit
 def _powers(x, t, q, u):
-    """Fill u with z^{(1-q)/q}. Two loops where one would do: short bodies overlap better."""
+    """Fill u with z^{(1-q)/q}. Two loops are faster than one, because their bodies are short."""
     exponent = (1.0 - q) / q
     for k in range(x.shape[0]):
         for lane in range(x.shape[1]):
@@ -175,10 +175,10 @@ def _advance(t, step, q, high, S, D, T):
 
 @jit
 def _approach(x, x_single, u_single, t, t_single, step, q, high, S, D, T):
-    """Bring t to single precision, from the left end of the bracket.
+    """Compute t with the accuracy of single precision, from the left end of the bracket.
 
-    Powers, the expensive part, are single throughout: one double among its operands would
-    halve the numbers in a vector.
+    Powers take most of the time. All their operands are in single precision: one in double would
+    halve the numbers in a vector instruction.
     """
     for k in range(x.shape[0]):
         for lane in range(x.shape[1]):
@@ -218,7 +218,7 @@ def _solve(x, x_single, u, u_single, t, t_single, step, q, high, S, D, T):
 
 @jit
 def _correct(x, t, step, q, u, D):
-    """Carry u and D over the last step by two terms of Taylor's series, to spare a pass.
+    """Update u and D for the last step by two terms of Taylor's series, which saves a pass.
 
     With r = step/z, u changes by the factor (1 - q r)^{(1-q)/q} ~ 1 - (1-q) r + (1-q)(1-2q) r²/2.
     For q <= 1/3 that is positive, and neglects the order of the step to the power
@@ -383,7 +383,7 @@ def threshold_and_worst_case(
 
 @jit
 def subtract_labels(margins, labels, psi, p):
-    """Turn psi and p* into the loss psi - m_y of labels (n,), 0 to K - 1, and p* - onehot(y)."""
+    """Replace psi and p* with the loss psi - m_y of labels (n,), 0 to K - 1, and p* - onehot(y)."""
     for row in range(labels.shape[0]):
         label = labels[row]
         psi[row] -= margins[row, label]

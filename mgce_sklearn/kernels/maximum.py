@@ -16,8 +16,9 @@ With rho = p/s, a Newton step for a change dm of the margins has ds = dt - dm an
 where C is positive semidefinite, C 1 = 0, and kappa = u - rho (sum u - r) / sum(rho) carries
 the targets u of p s = nu, over s, and the residual r of sum p = 1.
 
-The functions are those of `mgce_sklearn.kernels.barrier`, for another potential. The arrays are
-class-major, (K, n): rows lie side by side, and every loop runs over rows.
+The functions correspond to those of `mgce_sklearn.kernels.elimination` and
+`mgce_sklearn.kernels.barrier`, for another potential. The arrays are class-major, (K, n): rows lie
+side by side, and every loop runs over rows.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgce_sklearn.kernels.barrier import lanes_of, pull
+from mgce_sklearn.kernels.barrier import pull
 from mgce_sklearn.kernels.compilation import jit
+from mgce_sklearn.kernels.elimination import lanes_of
 
 Array = np.ndarray[Any, Any]
 
-# Below the slacks of any accuracy, and far enough above 0 for sums of their inverses' squares.
+# Far below the slacks at any accuracy, and large enough for sums of the squares of its inverse.
 SMALLEST_SLACK = 1e-100
 
 
@@ -56,7 +58,7 @@ def new_rows(n_classes: int, n_rows: int) -> MaximumState:
 
 
 class _Scratch(NamedTuple):
-    """What one group of rows (lanes) needs."""
+    """Memory for one group of rows (lanes)."""
 
     slack: Array  # (K, lanes), like the next five
     ratio: Array  # p/s
@@ -99,7 +101,7 @@ def _factor(w, state, start, margins, offset):
 
 @jit
 def _write_kappa(w, target, whole, out, offset):
-    """Store kappa of given targets: ``whole`` 1, or 0 for an increment without the residual."""
+    """Write kappa of given targets. ``whole`` is 1, or 0 for an increment without the residual."""
     n_classes, lanes = w.slack.shape
     for i in range(lanes):
         w.shift[i] = -whole * w.residual[i]
@@ -169,7 +171,7 @@ def _staged_direction(w, state, start, stages, margins, offset, nu, reach):
 
 @jit
 def _measure(w, state, start, weights, rates, sums):
-    """Raise ``rates``, and add to ``sums``, what `follow` tells of a direction."""
+    """Raise ``rates`` and add to ``sums`` for a direction; see `follow`."""
     n_classes, lanes = w.slack.shape
     for i in range(lanes):
         w.primal[i] = 0.0
@@ -203,7 +205,7 @@ def _move(w, state, start, primal, dual):
 
 @jit
 def _curvature(w, first, out, offset):
-    """Store C_kl, first <= k <= l."""
+    """Write C_kl, first <= k <= l."""
     n_classes, lanes = w.slack.shape
     pair = 0
     for k in range(first, n_classes):
@@ -251,7 +253,7 @@ def eliminate(state, start, stop, margins, first, curvature, kappa, kappa_center
 
 @jit
 def follow(state, start, stop, weights, stages, margins, nu, reach, lengths, kappa, rates, sums):
-    """Follow a direction: look how far it goes, or, given step lengths, take the step.
+    """Follow a direction: measure how far it goes, or, given step lengths, take the step.
 
     The parameters are those of `mgce_sklearn.kernels.barrier.follow`, without q.
     """

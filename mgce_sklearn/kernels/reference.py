@@ -1,7 +1,7 @@
-"""The formulas of the kernels in plain numpy: slow, obvious, the oracle of the fast paths.
+"""The formulas of the kernels in plain numpy, slow and obvious. Tests compare both.
 
-Nothing here is shared with the fast kernels, so that an error cannot hide in both. Every
-root is bisected 200 times; whatever needs no care is written as in the book.
+No code is shared with the fast kernels, so that the same error cannot be in both. Every root is
+found by 200 bisections.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array
 
 
 def _power(base: Array, exponent: float) -> Array:
-    """Raise positive numbers to a power, and leave zeros at zero whatever the power."""
+    """Raise positive numbers to a power. Zeros stay zero for any power."""
     positive = base > 0
     return np.where(positive, np.where(positive, base, 1.0) ** exponent, 0.0)
 

@@ -1,9 +1,9 @@
 """Threshold and worst case of rows of float32, computed in float32: for networks.
 
-The steps are those of `link`, which computes float32 in double and rounds at the end. A network's
-margins are rounded themselves, and half the bits are twice the numbers in a vector. Sums over
-classes are of doubles still. psi has a relative error of some 1e-6; so has p*, save for classes at
-the edge of the support at q > 1/2, where an error of z, whatever the precision, is magnified.
+The steps are those of `link`, which computes in float64 and rounds at the end. A network's margins
+are rounded anyway, and in float32 a vector instruction has twice as many numbers. Only sums over
+classes are in float64. psi has a relative error of some 1e-6. So has p*, except for classes at the
+edge of the support at q > 1/2, where an error of z is magnified in any precision.
 """
 
 from __future__ import annotations
@@ -137,6 +137,6 @@ def threshold_and_worst_case_single(margins: Array, q: float, out: tuple[Array, 
     margins : ndarray of shape (n, K), float32, C-ordered
     q : float in [0, 1]
     out : (ndarray of shape (n,), ndarray of shape (n, K))
-        Where results go, float32 and C-ordered.
+        Memory for the results, float32 and C-ordered.
     """
     _pass(margins, loss_parameter(q), *out)

@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 @jit
 def _softplus(x, t, q, eps, c, sigma):
-    """Fill c and sigma; e = exp(-|z| / eps) does not overflow, and serves both."""
+    """Fill c and sigma. Both are computed from e = exp(-|z| / eps), which does not overflow."""
     for k in range(x.shape[0]):
         for lane in range(x.shape[1]):
             w = (1.0 + q * (x[k, lane] - t[lane])) / eps

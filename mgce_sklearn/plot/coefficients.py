@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints
 from mgce_sklearn.plot import drawing
 from mgce_sklearn.plot.models import as_list, chosen, classifier_of, varied
 
@@ -232,7 +232,7 @@ class CoefficientPathDisplay:
         TypeError, ValueError
             For an argument that cannot be used.
         """
-        validation.COUNT.check("n_named", n_named)
+        constraints.COUNT.check("n_named", n_named)
         names = drawing.each_name(name, self.feature_names)
         given = drawing.each_settings(curve_kwargs, len(names))
         self.ax_ = drawing.axes_or_new(ax)

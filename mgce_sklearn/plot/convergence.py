@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints
 from mgce_sklearn.plot import drawing
 from mgce_sklearn.plot.models import classifier_of
 from mgce_sklearn.solvers.base import TracePoint
@@ -159,7 +159,7 @@ class ConvergenceDisplay:
         TypeError, ValueError
             For an argument that cannot be used.
         """
-        validation.one_of(AGAINST).check("against", against)
+        constraints.one_of(AGAINST).check("against", against)
         names = drawing.each_name(name, list(self.traces))
         given = drawing.each_settings(curve_kwargs, len(names))
         self.ax_ = drawing.axes_or_new(ax)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints, validation
 from mgce_sklearn.bounds import RULES
 from mgce_sklearn.plot import drawing
 from mgce_sklearn.plot.models import as_list, classifier_of, rows_for_last_step, varied
@@ -343,7 +343,7 @@ def _checked_rules(rules: Any) -> list[str]:
     """
     found = [rules] if isinstance(rules, str) else list(rules)
     for rule in found:
-        validation.one_of(RULES).check("rules", rule)
+        constraints.one_of(RULES).check("rules", rule)
     if not found or len(set(found)) < len(found):
         raise ValueError(f"rules must be one or both of {list(RULES)}; got {found}.")
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot
 
-from mgce_sklearn import kernels, validation
+from mgce_sklearn import constraints, kernels, validation
 from mgce_sklearn.plot import drawing
 
 Array = np.ndarray[Any, Any]
@@ -18,8 +18,8 @@ TITLES = ("rule h, predict_proba", "worst case p*")
 # A marker on every so manieth of the margins, so that markers stay apart.
 MARKED = 25
 
-SEVERAL = validation.Constraint(
-    validation.COUNT.types, lambda value: value >= 2, "an integer of at least 2"
+SEVERAL = constraints.Constraint(
+    constraints.COUNT.types, lambda value: value >= 2, "an integer of at least 2"
 )
 
 
@@ -66,7 +66,7 @@ class LinkDisplay:
 
     def __init__(self, qs: Sequence[float], n_classes: int = 2, *, margins: Any = None) -> None:
         SEVERAL.check("n_classes", n_classes)
-        self.qs = validation.check_sequence("qs", qs, validation.LOSS_PARAMETER)
+        self.qs = constraints.check_sequence("qs", qs, constraints.LOSS_PARAMETER)
         self.n_classes = n_classes
         self.margins = np.linspace(-4.0, 4.0, 201) if margins is None else _checked(margins)
         rows = np.zeros((len(self.margins), n_classes))

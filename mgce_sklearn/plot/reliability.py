@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.transforms import Bbox
 from sklearn.utils.validation import check_is_fitted
 
-from mgce_sklearn import validation
+from mgce_sklearn import constraints
 from mgce_sklearn.metrics import Reliability, class_reliabilities, top_label_reliability
 from mgce_sklearn.plot import drawing
 
@@ -214,7 +214,7 @@ class ReliabilityDisplay:
         >>> print(display.curves["model"].accuracy)
         [0.5 1. ]
         """
-        validation.SWITCH.check("per_class", per_class)
+        constraints.SWITCH.check("per_class", per_class)
         how = {
             "n_bins": n_bins,
             "strategy": strategy,

@@ -1,7 +1,7 @@
-"""Solvers: they know an objective, never an estimator.
+"""Solvers minimize an objective. They do not depend on estimators.
 
 All have the same protocol (`Solver`), the same result (`SolverResult`) and the same stopping
-rule, the relative duality gap. A new one is a module and a row in `SOLVERS`.
+rule, the relative duality gap. A new solver is a module and an entry in `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from mgce_sklearn.solvers.lbfgs import LBFGS
 from mgce_sklearn.solvers.repair import certificate
 from mgce_sklearn.solvers.sgd import SGD
 
-# In the order in which "auto" asks them; classes of the protocol `Solver`, which says nothing of
-# how they are made.
+# Classes that follow the protocol `Solver`, in the order in which "auto" tries them. The protocol
+# has no constructor, hence the type Any.
 SOLVERS: dict[str, Any] = {
     solver.name: solver
     for solver in (
@@ -43,20 +43,25 @@ SOLVERS: dict[str, Any] = {
 
 
 def choose_solver(objective: Objective) -> str:
-    """Return the name of the solver that ``solver="auto"`` stands for.
+    """Return the name of the solver that ``solver="auto"`` selects.
 
-    Of those that have what they ask for it is the first that the problem suits. For a potential
-    of the library, that is "interior_point" up to `LARGEST_SYSTEM` coefficients, beyond for rows
-    that are no fewer than their columns (`systems.has_products`), save for strong penalties
-    on many of them at q <= 1/2. Otherwise "lbfgs" where it closes the gap, at q <= 1/2,
-    or where rows are fewer than coefficients, so that passes over them are cheap, or have no
-    labels, without which neither closes the gap and "lbfgs" finds better coefficients; else "sgd".
-    Rows in tensors have the first two alone, and a device has room for larger systems.
+    It is the first in `SOLVERS` that suits the problem, among those whose requirements are met. For
+    the potentials of the library:
+
+    - "interior_point" up to `LARGEST_SYSTEM` coefficients, and beyond that for rows that are at
+      least as many as columns (`systems.has_products`). The exception is a strong penalty on many
+      coefficients at q <= 1/2.
+    - "lbfgs" in three other cases. At q <= 1/2 it closes the gap. If there are fewer rows than
+      coefficients, passes over the rows are cheap. For rows without labels, neither "lbfgs" nor
+      "sgd" closes the gap, and "lbfgs" finds better coefficients.
+    - "sgd" in all remaining cases.
+
+    For tensors only the first two are available, and a device has memory for larger systems.
 
     Raises
     ------
     ValueError
-        If every solver asks for something that the problem lacks.
+        If every solver requires something that the problem lacks.
 
     Examples
     --------
@@ -71,7 +76,7 @@ def choose_solver(objective: Objective) -> str:
     able = [solver for solver in SOLVERS.values() if missing(solver, objective) is None]
     if not able:
         reasons = "; ".join(str(missing(solver, objective)) for solver in SOLVERS.values())
-        raise ValueError(f"No solver has what it asks for: {reasons}.")
+        raise ValueError(f"No solver can solve this problem: {reasons}.")
     return next((solver for solver in able if solver.suits(objective)), able[0]).name
 
 

@@ -1,8 +1,8 @@
-"""Coefficients near the optimum, soon and without a certificate.
+"""Coefficients near the optimum, found quickly and without a duality gap.
 
-W = U - V with U, V >= 0 makes the penalty linear, <half_width, U + V>, and L-BFGS with bounds
-(Byrd, Lu, Nocedal and Zhu 1995) minimizes what is then smooth, in coordinates where features have
-unit size. Zeros are exact.
+With W = U - V and U, V >= 0 the penalty is linear, <half_width, U + V>, so the objective is smooth.
+L-BFGS with bounds (Byrd, Lu, Nocedal and Zhu 1995) minimizes it, in coordinates where features have
+unit size. Zero coefficients are exactly 0.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from scipy.optimize import fmin_l_bfgs_b
 from mgce_sklearn.arrays import Array
 from mgce_sklearn.objective import Objective
 
-# Digits, in base 2, of the largest coefficient that are kept. Steps turn errors of rounding into
-# differences of 1e-7 between fits of the same rows in another order, and these have some more.
+# Coefficients are rounded to this number of binary digits of the largest one. If the same rows come
+# in another order, rounding errors grow from step to step, to differences of 1e-7 or somewhat more.
+# After rounding, the coefficients are mostly equal.
 DIGITS = 16
 
 
@@ -32,20 +33,21 @@ def approximate(
     Parameters
     ----------
     objective : Objective
-        Potentials that are not smooth are taken as they are.
+        Potentials that are not smooth are not smoothed here.
     least_gain : float
-        A step that lowers the value by less is the last; a share of values above 1.
+        Stop after a step that lowers the value by less than this times max(1, value).
     most_gradients : int
-        So many passes over the rows, save for those that the last step may take more.
+        Largest number of gradients, each one pass over the rows. The last step may add a few.
     stop : callable, default=never
-        Asked after every step whether to end.
+        Called after every step; returns whether to stop.
     start : ndarray or Tensor of shape (C, d), default=None
-        None: zeros.
+        Coefficients to begin at. None: zeros.
 
     Returns
     -------
     coef : ndarray or Tensor of shape (C, d)
     n_gradients : int
+        Number of gradients computed.
     """
     design, shape = objective.parts.like, objective.shape
     scale = design.fetch(objective.parts.column_scale)
@@ -60,7 +62,7 @@ def approximate(
         scaled = (design.fetch(start) * scale).ravel()
         first = np.concatenate([scaled.clip(min=0.0), (-scaled).clip(min=0.0)])
 
-    def look_up(_: Array) -> None:
+    def check_stop(_: Array) -> None:
         if stop():
             raise StopIteration
 
@@ -70,21 +72,21 @@ def approximate(
             coef = coef_of(parts)
             value, gradient = objective.value_and_slope(coef)
             slope = design.fetch(gradient) / scale
-            # The penalty of a coefficient is that of its parts, which may both be positive.
+            # If both parts of a coefficient are positive, the penalty is that of their sum.
             excess = np.minimum(parts[:n], parts[n:]) @ half_width.ravel()
             return value + 2.0 * excess, np.stack([half_width + slope, half_width - slope]).ravel()
 
-        # `scipy.optimize.minimize` would turn the bounds of every variable to and fro in Python.
-        parts, _, told = fmin_l_bfgs_b(
+        # `scipy.optimize.minimize` converts the bounds of every variable in Python, which is slow.
+        parts, _, info = fmin_l_bfgs_b(
             value_and_gradient,
             first,
             bounds=np.broadcast_to((0.0, np.inf), (2 * n, 2)),
             factr=least_gain / np.finfo(float).eps,
             pgtol=0.0,
             maxfun=most_gradients,
-            callback=look_up,
+            callback=check_stop,
         )
-    return coef_of(_rounded(parts)), told["funcalls"]
+    return coef_of(_rounded(parts)), info["funcalls"]
 
 
 def _rounded(parts: Array) -> Array:

@@ -1,4 +1,8 @@
-"""What all solvers share: what they ask for, the stopping rule, who watches, and one result."""
+"""What all solvers have in common: their protocol, the stopping rule, and the result.
+
+A `Solver` takes an objective, a start and a `Watch`, and returns a `SolverResult`. It gives every
+candidate to a `Progress`, which keeps the best values and decides when the solver stops.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,22 @@ from mgce_sklearn.objective import DualPoint, Objective
 from mgce_sklearn.parts import Columns, LostRows
 from mgce_sklearn.solvers.row_moves import can_move, moved_by_rows
 
-# A value this share below its lower bound is no rounding.
+# If a value is below its lower bound by more than this relative amount, rounding is not the cause.
 ROUNDING = 1e-9
 
-# The share of a dual value that single precision may have added, through constraints that are met
-# by rounding alone.
+# Relative amount by which single precision may increase a dual value, since constraints may be met
+# only because of rounding.
 DUAL_ROUNDING = 1e-3
 
-# A gap of at most so many tol may be closed by moving rows one by one, at the cost of some steps.
+# Rows are moved one by one, at the cost of some steps, if the gap is at most this multiple of tol.
 REACH = 10.0
 
-# Tells what a solver asks for and a problem lacks, in words that end a sentence; None if nothing.
+# Returns what a solver requires and a problem lacks, as the end of a sentence, or None.
 Need = Callable[[Objective], str | None]
 
 
 class Status(Enum):
-    """How a solver ended. The value is the sentence that a user reads.
+    """How a solver ended. The value is the sentence that appears in warnings.
 
     Examples
     --------
@@ -41,34 +45,35 @@ class Status(Enum):
     """
 
     CONVERGED = "The relative duality gap is within tol."
-    EMPTY = "The value fell below what any distribution gives: the uncertainty set is empty."
+    EMPTY = "The uncertainty set is empty: the value fell below the minimum over all distributions."
     MAX_ITER = "The iteration limit was reached. Raise max_iter, or accept a larger tol."
     STALLED = (
-        "Progress stopped before the gap was closed. Accept a larger tol, or raise lam; "
-        "solver='interior_point' closes the smallest gaps."
+        "Progress stopped before the gap was closed. Accept a larger tol, raise lam, or use "
+        "solver='interior_point', which reaches the smallest gaps."
     )
     STOPPED = "It was stopped before the gap was closed. Allow more time, or accept a larger tol."
     NOT_FINITE = (
-        "Numbers became infinite or NaN on the way. Look for such, or ones beyond 1e100, among "
-        "features, weights and half-widths."
+        "Numbers became infinite or NaN during the fit. Features, weights or half-widths may "
+        "contain such numbers, or numbers above 1e100."
     )
 
 
 class TracePoint(NamedTuple):
-    """One line of a solver's history.
+    """State of a solver at one check of the gap.
 
     Attributes
     ----------
     seconds : float
         Since the solver began.
     value, dual_value : float
-        The best so far.
+        The best values so far.
     n_nonzero : int
-        Coefficients that are not 0, or that "interior_point" would not set to 0 if it ended here.
+        Number of nonzero coefficients. "interior_point" does not count those that it would set to
+        0 if it ended here.
     steps : tuple of float
-        How far the last step went along its direction, 1 being all of it: for "interior_point" the
-        primal and the dual length, for "lbfgs" one. For "sgd" the length of its steps, in
-        units of 1/(largest curvature). Empty if no step was made.
+        Length of the last step, as a fraction of the full step: for "interior_point" the primal
+        and the dual length, for "lbfgs" one length. For "sgd" it is in units of
+        1/(largest curvature). Empty if there was no step.
     n_iter : int
         Iterations so far.
 
@@ -106,11 +111,11 @@ class SolverResult:
     status : Status
     n_iter : int
     trace : tuple of TracePoint
-        Best values so far against seconds, a point whenever the gap was checked.
+        One point for each check of the gap.
     stopped_by : str
-        Who stopped it, if the status is STOPPED.
+        What stopped it, if the status is STOPPED.
     anchor : DualPoint or None
-        A feasible point well inside, of rows without labels.
+        For rows without labels: a feasible dual point well inside its constraints.
 
     Examples
     --------
@@ -135,29 +140,29 @@ class SolverResult:
 
     @property
     def reason(self) -> str:
-        """Why it ended, in a sentence that says who stopped it, if anybody did."""
+        """Why the solver ended, in a sentence. If it was stopped, the sentence names the cause."""
         by = f"stopped by {self.stopped_by}" if self.stopped_by else "stopped"
         return self.status.value.replace("stopped", by)
 
     @property
     def gap(self) -> float:
-        """value - dual_value: at least the distance of ``value`` from the optimum."""
+        """Duality gap, value - dual_value: a bound on the distance of value from the optimum."""
         return max(0.0, self.value - self.dual_value)
 
     @property
     def relative_gap(self) -> float:
-        """The gap as a share of the value: what ``tol`` bounds."""
+        """The gap divided by the value. ``tol`` limits it."""
         return self.gap / self.value
 
 
 class Start(NamedTuple):
-    """A point to start from.
+    """The coefficients and distributions at which a solver begins.
 
     Attributes
     ----------
     coef : ndarray of shape (C, d)
-    proba : Columns
-        Distributions (K, n) that come near to the constraints of the dual.
+    p : Columns
+        Distributions (K, n) that nearly satisfy the constraints of the dual.
 
     Examples
     --------
@@ -173,11 +178,11 @@ class Start(NamedTuple):
     """
 
     coef: Array
-    proba: Columns
+    p: Columns
 
 
 class Interrupted(KeyboardInterrupt):
-    """A KeyboardInterrupt, its cause, that brings along what was reached until then.
+    """A KeyboardInterrupt with the result so far. The original interrupt is its cause.
 
     Examples
     --------
@@ -197,17 +202,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Watch(NamedTuple):
-    """Who looks on while a solver is at work, and may stop it.
+    """What may stop a solver.
 
     Attributes
     ----------
     deadline : float
-        When to stop, on the clock of `time.monotonic`, which all processes of a machine share.
+        Time at which to stop, on the clock of `time.monotonic`. All processes of a machine have
+        the same clock.
     listener : callable or None
-        Called with the `Progress` whenever the gap is checked; returns whether to stop.
+        Called with the `Progress` at each check of the gap. Returns whether to stop.
     keeps : bool
-        Whether a KeyboardInterrupt shall come as `Interrupted` once there is an iterate.
-        Who asks for that raises its cause when the result is in safety.
+        Whether a KeyboardInterrupt is raised as `Interrupted`, once there is an iterate. The
+        caller stores the result and then raises the original interrupt.
 
     Examples
     --------
@@ -231,7 +237,7 @@ class Watch(NamedTuple):
         return self.deadline - time.monotonic()
 
     def out_of_time(self) -> bool:
-        """Tell whether the deadline has passed, at the cost of a look at the clock."""
+        """Tell whether the deadline has passed."""
         return self.seconds_left <= 0.0
 
 
@@ -239,7 +245,7 @@ UNWATCHED = Watch()
 
 
 def deadline_in(seconds: float | None) -> float:
-    """Return when so many seconds have passed from now on; never for None.
+    """Return the time that is ``seconds`` from now, or infinity for None.
 
     Examples
     --------
@@ -251,21 +257,21 @@ def deadline_in(seconds: float | None) -> float:
 
 
 def coef_of(start: Array | Start | SolverResult | None) -> Array | None:
-    """Return the coefficients to start from, of a solver that restarts from these alone."""
+    """Return the coefficients of a start, for a solver that uses nothing else of it."""
     return start.coef if isinstance(start, Start | SolverResult) else start
 
 
 class Solver(Protocol):
-    """Settings, and a method that uses them.
+    """Settings, and the method `solve`.
 
-    A solver that leaves anything to chance has a setting ``seed`` too.
+    A solver that uses random numbers also has a setting ``seed``.
 
     Attributes
     ----------
     name : str
-        What a user writes as ``solver``.
+        The value of the parameter ``solver`` that selects it.
     needs : tuple of Need
-        What is asked of a problem, beyond an objective of a `Potential`.
+        Requirements on the problem, in addition to those of every solver.
 
     Examples
     --------
@@ -283,15 +289,15 @@ class Solver(Protocol):
 
     @property
     def max_iter(self) -> int:
-        """The most iterations."""
+        """Largest number of iterations."""
 
     @property
     def verbose(self) -> int:
-        """Whether to print the problem's size, and a line whenever the gap is checked."""
+        """Whether to print the size of the problem, and a line at each check of the gap."""
 
     @staticmethod
     def suits(objective: Objective) -> bool:
-        """Tell whether ``solver="auto"`` should end its search here."""
+        """Tell whether ``solver="auto"`` chooses this solver, if no earlier one suits."""
 
     def solve(
         self,
@@ -305,22 +311,26 @@ class Solver(Protocol):
         ----------
         objective : Objective
         start : ndarray of shape (C, d), Start, SolverResult or None
-            Coefficients to start from, with distributions or without, or the result of a
-            neighboring problem: the same rows and potential, other half-widths.
+            Coefficients to begin at, with or without distributions, or the result of a
+            neighboring problem: one with the same rows and potential, and other half-widths.
         watch : Watch
-            Who may stop it. It ends after its present step, and with one iterate at least.
+            What may stop it. It ends after the current step, and after at least one iterate.
+
+        Returns
+        -------
+        SolverResult
 
         Raises
         ------
         ValueError
-            If the problem lacks what the solver asks for.
+            If the problem lacks something that the solver requires.
         Interrupted
-            A KeyboardInterrupt, if ``watch`` keeps what was reached.
+            On Ctrl-C, if ``watch.keeps``.
         """
 
 
 def offers(method: str) -> Need:
-    """Ask for a method, or an attribute, of the potential."""
+    """Return the requirement that the potential has a method or an attribute."""
 
     def lacking(objective: Objective) -> str | None:
         if hasattr(objective.potential, method):
@@ -335,27 +345,38 @@ POTENTIAL = tuple(map(offers, ("smooth", "value", "value_and_gradient", "entropy
 
 
 def host_arrays(objective: Objective) -> str | None:
-    """Ask for rows in numpy's arrays."""
+    """Require all rows in memory, in numpy arrays."""
     if objective.parts.reading_costs:
-        return "rows in memory, all of them here"
+        return "rows in memory, all of them in this process"
     numpy = objective.parts.like.is_numpy
-    return None if numpy else "rows in numpy's arrays, as of X.numpy()"
+    return None if numpy else "rows in numpy's arrays, as X.numpy() returns"
 
 
 def missing(solver: type[Solver] | Solver, objective: Objective) -> str | None:
-    """Return what the solver asks for and the problem lacks, in one clause; None if nothing."""
+    """Return, as a clause, a requirement of the solver that the problem lacks, or None."""
     lacking = (need(objective) for need in (*POTENTIAL, *solver.needs))
     words = next(filter(None, lacking), None)
-    return f"solver={solver.name!r} asks for {words}" if words else None
+    return f"solver={solver.name!r} requires {words}" if words else None
 
 
 @dataclass
 class Progress:
-    """The best primal and dual points seen, and the one stopping rule.
+    """The best primal and dual values so far, and the stopping rule of all solvers.
 
-    Every solver begins with this object, which sees to it that the problem has what the solver
-    asks for, and hands its candidates to it, so ``tol`` means the same for all:
+    Every solver makes this object first, which checks the requirements of the solver. The solver
+    then offers its candidates to it. So ``tol`` means the same for all solvers:
     value - dual value <= tol * value.
+
+    Attributes
+    ----------
+    working : Objective
+        The objective whose rows are read: ``objective``, or the same with rows in single precision.
+    coef, value, dual_value
+        The best coefficients, their value, and the best dual value.
+    anchor : DualPoint or None
+        For rows without labels: the feasible point toward which others are moved.
+    latest : ndarray of shape (C, d)
+        The coefficients of the latest iterate.
 
     Examples
     --------
@@ -385,7 +406,7 @@ class Progress:
     def __post_init__(self) -> None:
         lacking = missing(self.solver, self.objective)
         if lacking:
-            raise ValueError(f"{lacking}; solver='auto' chooses among those that can do without.")
+            raise ValueError(f"{lacking}; solver='auto' chooses a solver that does not.")
         self.coef = self.objective.parts.like.zeros(*self.objective.shape)
         self.working, self.anchor = self.objective, self.objective.anchor
         self._can_move = can_move(self.objective)
@@ -399,7 +420,7 @@ class Progress:
 
     @property
     def tol(self) -> float:
-        """The relative gap at which to stop."""
+        """Relative gap at which to stop."""
         return self.solver.tol
 
     @property
@@ -408,9 +429,10 @@ class Progress:
         return self.working.parts is not self.objective.parts
 
     def forget(self) -> None:
-        """Begin anew with the best values: those so far were rounded.
+        """Discard the best values so far, which were rounded.
 
-        Labels are a feasible point, and so is an anchor. Rows without either may have none.
+        Labels are a feasible point, and so is an anchor. Without either there may be no feasible
+        point.
         """
         self.value = np.inf
         self._movable: Columns | None = None
@@ -419,64 +441,64 @@ class Progress:
         self.dual_value = self.objective.least_value if known else -np.inf
 
     def let_go(self) -> None:
-        """Let go of arrays that are kept with the rows: some were lost."""
+        """Release arrays stored with the rows, after some of them were lost."""
         self._movable = None
 
     @property
     def well_posed(self) -> bool:
         """Whether means, half-widths and the size of the features are finite.
 
-        Where they are not a solver need not begin: its status is NOT_FINITE.
+        If they are not, a solver returns the status NOT_FINITE at once.
         """
         uncertainty = self.objective.uncertainty
         numbers = (uncertainty.tau, uncertainty.half_width, self.objective.parts.column_scale)
         return all(bool(namespace(part).isfinite(part).all()) for part in numbers)
 
     def reached(self, n_iter: int, coef: Array) -> None:
-        """Note the coefficients after so many iterations: an interrupt after one certifies them."""
+        """Store the latest coefficients. On Ctrl-C their duality gap is computed."""
         self.n_iter, self.latest = n_iter, coef
 
     def offer_coef(self, coef: Array, value: float) -> None:
         """Keep coefficients if they are the best so far."""
         self._finite &= bool(np.isfinite(value))
         if self.objective.labeled and value < self.objective.least_value:
-            return  # labels are feasible, so that this is rounding alone
+            return  # labels are feasible, so the difference is only rounding
         if value < self.value:
             self.coef, self.value = coef, value
 
-    def offer_proba(self, proba: Columns, excess: Array | None = None) -> DualPoint:
-        """Keep the value of a dual point (K, n) if it is the best so far; return the point.
+    def offer_p(self, p: Columns, excess: Array | None = None) -> DualPoint:
+        """Make distributions (K, n) feasible, and keep the dual value if it is the best so far.
 
-        Its ``excess``, once normalized, may be known.
+        The ``excess`` of the normalized distributions can be given, if it is known.
         """
-        point = self.working.dual_point(proba, self.anchor, excess)
+        point = self.working.dual_point(p, self.anchor, excess)
         self.dual_value = max(self.dual_value, point.value)
         if self._can_move and point.shrink < 1.0 and point.value >= self._before_moves:
-            self._movable, self._before_moves = proba, point.value
+            self._movable, self._before_moves = p, point.value
         if not self.objective.labeled and np.isfinite(point.value):
             self.anchor = max(self.anchor or point, point, key=self.objective.depth)
         return point
 
     def _move_rows(self) -> None:
-        """Offer the best point of sparse rows once more, moved row by row."""
-        proba, self._movable = self._movable, None
-        if proba is not None:
-            moved = moved_by_rows(self.working, proba)
+        """For sparse rows: move the best point row by row, and offer it again."""
+        p, self._movable = self._movable, None
+        if p is not None:
+            moved = moved_by_rows(self.working, p)
             self.dual_value = max(self.dual_value, self.working.dual_point(moved).value)
 
     def record(self, steps: tuple[float, ...] = (), n_nonzero: int | None = None) -> Status | None:
-        """Add a point to the trace, tell whoever watches, and return why to end; None to go on.
+        """Add a point to the trace, and return the reason to end, or None to continue.
 
         Parameters
         ----------
         steps : tuple of float
             Lengths of the last step; see `TracePoint`.
         n_nonzero : int or None
-            None: of the best coefficients.
+            None: the number in the best coefficients.
         """
         if not self._closed and self.gap <= REACH * self.tol * self.value:
             self._move_rows()
-        self._before_moves = -np.inf  # the next check has points of its own
+        self._before_moves = -np.inf  # at the next check new points are compared
         seconds = time.perf_counter() - self._begin
         count = int((self.coef != 0.0).sum()) if n_nonzero is None else n_nonzero
         bracket = self.value, self.dual_value
@@ -505,7 +527,7 @@ class Progress:
 
     @property
     def _empty(self) -> bool:
-        """Whether no distribution is feasible: the value is below what all of them give."""
+        """Whether no distribution is feasible: the value is below the minimum over all of them."""
         return self.value < self.objective.least_value * (1.0 - ROUNDING)
 
     @property
@@ -513,9 +535,9 @@ class Progress:
         return bool(self.gap <= self.tol * self.value < np.inf)
 
     def iterations_since_better(self, gain: float = 0.0) -> int:
-        """Return how many points of the trace, at its end, gained no more than a share of the gap.
+        """Return the number of checks since the gap first was within 1 + gain times the latest one.
 
-        Until a feasible point of the dual is found there is no gap that could be better.
+        It is 0 until there is a feasible dual point.
         """
         gaps = np.array([point.value - point.dual_value for point in self.trace])
         if not (len(gaps) and np.isfinite(gaps[-1])):
@@ -524,13 +546,14 @@ class Progress:
 
     @property
     def gap(self) -> float:
-        """Return the best value less the best dual value."""
+        """Best value less best dual value."""
         return self.value - self.dual_value
 
     def result(self, status: Status, n_iter: int) -> SolverResult:
-        """Bundle what is known now; what was rounded is computed again, or allowed for.
+        """Return the result so far.
 
-        The gap of a fit that ends before it is closed is made as small as can be.
+        Values from rows in single precision are computed again, or corrected for rounding. If the
+        gap is not closed, rows are moved once more to make it smaller.
         """
         if status is not Status.CONVERGED and self._movable is not None:
             self._move_rows()
@@ -546,17 +569,18 @@ class Progress:
 
     @contextmanager
     def kept_on_interrupt(self) -> Iterator[None]:
-        """Turn a KeyboardInterrupt into `Interrupted` if ``watch`` asks for it.
+        """Turn a KeyboardInterrupt into `Interrupted`, if ``watch.keeps``.
 
-        Threads must have ended when it comes here. A second one, or rows lost just then, end the
-        passes that certify the latest coefficients; what had been certified before stays.
+        Threads must have ended before the interrupt arrives here. The gap of the latest
+        coefficients is then computed in one pass over the rows. A second interrupt, or a loss of
+        rows, ends this pass, and the best earlier coefficients are used.
 
         Raises
         ------
         Interrupted
             With the best coefficients so far.
         KeyboardInterrupt
-            The same as it came, if there are none or nobody would keep them.
+            The original one, if there are no coefficients, or if ``watch.keeps`` is False.
         """
         try:
             yield
@@ -573,18 +597,18 @@ class Progress:
             raise Interrupted(self.result(Status.STOPPED, self.n_iter)) from interrupt
 
     def _certify(self, coef: Array) -> None:
-        """Offer coefficients and the worst case at them, in one pass over the rows."""
+        """Offer coefficients and their worst case, in one pass over the rows."""
         if self.rounded:
             self.working = self.objective
             self.forget()
-        proba = self.objective.parts.kept()
-        value, _ = self.objective.value_and_slope(coef, proba)
+        p = self.objective.parts.kept()
+        value, _ = self.objective.value_and_slope(coef, p)
         self.offer_coef(coef, value)
-        self.offer_proba(proba)
+        self.offer_p(p)
 
 
 def _size(objective: Objective) -> str:
-    """Return in words how large a problem is."""
+    """Return the size of a problem as text."""
     parts, n_classes = objective.parts, objective.n_classes
     q = getattr(objective.potential, "q", None)
     return (

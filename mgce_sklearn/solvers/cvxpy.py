@@ -1,11 +1,11 @@
-"""The problem as written on paper, for small data: a conic program through cvxpy and Clarabel.
+"""The problem as a conic program, solved by cvxpy and Clarabel, for small data.
 
     minimize   mean psi_i - <tau, W> + <half_width, |W|>
     such that  sum_k h_ik <= 1,     h_ik^q >= 1 + q (m_ik - psi_i),     h >= 0
 
-Its cones depend on q, and are the potential's to state. The multipliers of the second
-constraint, in units of the row's weight, are the worst-case distribution, and give the dual
-value.
+The cones depend on q, and the potential defines them. The multipliers of the second constraint,
+divided by the weight of the row, are the worst-case distribution, from which the dual value is
+computed.
 """
 
 from __future__ import annotations
@@ -35,29 +35,30 @@ from mgce_sklearn.solvers.base import (
 
 @dataclass(frozen=True)
 class ConicProgram:
-    """State the conic program and hand it to Clarabel: slow, and independent of our solvers.
+    """Solve the conic program by Clarabel: slow, and independent of the other solvers.
 
-    Clarabel stops at its own tolerances, near 1e-8. What is returned is certified like any
-    other result: the value is that of the coefficients, and the dual value that of a feasible
-    point, whatever the conic solver claims.
+    Clarabel stops at its own tolerances, near 1e-8. The duality gap of the result is computed as
+    for every solver: the value is that of the coefficients, and the dual value that of a feasible
+    point. It does not depend on what Clarabel reports.
 
     Parameters
     ----------
     tol : float, default=1e-4
         Relative duality gap within which the result counts as converged.
     max_iter : int, default=200
+        Iterations of Clarabel.
     verbose : int, default=0
+        Whether to print the size of the problem, and a line at each check of the gap.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from mgce_sklearn.path import objective_of
     >>> from mgce_sklearn.problem import Problem
     >>> from mgce_sklearn.solvers import ConicProgram
-    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
-    >>> import cvxpy
-    >>> print(f"{ConicProgram().solve(objective).value:.4f}")
-    0.2182
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = ConicProgram().solve(objective)  # doctest: +SKIP
+    >>> print(result.status.name, f"{result.value:.3f}")  # doctest: +SKIP
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "cvxpy"
@@ -68,7 +69,7 @@ class ConicProgram:
 
     @staticmethod
     def suits(objective: Objective) -> bool:
-        """Tell that it is for those who ask for it by name."""
+        """Return False: "auto" never chooses it."""
         return False
 
     def solve(
@@ -77,9 +78,9 @@ class ConicProgram:
         start: Array | Start | SolverResult | None = None,
         watch: Watch = UNWATCHED,
     ) -> SolverResult:
-        """Minimize ``objective``; see `Solver.solve`. Clarabel has no use for a start.
+        """Minimize ``objective``; see `Solver.solve`.
 
-        Nor can it be interrupted, or tell of its steps.
+        Clarabel ignores ``start``, cannot be interrupted, and does not report its steps.
 
         Raises
         ------
@@ -92,10 +93,10 @@ class ConicProgram:
         cp = _import_cvxpy()
         program = _Program(cp, objective)
         n_iter, limited = program.run(self.max_iter, watch.seconds_left)
-        coef, proba = program.solution()
+        coef, p = program.solution()
         progress.reached(n_iter, coef)
         progress.offer_coef(coef, objective.value(coef))
-        progress.offer_proba(proba)
+        progress.offer_p(p)
         status = Status.MAX_ITER if limited else Status.STALLED
         return progress.result(progress.record() or status, n_iter)
 
@@ -111,7 +112,7 @@ def _import_cvxpy() -> Any:
 
 
 class _Program:
-    """The conic program of an objective, with rows dense and features of unit size.
+    """The conic program of an objective, with dense rows and features of unit size.
 
     Attributes
     ----------
@@ -130,7 +131,7 @@ class _Program:
         margins = cp.vstack([reference, self.coef @ features])
         if objective.offsets is not None:
             margins = margins + objective.offsets(rows)
-        potential: Any = objective.potential  # it has `conic_program`, which was asked for
+        potential: Any = objective.potential  # it has `conic_program`, as `needs` requires
         psi, self.constraints = potential.conic_program(cp, margins)
         penalty = cp.sum(cp.multiply(uncertainty.half_width / scale, cp.abs(self.coef)))
         fit = cp.sum(cp.multiply(uncertainty.tau / scale, self.coef))
@@ -139,9 +140,9 @@ class _Program:
         )
 
     def run(self, max_iter: int, seconds: float) -> tuple[int, bool]:
-        """Run Clarabel; return its iterations, and whether a limit ended it."""
+        """Run Clarabel. Return the number of iterations, and whether a limit ended it."""
         with warnings.catch_warnings():
-            # How accurate the solution is, the duality gap tells.
+            # The duality gap shows how accurate the solution is.
             warnings.filterwarnings("ignore", "Solution may be inaccurate")
             try:
                 self.problem.solve(
@@ -152,7 +153,7 @@ class _Program:
         return self.problem.solver_stats.num_iters, self.problem.status == self.cp.USER_LIMIT
 
     def solution(self) -> tuple[Array, Columns]:
-        """Return coefficients (C, d), zero if Clarabel failed, and p (K, n) up to factors."""
+        """Return coefficients (C, d), zero if Clarabel failed, and p (K, n) up to row factors."""
         if self.coef.value is None:
             coef = np.zeros(self.coef.shape)
         else:

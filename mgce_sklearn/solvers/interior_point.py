@@ -1,18 +1,20 @@
 """Primal-dual interior point method, with the rows eliminated.
 
-Coefficients W = W⁺ - W⁻ have the multipliers u = half_width + g and v = half_width - g of
-their signs, where g = mean p ⊗ x - tau; rows have the variables of `interior_rows`.
-Eliminating the rows leaves one symmetric positive definite system per iteration,
+Coefficients are W = W⁺ - W⁻. The multipliers of W⁺ >= 0 and W⁻ >= 0 are u = half_width + g and
+v = half_width - g, where g = mean p ⊗ x - tau. The variables of the rows are those of
+`interior_rows`. After elimination of the rows, one symmetric positive definite system per iteration
+remains,
 
     [mean C_i ⊗ x_i x_iᵀ + D] dW = rhs,      D = (W⁺/u + W⁻/v)^{-1},
 
-solved for a predictor, Mehrotra's corrector, and centrality correctors of Gondzio (`newton`), by
-a factor or by conjugate gradients (`systems`). It starts from coefficients that first-order steps
-find on a smoothed objective, with every row put on the central path at one nu.
+which is solved for a predictor, Mehrotra's corrector, and centrality correctors of Gondzio
+(`newton`), by a Cholesky factor or by conjugate gradients (`systems`). The first coefficients come
+from first-order steps on a smoothed objective. Every row begins on the central path, at the same
+barrier parameter nu.
 
-Every iterate's p is a candidate for the dual, every W for the primal, so the gap that stops
-the method is that of the problem itself and owes nothing to the method's own accuracy. As long as
-it is wide, rows are read in single precision; what is certified is read in double.
+The p of every iterate is a candidate for the dual, and its W for the primal. So the gap that stops
+the method is that of the problem itself, whatever the accuracy of the steps. While the gap is
+wide, rows are read in single precision. The final gap is computed in double precision.
 """
 
 from __future__ import annotations
@@ -50,66 +52,72 @@ from mgce_sklearn.solvers.systems import (
     reconsidered,
 )
 
-# W⁺ and W⁻ at a start without first-order steps, in units of 1/(root mean square of the feature).
-START_SIZE = 0.3
+# W⁺ and W⁻ at a first point without first-order steps, in units of 1/(root mean square of the
+# feature).
+FIRST_SIZE = 0.3
 
 TINY = np.finfo(np.float64).tiny
 
-# Gradients of the start, fewer from given coefficients: many rows, and the rare columns that they
-# have, take more of them. Steps that gain less than a share of the value are the last.
+# Number of gradients of the first-order steps, smaller if they begin at given coefficients. Many
+# rows need more, since they have rare columns. The steps end when one gains less than LEAST_GAIN
+# (relative).
 FEW_GRADIENTS, MANY_GRADIENTS, WARM_GRADIENTS = 40, 80, 20
 MANY_ROWS = 30_000
 LEAST_GAIN = 1e-5
 
-# At the start all products add up to so many times the value, from given coefficients to fewer.
+# At the first point, the sum of all complementarity products is this multiple of the value; the
+# second number is for given coefficients.
 FIRST_TARGET, WARM_TARGET = 2.0, 1.0
 
-# Gap of a sample's solution, where a fit of rows that cost reading starts.
+# If reading costs, the first point is the solution for a sample of the rows, to this relative gap.
 SAMPLE_TOL = 1e-3
 
-# Of psi(0), for a value of coefficients that is too small, or negative as in an empty set.
+# Lower bound on the value of the first coefficients, as a fraction of psi(0). Values may be too
+# small, and in an empty set negative.
 LEAST_VALUE = 1e-3
 
-# At the start W⁺ and W⁻ are at least this, in units of 1/(root mean square of the feature), unless
-# the penalty of all would be more than this share of the value.
+# At the first point W⁺ and W⁻ are at least LEAST_SIZE, in units of 1/(root mean square of the
+# feature), or less if the penalty of all would exceed this fraction of the value.
 LEAST_SIZE = 0.003
 LEAST_SHARE = 0.1
 
-# At the start multipliers are at least this share of the half-width or of g, and W⁺u at most so
-# many times its target.
+# At the first point, multipliers are at least LEAST_MULTIPLIER times the half-width or g, and the
+# product W⁺u is at most LARGEST_PRODUCT times its target.
 LEAST_MULTIPLIER = 0.1
 LARGEST_PRODUCT = 10.0
 
-# Rows in single precision serve down to this relative gap, and as long as so many steps bring a
-# better one, from a middling gap on by some share; and if the median half-width is no less than
-# this, in units of the features' size.
+# Rows are read in single precision if the median half-width is at least SINGLE_WIDTH, in units of
+# the features' size. They are read in double precision once the relative gap is below SINGLE_GAP,
+# or if SINGLE_PATIENCE steps do not improve it. Below SLOW_GAP, an improvement counts only if it is
+# at least by a factor SLOW.
 SINGLE_GAP = 3e-3
 SINGLE_WIDTH = 5e-5
 SINGLE_PATIENCE = 2
 SLOW, SLOW_GAP = 0.7, 0.03
 
-# The target is not taken further below the gap allowed than this: it would gain nothing,
-# and the system's condition worsens with it.
+# The smallest target, as a fraction of the gap that tol allows. A smaller one would not help, and
+# would make the system worse conditioned.
 LOWEST_TARGET = 0.02
 
-# Iterations that gain no more than a share of the gap, after which rounding has won, and after
-# which products in single precision give way to a factor, if one can be had.
+# Number of iterations that improve the gap by at most LEAST_SHARE_OF_GAP after which the solver
+# stops, since rounding prevents progress. With conjugate gradients in single precision, the number
+# after which it changes to a factor, if the system is small enough.
 PATIENCE, PATIENCE_WITH_PRODUCTS = 15, 4
 LEAST_SHARE_OF_GAP = 0.01
 
-# A dual point is repaired, at the price of one assembly, if it would otherwise be shrunk by
-# no more than this many times tol. Larger violations the next iterations mend as well.
+# A dual point is repaired, at the cost of one assembly, if it would otherwise be shrunk by at most
+# this multiple of tol. Larger violations become smaller in the next iterations anyway.
 REPAIRABLE = 10.0
 
-# Without labels, a first feasible point is made by a repair once constraints are violated by no
-# more than this share, with room of so many times the violation.
+# Without labels, a repair makes the first feasible point, once constraints are violated by at most
+# the fraction ANCHORED of the half-widths. It moves them inside by ROOM times the violation.
 ANCHORED = 0.1
 ROOM = 10.0
 
-# A device factors larger systems in the same time.
+# A device factors larger systems than a CPU in the same time.
 LARGEST_SYSTEM_OF_DEVICE = {"cuda": 20_000}
 
-# Where widths are those of a standard error or more, and coefficients at least so many, the
+# If the half-widths are one standard error or more, and there are at least MANY_COEFFICIENTS, the
 # few steps of a first-order method cost less than the systems (`benchmarks/README.md`).
 STRONG_PENALTY = 1.0
 MANY_COEFFICIENTS = 400
@@ -118,8 +126,8 @@ MANY_COEFFICIENTS = 400
 def _penalty(objective: Objective) -> float:
     """Return the median half-width in standard errors of a class of average frequency."""
     parts = objective.parts
-    widths = parts.like.fetch(objective.uncertainty.half_width / parts.column_scale)
-    return float(np.median(widths)) * np.sqrt(parts.total_weight * objective.n_classes)
+    half_widths = parts.like.fetch(objective.uncertainty.half_width / parts.column_scale)
+    return float(np.median(half_widths)) * np.sqrt(parts.total_weight * objective.n_classes)
 
 
 @dataclass(frozen=True)
@@ -132,17 +140,17 @@ class InteriorPoint:
         Relative duality gap at which to stop.
     max_iter : int, default=200
     verbose : int, default=0
+        Whether to print the size of the problem, and a line at each check of the gap.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from mgce_sklearn.path import objective_of
     >>> from mgce_sklearn.problem import Problem
     >>> from mgce_sklearn.solvers import InteriorPoint
-    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
-    >>> result = InteriorPoint(tol=1e-6).solve(objective)
-    >>> print(f"{result.value:.4f}, {result.relative_gap <= 1e-6}")
-    0.2182, True
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = InteriorPoint().solve(objective)
+    >>> print(result.status.name, f"{result.value:.3f}")
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "interior_point"
@@ -153,7 +161,7 @@ class InteriorPoint:
 
     @staticmethod
     def suits(objective: Objective) -> bool:
-        """Tell whether the systems are of moderate size, and no other method needs few steps."""
+        """Tell whether systems are of moderate size, and first-order methods need many steps."""
         n_coef, like = int(np.prod(objective.shape)), objective.parts.like
         if not like.is_numpy:
             return n_coef <= LARGEST_SYSTEM_OF_DEVICE.get(like.device, LARGEST_SYSTEM)
@@ -185,15 +193,15 @@ class InteriorPoint:
         progress: Progress,
     ) -> SolverResult:
         half_width = objective.uncertainty.half_width
-        # A feature that is always zero has width zero. Any other width does as well.
+        # A feature that is always zero has half-width zero. Any positive number can replace it.
         half_width = namespace(half_width).where(half_width > 0.0, half_width, 1.0)
         if _may_be_rounded(objective):
             progress.working = replace(objective, parts=objective.parts.compact())
         sums = RowSums(progress.working, choose_form(progress.working, self.tol))
-        point = _start(sums, half_width, start, progress.watch.out_of_time)
+        point = _first_point(sums, half_width, start, progress.watch.out_of_time)
         mended = partial(_mended, sums, progress)
-        share = _share(sums)
-        n_products = sums.kind.products + 2 * share * np.prod(objective.shape)
+        relative_target = _relative_target(sums)
+        n_products = sums.kind.products + 2 * relative_target * np.prod(objective.shape)
         status = Status.MAX_ITER
         lengths: tuple[float, ...] = ()
         for iteration in range(self.max_iter + 1):
@@ -218,7 +226,7 @@ class InteriorPoint:
                 form = form if isinstance(form, Factored) else Factored(objective)
             sums.read(progress.working, form)
             lowest = LOWEST_TARGET * self.tol * progress.value / n_products
-            aim = Aim(share, n_products, lowest, progress.gap / max(progress.value, TINY))
+            aim = Aim(relative_target, n_products, lowest, progress.gap / max(progress.value, TINY))
             try:
                 point, lengths = mended(partial(advance, sums, point, half_width, aim))
             except LinAlgError:
@@ -232,9 +240,9 @@ class InteriorPoint:
 
 
 def _mended(sums: RowSums, progress: Progress, work: Callable[[], Any]) -> Any:
-    """Return what work does, anew once rows that were lost on the way have entered again.
+    """Return ``work()``. If rows are lost, enter them again and repeat.
 
-    Who loses rows limits how often.
+    The number of losses is limited by the `Parts` that lose them.
     """
     while True:
         try:
@@ -244,26 +252,26 @@ def _mended(sums: RowSums, progress: Progress, work: Callable[[], Any]) -> Any:
 
 
 def _read_in_double(sums: RowSums, progress: Progress) -> None:
-    """Read rows as they are, and begin with values of these."""
+    """Read rows in double precision from now on, and discard the values from single precision."""
     progress.working = progress.objective
     sums.read(progress.working, sums.form)
     progress.forget()
 
 
 def _may_be_rounded(objective: Objective) -> bool:
-    """Tell whether means of rows in single precision are exact beside the half-widths.
+    """Tell whether single precision is accurate enough relative to the half-widths.
 
-    Without labels the point that others are moved to, once there is one, must not be rounded.
-    Few rows gain nothing, and devices read them in double precision whatever they are.
+    Without labels, the point toward which others are moved must not be rounded. With few rows
+    single precision saves no time. Devices always read rows in double precision.
     """
     if not objective.labeled or not is_large(objective):
         return False
-    widths = objective.uncertainty.half_width / objective.parts.column_scale
-    return float(np.median(widths)) >= SINGLE_WIDTH
+    half_widths = objective.uncertainty.half_width / objective.parts.column_scale
+    return float(np.median(half_widths)) >= SINGLE_WIDTH
 
 
 def _rounding_matters(progress: Progress) -> bool:
-    """Tell whether the gap is so small, or closes so slowly, that rows are wanted in double."""
+    """Tell whether the gap is so small, or closes so slowly, that double precision is needed."""
     gap, before = progress.gap, progress.trace[-SINGLE_PATIENCE:]
     if gap <= max(SINGLE_GAP, progress.tol) * progress.value:
         return True
@@ -272,8 +280,8 @@ def _rounding_matters(progress: Progress) -> bool:
     return slow and (gap == once or gap <= SLOW_GAP * progress.value)
 
 
-def _share(sums: RowSums) -> float:
-    """Return what the products W⁺u and W⁻v aim at, in units of the rows' target."""
+def _relative_target(sums: RowSums) -> float:
+    """Return the target of the products W⁺u and W⁻v, divided by that of the rows."""
     (_, n_features), total = sums.objective.shape, sums.objective.parts.total_weight
     return max(sums.kind.coef_share / n_features, 1.0 / max(total, 1.0))
 
@@ -281,46 +289,46 @@ def _share(sums: RowSums) -> float:
 def _offer(progress: Progress, point: Coefficients, sums: RowSums) -> None:
     """Offer the coefficients and the distributions of a point.
 
-    Small violations are repaired if they are all that keeps the gap open, and if steps factor a
-    matrix as a repair does.
+    Small violations are repaired if the gap would be closed without them, and if steps factor
+    a matrix, as a repair does.
     """
-    proba, objective = sums.proba, progress.working
+    p, objective = sums.p, progress.working
     arrived = sums.arrive(point.plus - point.minus)
     progress.offer_coef(arrived.coef, arrived.value)
-    shrink = progress.offer_proba(proba, arrived.excess).shrink
+    shrink = progress.offer_p(p, arrived.excess).shrink
     if not objective.labeled:
-        _anchor(progress, proba, 1.0 / shrink - 1.0)
+        _anchor(progress, p, 1.0 / shrink - 1.0)
     allowed = progress.tol * progress.value
     if progress.gap <= allowed or 1.0 - shrink > REPAIRABLE * progress.tol:
         return
     if progress.rounded or not isinstance(sums.form, Factored):
         return
-    if progress.value - objective.mean_entropy(proba) <= allowed:
-        progress.offer_proba(repair(objective, proba))
+    if progress.value - objective.mean_entropy(p) <= allowed:
+        progress.offer_p(repair(objective, p))
 
 
-def _anchor(progress: Progress, proba: Columns, violation: float) -> None:
+def _anchor(progress: Progress, p: Columns, violation: float) -> None:
     """Make the first feasible point of rows without labels.
 
-    Iterates may near the constraints from outside for ever. While p has room, a point well inside
-    is at hand that all later ones can be moved to.
+    Iterates may approach the constraints from outside without ever meeting them. While p has room,
+    a repair finds a point well inside, and all later points can be moved toward it.
     """
     if progress.anchor is None and violation <= ANCHORED:
         margin = min(ANCHORED, ROOM * violation)
-        progress.offer_proba(repair(progress.objective, proba, margin))
+        progress.offer_p(repair(progress.objective, p, margin))
 
 
-def _start(
+def _first_point(
     sums: RowSums,
     half_width: Array,
     start: Array | Start | SolverResult | None,
     stop: Callable[[], bool],
 ) -> Coefficients:
-    """Return the first interior point, after first-order steps where the potential allows them."""
+    """Return the first interior point, after first-order steps if the potential allows them."""
     coef, objective = coef_of(start), sums.objective
     if not hasattr(objective.potential, "descended"):
-        proba = start.proba if isinstance(start, Start) else None
-        return _cold(sums, half_width, coef, proba)
+        p = start.p if isinstance(start, Start) else None
+        return _cold(sums, half_width, coef, p)
     if objective.parts.reading_costs:
         return _from_sample(sums, half_width, coef, stop)
     n_gradients, target = WARM_GRADIENTS, WARM_TARGET
@@ -336,9 +344,9 @@ def _start(
 def _from_sample(
     sums: RowSums, half_width: Array, coef: Array | None, stop: Callable[[], bool]
 ) -> Coefficients:
-    """Return a point near the central path, of the solution of a sample of the rows.
+    """Return a point near the central path, from the solution for a sample of the rows.
 
-    The sample is in memory, and its means of labels take the place of those of all rows.
+    The sample is in memory. In its problem, tau are the means of the labels of the sample.
     """
     objective = sums.objective
     if coef is not None:
@@ -355,31 +363,33 @@ def _from_sample(
 def _central(
     sums: RowSums, half_width: Array, coef: Array, target: float, value: float | None = None
 ) -> Coefficients:
-    """Return a point near the central path, of given coefficients.
+    """Return a point near the central path, with given coefficients.
 
-    All products add up to the target, in units of the value, which may be known about.
+    The sum of all complementarity products is ``target`` times the value of the coefficients, which
+    can be given if it is roughly known.
     """
     objective, at_zero = sums.objective, _value_at_zero(sums.objective)
     if value is None:
         value = objective.value(coef)
-    if objective.labeled and not value > 0.0:  # beyond what numbers hold
+    if objective.labeled and not value > 0.0:  # overflow
         coef, value = 0.0 * coef, at_zero
-    n_products = 2 * objective.n_classes + 1 + 2 * _share(sums) * np.prod(coef.shape)
+    n_products = 2 * objective.n_classes + 1 + 2 * _relative_target(sums) * np.prod(coef.shape)
     nu = target * max(value, LEAST_VALUE * at_zero) / n_products
     sums.enter(coef, None, True, nu)
     excess = sums.excess(coef)
     most = LEAST_SHARE * value / (half_width * np.prod(coef.shape))
     least_size = namespace(most).minimum(LEAST_SIZE / objective.parts.column_scale, most)
-    return _coefficients_at(coef, excess, half_width, _share(sums) * nu, least_size)
+    return _coefficients_at(coef, excess, half_width, _relative_target(sums) * nu, least_size)
 
 
 def _coefficients_at(
     coef: Array, excess: Array, half_width: Array, target: float, least_size: Array
 ) -> Coefficients:
-    """Return given coefficients with multipliers, products near ``target`` where g allows it.
+    """Return coefficients with multipliers whose products are near ``target``, if g allows it.
 
-    A coefficient that is not 0 has a small multiplier, and the other sign one of at least the
-    half-width, whatever g says. W⁺ and W⁻ are at least of a size from which steps can grow.
+    For a nonzero coefficient, the multiplier of its sign is small, and that of the other sign is at
+    least the half-width, whatever g is. W⁺ and W⁻ are at least ``least_size``, since from a smaller
+    size steps would be too short.
     """
     arrays = namespace(coef)
     least = LEAST_MULTIPLIER * arrays.maximum(half_width, abs(excess))
@@ -396,14 +406,12 @@ def _coefficients_at(
     return Coefficients(signs[0] + inside, signs[1] + inside, *multipliers)
 
 
-def _cold(
-    sums: RowSums, half_width: Array, coef: Array | None, proba: Columns | None
-) -> Coefficients:
-    """Return a point well inside all constraints, near coefficients or distributions if given."""
+def _cold(sums: RowSums, half_width: Array, coef: Array | None, p: Columns | None) -> Coefficients:
+    """Return a point well inside all constraints, near given coefficients or distributions."""
     objective = sums.objective
     zeros = objective.parts.like.zeros(*objective.shape)
-    sums.enter(zeros if coef is None else coef, proba, coef is not None, None)
-    size = zeros + START_SIZE / objective.parts.column_scale
+    sums.enter(zeros if coef is None else coef, p, coef is not None, None)
+    size = zeros + FIRST_SIZE / objective.parts.column_scale
     excess = abs(sums.excess(zeros if coef is None else coef))
     multiplier = namespace(excess).maximum(half_width, excess)
     plus = minus = size
@@ -413,10 +421,10 @@ def _cold(
 
 
 def _drop_small(point: Coefficients, half_width: Array, progress: Progress) -> None:
-    """Set to zero the coefficients that the optimum has at zero.
+    """Set to zero the coefficients that are zero at the optimum.
 
-    The result is kept if it costs nothing, or little: no more than a tenth of the gap allowed, and
-    the gap stays within tol. Zeros alone are the optimum where nothing found is below them.
+    The result is used if it does not raise the value, or raises it by at most a tenth of the gap
+    that tol allows, and the gap stays within tol. If no value is below that at W = 0, all are 0.
     """
     objective = progress.objective
     if _value_at_zero(objective) <= progress.value:
@@ -432,7 +440,7 @@ def _drop_small(point: Coefficients, half_width: Array, progress: Progress) -> N
 
 
 def _value_at_zero(objective: Objective) -> float:
-    """Return the objective at coefficients 0: without offsets psi at margins 0, of any row."""
+    """Return the objective at coefficients 0: without offsets psi(0), the same for all rows."""
     like = objective.parts.like
     if objective.offsets is not None:
         return objective.value(like.zeros(*objective.shape))
@@ -440,6 +448,6 @@ def _value_at_zero(objective: Objective) -> float:
 
 
 def _small(point: Coefficients, half_width: Array, objective: Objective) -> Array:
-    """Tell where (C, d) the optimum seems to be 0: W⁺ and W⁻ vanish while u and v do not."""
+    """Tell where (C, d) the optimum is probably 0: W⁺ and W⁻ are small relative to u and v."""
     unit = half_width * objective.parts.column_scale
     return (point.plus * unit < point.upper) & (point.minus * unit < point.lower)

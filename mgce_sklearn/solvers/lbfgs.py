@@ -1,14 +1,14 @@
 """Orthant-wise L-BFGS on the smoothed objective, with continuation in the smoothing.
 
-Limited-memory quasi-Newton steps stay within the orthant of the present signs, where the
-penalty <half_width, |W|> is linear (Andrew and Gao 2007). Where the potential's
-curvature has no bound (q > 1/2) it is smoothed, and the smoothing is lowered
-whenever progress stops. Each iteration costs two passes over X and O(n K) memory: the
-choice where K d is too large for the interior point method's system.
+Limited-memory quasi-Newton steps stay within the orthant of the current signs, where the penalty
+<half_width, |W|> is linear (Andrew and Gao 2007). If the curvature of the potential is unbounded
+(q > 1/2), the potential is smoothed, in stages: whenever progress stops, a stage with less
+smoothing begins. Each iteration costs two passes over X, and memory is O(n K). It is the method
+where K d is too large for the system of the interior point method.
 
-Certificates are those of the problem that is not smoothed: values R(W) of the iterates,
-and dual points from the smoothed gradient, which is a distribution in every row: the last one
-and the average of some iterations, and at the end of each stage the average repaired.
+The duality gap is that of the problem without smoothing. Values are R(W) of the iterates. Dual
+points come from the smoothed gradient, which is a distribution in every row: the last one, the
+average over some iterations, and at the end of each stage the repaired average.
 """
 
 from __future__ import annotations
@@ -43,28 +43,30 @@ SMOOTHING_FACTOR = 1.0 / 3.0
 
 MEMORY = 20
 ITERATIONS_PER_CHECK = 10
-# A smoothed stage ends when a check finds less progress than this share of the gap allowed.
-# Without smoothing the gap itself decides: it closes long after the value has settled.
+# A smoothed stage ends when the value decreases from one check to the next by less than this
+# fraction of the gap that tol allows. Without smoothing the gap itself decides, since it closes
+# long after the value has converged.
 STALLED_PROGRESS = 0.003
 SUFFICIENT_DECREASE = 1e-4
 SHORTEST_STEP = 1e-10
 
-# Relative differences of values that may be rounding, and up to which share of the slope at its
-# start, upward, the end of a step is then no worse.
+# If values differ by less than ROUNDING (relative), rounding may be the cause. A step is then
+# accepted if the upward slope at its end is at most SLOPE times the downward slope at its
+# beginning.
 ROUNDING = 1e-14
 SLOPE = 0.9
 
-# Checks without a better gap after which rounding has won.
+# Number of checks without a better gap after which rounding is assumed to prevent progress.
 PATIENCE = 10
 
 
 def smoothness(objective: Objective) -> str | None:
-    """Ask for a potential that is smooth, or can be smoothed."""
+    """Require a potential that is smooth, or that can be smoothed."""
     return None if objective.potential.smooth else offers("smoothed")(objective)
 
 
 class _Memory:
-    """The last steps and gradient changes: products with the inverse Hessian they imply."""
+    """The last steps and changes of the gradient, which define an approximate inverse Hessian."""
 
     def __init__(self) -> None:
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
@@ -98,11 +100,11 @@ class _Iterate:
     coef: Array
     value: float
     gradient: Array
-    proba: Kept
-    length: float  # of the step that led here, along its direction
+    p: Kept
+    length: float  # of the step to this point, as a fraction of the full step
 
     def pseudo_gradient(self, half_width: Array) -> Array:
-        """Return the element of least size of the subdifferential."""
+        """Return the smallest element of the subdifferential of the objective."""
         at_zero = soft_threshold(self.gradient, half_width)
         arrays = namespace(self.coef)
         elsewhere = self.gradient + half_width * arrays.sign(self.coef)
@@ -119,17 +121,17 @@ class LBFGS:
         Relative duality gap at which to stop.
     max_iter : int, default=10_000
     verbose : int, default=0
+        Whether to print the size of the problem, and a line at each check of the gap.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from mgce_sklearn.path import objective_of
     >>> from mgce_sklearn.problem import Problem
     >>> from mgce_sklearn.solvers import LBFGS
-    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
-    >>> result = LBFGS(tol=1e-6).solve(objective)
-    >>> print(f"{result.value:.4f}, {result.relative_gap <= 1e-6}")
-    0.2182, True
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = LBFGS().solve(objective)
+    >>> print(result.status.name, f"{result.value:.3f}")
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "lbfgs"
@@ -140,10 +142,10 @@ class LBFGS:
 
     @staticmethod
     def suits(objective: Objective) -> bool:
-        """Tell whether the gap closes, comes near it by repairs, or passes over X are cheap.
+        """Tell whether the gap closes, or nearly closes by repairs, or passes over X are cheap.
 
-        Cheap are few rows, and those on a device. Rows without labels may have no feasible point
-        of the dual: then coefficients are all there is to find.
+        Passes are cheap over few rows, and over rows on a device. It also suits rows without
+        labels, since their dual may have no feasible point, and then only coefficients matter.
         """
         n_coef, parts = int(np.prod(objective.shape)), objective.parts
         closes = objective.potential.smooth or n_coef <= LARGEST_SYSTEM
@@ -166,7 +168,7 @@ class LBFGS:
 
     def _solve(self, objective: Objective, start: Array | None, progress: Progress) -> SolverResult:
         coef = objective.parts.like.zeros(*objective.shape) if start is None else start
-        # Near the solution, strong smoothing would only lead away.
+        # A start is near the solution. Strong smoothing would lead away from it.
         nearer = 0 if start is None else 2
         iteration = 0
         for stage in _stages(objective, FIRST_SMOOTHING * SMOOTHING_FACTOR**nearer, self.tol):
@@ -178,9 +180,9 @@ class LBFGS:
     def _mended(
         self, stage: Objective, coef: Array, iteration: int, progress: Progress
     ) -> tuple[Array, int, Status]:
-        """Iterate, from where it was if arrays of rows are lost on the way.
+        """Iterate. If arrays of rows are lost, continue from the latest coefficients.
 
-        Who loses rows limits how often.
+        The number of losses is limited by the `Parts` that lose them.
         """
         while True:
             try:
@@ -193,25 +195,25 @@ class LBFGS:
     def _descend(
         self, stage: Objective, coef: Array, iteration: int, progress: Progress
     ) -> tuple[Array, int, Status]:
-        """Iterate until the gap is closed, the limit reached, or progress stalls."""
+        """Iterate until the gap is closed, the limit is reached, or progress stops."""
         scale = stage.parts.column_scale
         half_width = stage.uncertainty.half_width / scale
 
         def evaluate(scaled: Array, length: float = 0.0) -> _Iterate:
-            proba = stage.parts.kept()
-            value, gradient = stage.value_and_slope(scaled / scale, proba)
-            return _Iterate(scaled, value, gradient / scale, proba, length)
+            p = stage.parts.kept()
+            value, gradient = stage.value_and_slope(scaled / scale, p)
+            return _Iterate(scaled, value, gradient / scale, p, length)
 
         now, memory = evaluate(coef * scale), _Memory()
         checked_value = now.value
-        average = _Average(stage, now.proba)
+        average = _Average(stage, now.p)
         for count in range(1, self.max_iter + 1 - iteration):
             after = _step(now, memory, half_width, evaluate)
             stalled = after is None
             if after is not None:
                 memory.add(after.coef - now.coef, after.gradient - now.gradient)
                 now = after
-                average.add(now.proba)
+                average.add(now.p)
             coef = now.coef / scale
             progress.reached(iteration + count, coef)
             late = progress.watch.out_of_time()
@@ -226,28 +228,28 @@ class LBFGS:
                     return coef, iteration + count, ended
                 if stalled:
                     return coef, iteration + count, Status.STALLED
-                checked_value, average = now.value, _Average(stage, now.proba)
+                checked_value, average = now.value, _Average(stage, now.p)
         coef = now.coef / scale
         ended = _check(progress, coef, now, average, last=True)
         return coef, self.max_iter, ended or Status.MAX_ITER
 
 
 def _stages(objective: Objective, smoothing: float, tol: float) -> Iterator[Objective]:
-    """Yield the objective itself if it is smooth; else smoothed ones, each nearer to it."""
+    """Yield the objective if it is smooth; else smoothed ones, each with less smoothing."""
     if objective.potential.smooth:
         yield objective
         return
-    potential: Any = objective.potential  # it has `smoothed`, which was asked for
+    potential: Any = objective.potential  # it has `smoothed`, as `needs` requires
     while True:
         yield replace(objective, potential=potential.smoothed(smoothing))
-        # The smoothed value lies above the true one by less than the smoothing.
+        # The smoothed value exceeds the true one by less than the smoothing.
         if smoothing < 0.01 * tol:
             return
         smoothing *= SMOOTHING_FACTOR
 
 
 class _Average:
-    """The mean of distributions (K, n): where p jumps, closer to the dual's optimum than each."""
+    """The mean of distributions (K, n). Where p jumps, it is closer to the optimum of the dual."""
 
     def __init__(self, objective: Objective, first: Kept) -> None:
         self._objective, self._count = objective, 1
@@ -256,9 +258,9 @@ class _Average:
     def _keep(self, columns: Columns) -> Kept:
         return self._objective.parts.keep(columns, self._objective.n_classes, features=False)
 
-    def add(self, proba: Kept) -> None:
+    def add(self, p: Kept) -> None:
         parts, n_classes = self._objective.parts, self._objective.n_classes
-        parts.change(partial(_add_to, self._sum, proba), n_classes, features=False)
+        parts.change(partial(_add_to, self._sum, p), n_classes, features=False)
         self._count += 1
 
     def mean(self) -> Columns:
@@ -277,17 +279,17 @@ def _add_to(total: Kept, columns: Columns, part: Part) -> None:
 def _check(
     progress: Progress, coef: Array, now: _Iterate, average: _Average, last: bool
 ) -> Status | None:
-    """Offer what was found; if it is the ``last`` of its stage, at the price of a repair."""
+    """Offer coefficients and distributions; at the ``last`` check of a stage also repaired ones."""
     progress.offer_coef(coef, progress.objective.value(coef))
-    progress.offer_proba(now.proba)
-    progress.offer_proba(average.mean())
+    progress.offer_p(now.p)
+    progress.offer_p(average.mean())
     if last and progress.gap > progress.tol * progress.value:
-        progress.offer_proba(repaired(progress.objective, average.mean()))
+        progress.offer_p(repaired(progress.objective, average.mean()))
     return progress.record((now.length,))
 
 
 def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Iterate | None:
-    """Return the next iterate, or None if rounding leaves no descent."""
+    """Return the next iterate, or None if rounding prevents descent."""
     descent = -now.pseudo_gradient(half_width)
     direction = memory.inverse_hessian_product(descent)
     direction[direction * descent <= 0.0] = 0.0
@@ -298,16 +300,16 @@ def _step(now: _Iterate, memory: _Memory, half_width: Array, evaluate) -> _Itera
         coef = now.coef + length * direction
         coef[coef * orthant < 0.0] = 0.0
         after = evaluate(coef, length)
-        way = coef - now.coef
-        predicted = inner(descent, way)
+        moved = coef - now.coef
+        predicted = inner(descent, moved)
         if predicted <= 0.0:
             return None
         if after.value <= now.value - SUFFICIENT_DECREASE * predicted:
             return after
-        # Where values differ by their rounding alone, slopes still tell descent (Hager and Zhang
-        # 2005, equation 4.1): on a convex function the slope at the end of a step is the steepest.
+        # If values differ only by rounding, slopes still show descent (Hager and Zhang 2005,
+        # equation 4.1): on a convex function the slope at the end of a step is the steepest.
         close = after.value <= now.value + ROUNDING * abs(now.value)
-        if close and inner(after.pseudo_gradient(half_width), way) <= SLOPE * predicted:
+        if close and inner(after.pseudo_gradient(half_width), moved) <= SLOPE * predicted:
             return after
         length *= 0.5
     return None

@@ -1,7 +1,7 @@
 """One step of the interior point method: its direction, how far it goes, and the next point.
 
-Rows are read in passes, each of which sums over them what the equations of the coefficients ask
-for; `Rows` knows the mathematics of a row, `Form` that of the equations.
+Rows are read in passes. Each pass computes the sums over rows that the equations of the
+coefficients need. `Rows` has the mathematics of a row, `Form` that of the equations.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from scipy.linalg import LinAlgError
 from mgce_sklearn.arrays import Array, inner, namespace
 from mgce_sklearn.design import Block
 from mgce_sklearn.interior_rows import Rows
+from mgce_sklearn.kernels import triangles
 from mgce_sklearn.objective import Objective, margins_of, normalized_columns, with_reference
 from mgce_sklearn.parts import Columns, Held, Kept, Part, Term, add, once
 from mgce_sklearn.solvers.systems import Form, System
 
-# Fraction of the longest step that keeps every variable positive.
+# Steps have this fraction of the longest length that keeps every variable positive.
 TO_THE_BOUNDARY = 0.99
 
-# How far beyond the step before it a centrality corrector looks.
+# A centrality corrector aims at step lengths that exceed those before it by this number.
 REACH = 0.3
 
-# The residual that a solution of the equations may leave, as a share of what g is compared with:
-# half-widths while the gap is open, multipliers. The predictor needs less.
+# The residual that a solution of the equations may leave, relative to the multipliers, or to the
+# half-widths while the gap is wide. The predictor needs less accuracy.
 ACCURACY = 0.4
 PREDICTORS_ACCURACY = 3.0
 
@@ -46,7 +47,7 @@ class Coefficients(NamedTuple):
         return np.array([max(rates[0], rates[1]), max(rates[2], rates[3])])
 
     def complementarity(self, step: Coefficients) -> Array:
-        """Return the sum of products as coefficients of 1, primal, dual step and both."""
+        """Return the sum of products: its coefficients of 1, primal, dual, and primal * dual."""
         return np.array(
             [
                 inner(self.plus, self.upper) + inner(self.minus, self.lower),
@@ -57,7 +58,7 @@ class Coefficients(NamedTuple):
         )
 
     def advanced(self, step: Coefficients, primal: float, dual: float) -> Coefficients:
-        """Return the point after a step."""
+        """Return the point after a step of these lengths."""
         lengths = (primal, primal, dual, dual)
         return Coefficients(
             *(now + a * change for now, change, a in zip(self, step, lengths, strict=True))
@@ -65,30 +66,33 @@ class Coefficients(NamedTuple):
 
 
 class _Probe(NamedTuple):
-    """What lies along a direction."""
+    """What a pass over the rows finds along a direction."""
 
     step: Coefficients
-    rates: Array  # 1/(longest primal and dual step)
+    rates: Array  # 1/(longest primal and dual length)
     sums: Array  # complementarity, as a bilinear form of the two lengths
-    correction: Array  # of the next stage's corrector, mean kappa ⊗ x (C, d)
+    correction: Array  # for the corrector of the next stage, mean kappa ⊗ x (C, d)
 
     def lengths(self, fraction: float) -> Array:
-        """Return the primal and dual step, at most 1 and that fraction of the longest."""
+        """Return the primal and dual length: that fraction of the longest, and at most 1."""
         return np.minimum(1.0, fraction / np.maximum(self.rates, np.finfo(float).tiny))
 
 
 class Along(NamedTuple):
-    """Where a pass over the rows looks: what every part is told.
+    """The point and the directions that a pass over the rows uses.
 
     Attributes
     ----------
     rows : Held
-        Names the rows' interior points.
+        Name of the interior points of the rows.
     coefs : ndarray of shape (1 + stages, C, d)
         The coefficients of the point, and their steps of each stage.
     offsets : Kept or None
+        Name of the offsets of the margins.
     nu : float
+        Target of the products of the rows.
     reach : ndarray of shape (1 + correctors, 2)
+        Primal and dual length at which each centrality corrector aims.
     """
 
     rows: Held
@@ -98,7 +102,7 @@ class Along(NamedTuple):
     reach: Array
 
     def margins(self, block: Block, part: Part) -> Array:
-        """Return the margins, and their steps of each stage (1 + stages, K, rows)."""
+        """Return the margins, and their steps in each stage (1 + stages, K, rows)."""
         margins = with_reference(block.margins(self.coefs), self.coefs[0])
         if self.offsets is not None:
             margins[0] += self.offsets(part)
@@ -106,13 +110,14 @@ class Along(NamedTuple):
 
 
 class RowSums:
-    """The rows' part of the method: sums over rows of what `Rows` computes of blocks.
+    """The part of the method that concerns rows: sums over rows of what `Rows` computes.
 
     Parameters
     ----------
     objective : Objective
-        Whose rows are read. Another one of the same rows may take its place.
+        Its rows are read. `read` can replace it by another one with the same rows.
     form : Form
+        How the equations are solved.
     """
 
     def __init__(self, objective: Objective, form: Form) -> None:
@@ -124,39 +129,39 @@ class RowSums:
         n_stages = 3 + self.kind.correctors
         self.coefs = objective.parts.like.zeros(n_stages, *objective.shape)
         self.nu = 0.0
-        self._level: float | None = None  # nu where the rows are
+        self._level: float | None = None  # nu at the point where the rows are
         self.reach = np.ones((1 + self.kind.correctors, 2))
-        # Where reading costs: what the next pass does first, and what the last one brought.
+        # If reading costs: the first term of the next pass, and the result of the last pass.
         self._pending: Term | None = None
         self._arrived: Arrival | None = None
-        self._may_end = False  # so that nobody asks for the next equations
+        self._may_end = False  # then the next equations may not be needed
 
     @property
-    def proba(self) -> Columns:
-        """Multipliers (K, n) that end as the worst case."""
-        return partial(_proba, self.rows)
+    def p(self) -> Columns:
+        """Multipliers (K, n), which converge to the worst case."""
+        return partial(_p, self.rows)
 
     def _along(self, stages: int) -> Along:
         coefs = self.coefs[: 1 + stages]
         return Along(self.rows, coefs, self.objective.offsets, self.nu, self.reach)
 
-    def enter(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> None:
+    def enter(self, coef: Array, p: Columns | None, near: bool, nu: float | None) -> None:
         """Put the rows inside their constraints; see `Rows.enter`."""
         self.coefs[0], self._level = coef, nu
-        self._move(self.entering(coef, proba, near, nu))
+        self._move(self.entering(coef, p, near, nu))
 
-    def entering(self, coef: Array, proba: Columns | None, near: bool, nu: float | None) -> Term:
+    def entering(self, coef: Array, p: Columns | None, near: bool, nu: float | None) -> Term:
         """Return the term by which the rows of a part enter.
 
-        At the present coefficients and nu it makes rows anew that were lost on the way: on the
-        central path, not just where they were, from where the steps lead to the same optimum.
+        With the current coefficients and nu it also restores rows that were lost. They are then on
+        the central path, and not exactly where they were, but steps lead to the same optimum.
         """
         objective = self.objective
         new = partial(_new_rows, objective.potential, objective.n_classes)
-        return once(partial(_enter, self.rows, new, coef, objective.offsets, proba, near, nu))
+        return once(partial(_enter, self.rows, new, coef, objective.offsets, p, near, nu))
 
     def _move(self, term: Term) -> None:
-        """Have the rows do something: at once, or where reading costs as part of the next pass."""
+        """Apply a term to the rows at once, or if reading costs, as part of the next pass."""
         self._arrived, self._may_end = None, False
         if self.objective.parts.reading_costs:
             self._pending = term
@@ -164,30 +169,29 @@ class RowSums:
             self.objective.parts.over(term)
 
     def read(self, objective: Objective, form: Form) -> None:
-        """Read the rows as another objective has them, and solve equations in another form."""
+        """Read the rows of another objective, and solve the equations in another form."""
         if objective is not self.objective or form is not self.form:
             self._may_end = objective is not self.objective
             self.objective, self.form, self._arrived = objective, form, None
 
     def mend(self, form: Form) -> None:
-        """Have rows enter anew that were lost, and begin with new equations.
+        """Restore rows that were lost, and discard the equations.
 
-        They enter where the others are, or will be after the move that waits for the next pass.
+        They enter where the other rows are, or will be after the term of the next pass.
 
         Raises
         ------
         LostRows
-            If what the objective keeps with them is lost too.
+            If arrays that the objective stores with the rows were lost too.
         """
         self.form, self._arrived = form, None
         entering = self.entering(1.0 * self.coefs[0], None, True, self._level)
         self.objective.parts.over(partial(_if_lost, self.rows, entering))
 
     def arrive(self, coef: Array) -> Arrival:
-        """Return what is known of a point once the rows are there.
+        """Return what is known about a point once the rows have moved to it.
 
-        Where reading costs that is all that one pass can bring: nothing, until the next step, is
-        computed a second time.
+        If reading costs, one pass computes everything that is needed until the next step.
         """
         objective = self.objective
         if not objective.parts.reading_costs:
@@ -197,7 +201,7 @@ class RowSums:
             terms = [] if self._pending is None else [self._pending]
             terms += [] if self._may_end else [self._assembly()]
             terms.append(objective.psi_term(coef))
-            terms.append(objective.mean_term(partial(normalized_columns, self.proba)))
+            terms.append(objective.mean_term(partial(normalized_columns, self.p)))
             *others, psi, mean = objective.parts.in_one_pass(*((term, add) for term in terms))
             assembled = None if self._may_end else others[-1]
             self._pending = None
@@ -207,13 +211,13 @@ class RowSums:
         return self._arrived
 
     def excess(self, coef: Array) -> Array:
-        """Return g (C, d), once the rows are there."""
+        """Return g (C, d), once the rows have moved."""
         if not self.objective.parts.reading_costs:
-            return self.objective.excess(self.proba)
+            return self.objective.excess(self.p)
         return self.arrive(coef).excess
 
     def assemble(self) -> tuple[Any, Array, Array, Array]:
-        """Return the sum for H, g, mean kappa ⊗ x, and the latter's change per unit of nu."""
+        """Return the sum for H, g, mean kappa ⊗ x, and the derivative of the latter by nu."""
         assembled = None if self._arrived is None else self._arrived.assembled
         if assembled is None:
             assembled = self.objective.parts.over(self._assembly())
@@ -230,11 +234,11 @@ class RowSums:
         return partial(_curvature, self._along(0))
 
     def look(self) -> tuple[Array, Array, Array]:
-        """Look along the last direction of ``coefs``: rates, sums, next correction."""
+        """Return rates, sums and the next correction along the last direction of ``coefs``."""
         return self.objective.parts.over(self._following(np.zeros(2)), _ahead)
 
     def advance(self, lengths: Array) -> None:
-        """Take the primal and the dual step."""
+        """Move the rows by a step of the primal and the dual length."""
         self._level = self.nu
         self._move(once(self._following(lengths)))
 
@@ -244,7 +248,7 @@ class RowSums:
 
 
 class Arrival(NamedTuple):
-    """What is known of a point.
+    """What is known about a point.
 
     Attributes
     ----------
@@ -252,9 +256,9 @@ class Arrival(NamedTuple):
     value : float
         R(coef).
     excess : ndarray of shape (C, d), or None
-        That of the rows' p, normalized, if it came along.
+        g of the normalized p of the rows, if it was computed in the same pass.
     assembled : tuple or None
-        What `RowSums.assemble` asks for, if it came along.
+        The sums that `RowSums.assemble` needs, if they were computed in the same pass.
     """
 
     coef: Array
@@ -264,11 +268,11 @@ class Arrival(NamedTuple):
 
 
 def _new_rows(potential: Any, n_classes: int, n_rows: int, design: Any) -> Rows:
-    """Return so many rows of a potential that has `interior_rows`, which was asked for."""
+    """Return the interior points of ``n_rows`` rows, for a potential with `interior_rows`."""
     return potential.interior_rows(design, n_classes, n_rows)
 
 
-def _proba(rows: Held, part: Part) -> Array:
+def _p(rows: Held, part: Part) -> Array:
     return rows(part).proba[:, part.start : part.stop]
 
 
@@ -277,7 +281,7 @@ def _enter(
     new: Any,
     coef: Array,
     offsets: Kept | None,
-    proba: Columns | None,
+    p: Columns | None,
     near: bool,
     nu: float | None,
     part: Part,
@@ -285,7 +289,7 @@ def _enter(
     own = new(part.n_rows, part.design)
     part.hold(rows, own)
     for block in part.blocks(len(own.proba)):
-        known = None if proba is None else proba(block)
+        known = None if p is None else p(block)
         place = slice(block.start, block.stop)
         own.enter(place, margins_of(block, coef, offsets), known, near, nu)
 
@@ -297,7 +301,7 @@ def _if_lost(rows: Held, term: Term, part: Part) -> None:
 
 def _features(part: Part, size: int) -> Iterator[tuple[Part, Block]]:
     """Yield blocks of rows, and their features."""
-    # One buffer for all blocks: fresh memory costs a page fault every 4 KiB.
+    # One buffer for all blocks, since new memory costs a page fault every 4 KiB.
     size = min(size, part.n_rows)
     buffer = part.design.buffer(size)
     for block in part.blocks_of(size):
@@ -308,11 +312,11 @@ def _assemble(along: Along, gather: Any, part: Part) -> tuple[Any, Array]:
     gathered, shape = gather(part), along.coefs[0].shape
     sums = part.design.zeros(3, *shape)
     for block, features in _features(part, gathered.rows_per_block):
-        proba = _proba(along.rows, block)
+        p = _p(along.rows, block)
         curvature, kappas = _eliminated(along, features, block)
         gathered.add(curvature, features, block)
-        first, weights = len(proba) - len(sums[0]), block.design.weights
-        sums[0] += features.adjoint(proba[first:] * weights)
+        first, weights = len(p) - len(sums[0]), block.design.weights
+        sums[0] += features.adjoint(p[first:] * weights)
         sums[1] += features.adjoint(kappas[0, first:] * weights)
         sums[2] += features.adjoint(kappas[1, first:] * weights)
     return gathered, sums
@@ -325,7 +329,7 @@ def _curvature(along: Along, part: Part) -> Array:
 def _eliminated(along: Along, features: Block, block: Part) -> tuple[Array, Array]:
     design, rows, n_coef = block.design, along.rows(block), len(along.coefs[0])
     n_classes = len(rows.proba)
-    curvature = design.empty(n_coef * (n_coef + 1) // 2, block.n_rows)
+    curvature = design.empty(triangles.n_pairs(n_coef), block.n_rows)
     kappas = design.empty(2, n_classes, block.n_rows)
     margins = along.margins(features, block)[0]
     rows.eliminate(block.start, block.stop, margins, n_classes - n_coef, curvature, *kappas)
@@ -351,7 +355,7 @@ def _follow(along: Along, lengths: Array, part: Part) -> tuple[Array, Array, Arr
 
 
 def _ahead(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> Any:
-    """Return what lies ahead of both: the largest rates, and sums."""
+    """Combine the results of two parts: the larger rates, and the sums of the others."""
     return np.maximum(one[0], other[0]), one[1] + other[1], one[2] + other[2]
 
 
@@ -363,14 +367,14 @@ class _Newton:
         self.residual_upper = half_width + excess - point.upper
         self.residual_lower = half_width - excess - point.lower
         self.kappa = kappa
-        # 1/(W⁺/u + W⁻/v) of products that are near 1 in any units, unlike the ratios.
+        # 1/(W⁺/u + W⁻/v), computed from products, which are near 1 in any units, unlike the ratios.
         products = point.plus * point.lower + point.minus * point.upper
         self.barrier = point.upper * (point.lower / products)
         self.target_plus = -point.plus * point.upper
         self.target_minus = -point.minus * point.lower
 
     def correct(self, predictor: Coefficients, target: float, kappa: Array) -> None:
-        """Add Mehrotra's correction and center on ``target``."""
+        """Add Mehrotra's correction, and set the target of the products."""
         self.target_plus += target - predictor.plus * predictor.upper
         self.target_minus += target - predictor.minus * predictor.lower
         self.kappa = self.kappa + kappa
@@ -378,7 +382,7 @@ class _Newton:
     def pull(
         self, step: Coefficients, target: float, primal: float, dual: float, kappa: Array
     ) -> None:
-        """Add Gondzio's correction at the given step lengths."""
+        """Add Gondzio's correction for the given lengths of the step."""
         ahead = self.point.advanced(step, primal, dual)
         for target_of, product in (
             (self.target_plus, ahead.plus * ahead.upper),
@@ -391,8 +395,8 @@ class _Newton:
     def solve(self, system: System, accuracy: Array, guess: Array | None) -> Coefficients:
         """Return the step of the coefficients and of their multipliers.
 
-        What a solution of the system leaves over is a residual of g: the steps of u and v follow
-        that of W exactly.
+        The residual of the system becomes one of g. The steps of u and v are computed from that of
+        W exactly.
         """
         plus, minus, upper, lower = self.point
         aim = (self.target_plus - plus * self.residual_upper) / upper
@@ -410,35 +414,36 @@ class _Newton:
 
 
 class Aim(NamedTuple):
-    """What a step aims at.
+    """The targets of a step.
 
     Attributes
     ----------
-    share : float
-        The products W⁺u and W⁻v aim at so much of the rows' target.
+    relative_target : float
+        Target of the products W⁺u and W⁻v, divided by that of the rows.
     n_products : float
-        All products, as they count in the gap.
+        Number of all products, each weighted as it counts in the gap.
     lowest_nu : float
-        The rows' target is not taken below.
+        Smallest target of the rows.
     relative_gap : float
+        The current one.
     """
 
-    share: float
+    relative_target: float
     n_products: float
     lowest_nu: float
     relative_gap: float
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a system that is not finite ends it all
+@np.errstate(over="ignore", invalid="ignore")  # a system that is not finite raises below
 def advance(
     sums: RowSums, point: Coefficients, half_width: Array, aim: Aim
 ) -> tuple[Coefficients, tuple[float, float]]:
-    """Take a step, rows and all; return the next point, and the primal and the dual length.
+    """Take a step of coefficients and rows. Return the next point, and the two lengths.
 
     Raises
     ------
     LinAlgError
-        If rounding leaves no step.
+        If rounding prevents a step.
     """
     sums.coefs[0] = point.plus - point.minus
     gathered, excess, kappa, kappa_center = sums.assemble()
@@ -451,8 +456,8 @@ def advance(
     def look(stage: int) -> _Probe:
         predicts = stage == 1
         guess = None if predicts else sums.coefs[stage - 1]
-        asked = PREDICTORS_ACCURACY * accuracy if predicts else accuracy
-        step = newton.solve(system, asked, guess)
+        needed = PREDICTORS_ACCURACY * accuracy if predicts else accuracy
+        step = newton.solve(system, needed, guess)
         if not arrays.isfinite(step.plus + step.minus).all():
             raise LinAlgError("the interior point step is not finite")
         sums.stages = stage
@@ -467,7 +472,7 @@ def advance(
     ahead = predictor.sums @ (1.0, primal, dual, primal * dual)
     sums.nu = max((ahead / now) ** sums.kind.ambition * now / aim.n_products, aim.lowest_nu)
     sums.reach[0] = np.minimum(1.0, predictor.lengths(1.0) + REACH)
-    target = aim.share * sums.nu
+    target = aim.relative_target * sums.nu
     newton.correct(predictor.step, target, predictor.correction + sums.nu * kappa_center)
     best = look(2)
     for stage in range(3, 3 + sums.kind.correctors):

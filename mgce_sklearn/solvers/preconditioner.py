@@ -1,15 +1,17 @@
 """Preconditioners of the conjugate gradient method, in units where features have size 1.
 
-Up to middling q the curvature C_i of a row is nearly diag(v) - v vᵀ / sum v, as in multinomial
-regression. With A_k = mean v_k x xᵀ and B_k = A_k + D_k the system is then nearly
+For q up to about 0.8 the curvature C_i of a row is nearly diag(v) - v vᵀ / sum v, as in
+multinomial regression. With A_k = mean v_k x xᵀ and B_k = A_k + D_k, the system is then nearly
 
     P = blockdiag(B_k) - [A_k] (sum A)^{-1} [A_l]ᵀ,
 
 which is solved class by class: P^{-1} r = z + B^{-1} A S^{-1} sum_k A_k z_k, with z = B^{-1} r and
-S = sum_k (A_k - A_k B_k^{-1} A_k). Near q = 1 classes depend on each other in other ways, but the
-barrier leaves few coefficients free: those are coupled over all classes, the others taken alone.
+S = sum_k (A_k - A_k B_k^{-1} A_k). Near q = 1 classes are coupled in other ways, but the barrier
+leaves only few coefficients free. For these a block that couples all classes is factored; for the
+others the diagonal is used.
 
-Where rows are many, sums are over a sample of high leverage, and scaled to the diagonal of all.
+If there are many rows, sums are over a sample of high leverage, and then scaled to the diagonal of
+the sum over all rows.
 """
 
 from __future__ import annotations
@@ -23,40 +25,40 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from mgce_sklearn.arrays import set_diagonal
-from mgce_sklearn.kernels import blocks
+from mgce_sklearn.kernels import blocks, triangles
 from mgce_sklearn.parts import Columns, Kept, Part, add
 
 Array = np.ndarray[Any, Any]
 
-# Rows that are summed over, and the share of them that is chosen by chance alone.
+# Number of sampled rows, and the fraction of them that is drawn uniformly, whatever their leverage.
 SAMPLED_ROWS = 16_000
 UNIFORM_SHARE = 0.05
 
-# Of these so many at a time in the sum of the active block.
+# Number of sampled rows at a time in the sum of the active block.
 ROWS_AT_A_TIME = 4000
 
-# Rounds in which the chances of rows are raised until so many can be expected.
+# Rounds in which the probabilities of rows are raised until the expected number is SAMPLED_ROWS.
 ROUNDS = 4
 
-# Features from which on sums and factors are in single precision.
+# With more features, sums and factors are in single precision.
 MANY_FEATURES = 300
 
-# Ridges on unit diagonals, of which the first that lets them be factored is taken.
+# Numbers added to unit diagonals. The first with which the matrix can be factored is used.
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 SHARED_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
-# The most that the diagonal of a sum over a sample, or of an earlier step, is scaled by.
+# Largest factor by which the diagonal of a sum over a sample, or of an earlier step, is scaled.
 LARGEST_SCALE = 4.0
 
-# Products of one solution at which an earlier sum is too old.
+# If one solution takes this many products, an earlier sum is replaced by a new one.
 TOO_MANY_PRODUCTS = 25
 
-# Coefficients are free where D is at most so many times the diagonal of H, and at most so many.
+# Coefficients are free if D is at most FREE times the diagonal of H. At most MOST_FREE are.
 FREE = 5.0
 MOST_FREE = 6000
 
-# Operations a second: of sums of squares in single precision, of sums of the active block, of its
-# solutions.
+# Operations a second: of sums of squares in single precision, of sums of the active block, and of
+# solutions with its factor.
 GRAM_RATE = 175e9
 BLOCK_RATE = 50e9
 SOLVE_RATE = 0.5e9
@@ -64,12 +66,12 @@ SOLVE_RATE = 0.5e9
 TINY = np.finfo(np.float32).tiny
 
 
-# What is computed of a block of rows and its features (d, rows).
+# A function of a block of rows and its features (d, rows).
 FeatureTerm = Callable[[Part, Array], Any]
 
 
 class RowSource(Protocol):
-    """Where a preconditioner finds the rows."""
+    """What a preconditioner needs of the rows."""
 
     shape: tuple[int, int]
     parts: Any
@@ -78,22 +80,22 @@ class RowSource(Protocol):
     curvature: Columns  # C_kl (pairs, rows) for k <= l, in single precision
 
     def sum(self, term: FeatureTerm, size: int | None = None) -> Any:
-        """Add what ``term`` returns of blocks of so many rows and their features (d, rows)."""
+        """Return the sum of ``term`` over blocks of ``size`` rows and their features (d, rows)."""
 
 
 def sum_over_features(term: FeatureTerm, size: int, part: Part) -> Any:
-    """Add what a term returns of blocks of so many rows and their features (d, rows)."""
+    """Return the sum of ``term`` over blocks of ``size`` rows of a part."""
     return reduce(
         add, (term(block, block.design.block().features) for block in part.blocks_of(size))
     )
 
 
 class _Age:
-    """How old a sum is, in products that a new one would have saved."""
+    """Age of a sum, measured by the products that a new sum would have saved."""
 
     def __init__(self) -> None:
-        self._counts: list[int] = []  # of the solutions of a step
-        self._usual: int | None = None  # of the step with the sum itself
+        self._counts: list[int] = []  # products of the solutions of a step
+        self._usual: int | None = None  # products of the step in which the sum was made
         self._beyond = 0
 
     def count(self, n_products: int) -> None:
@@ -101,7 +103,7 @@ class _Age:
         self._counts.append(n_products)
 
     def is_too_great(self, product: float, gram: float) -> bool:
-        """Tell, at every step but the first, whether a new sum takes less time than it saves."""
+        """Tell, at every step but the first, whether a new sum costs less time than it saves."""
         n_products, most = sum(self._counts), max(self._counts, default=0)
         self._counts = []
         if self._usual is None:
@@ -112,7 +114,7 @@ class _Age:
 
 
 class ClassBlocks:
-    """P of the first lines.
+    """The matrix P of the module's docstring.
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ class ClassBlocks:
         self.dtype = np.float32 if self.n_features > MANY_FEATURES else np.float64
         self.draw = 0
         self.age = _Age()
-        self._sums: Array | None = None  # A_k (C, d, d) of the step that summed them
+        self._sums: Array | None = None  # A_k (C, d, d) of the step in which they were summed
 
     def count(self, n_products: int) -> None:
         """Take note of the products that a solution took."""
@@ -143,7 +145,7 @@ class ClassBlocks:
         self._factor(diagonal, barrier)
 
     def _sum(self, weights: Kept, diagonal: Array) -> Array:
-        """Return the A_k over all rows or, where these are many, over rows of high leverage."""
+        """Return the A_k over all rows, or if these are many, over a sample of high leverage."""
         chosen = weights
         if self.source.parts.n_rows > SAMPLED_ROWS:
             self.draw += 1
@@ -167,7 +169,7 @@ class ClassBlocks:
             self.shared_root = _inverse_root(shared, SHARED_RIDGES)
 
     def _block(self, k: int, diagonal: Array) -> Array:
-        """Return A_k as it is now, of one that was: its rows and columns scaled, its diagonal."""
+        """Return an earlier A_k, with rows and columns scaled to the current diagonal."""
         sums: Any = self._sums
         before = np.maximum(sums[k].diagonal(), TINY)
         scale = np.sqrt(np.clip(diagonal / before, 0.0, LARGEST_SCALE)).astype(self.dtype)
@@ -181,7 +183,7 @@ class ClassBlocks:
         direct = self._solve_blocks(residual)
         if self.n_classes == 1:
             return direct
-        pooled = (residual - self.barrier * direct).sum(axis=0)  # sum A z, as B z is the residual
+        pooled = (residual - self.barrier * direct).sum(axis=0)  # sum A z, since B z = residual
         shared = self.shared_root.T @ (self.shared_root @ pooled)
         return direct + shared - self._solve_blocks(self.barrier * shared)
 
@@ -192,7 +194,7 @@ class ClassBlocks:
 
 
 class ActiveBlock:
-    """Coefficients that the barrier leaves free, coupled over all classes; the others alone.
+    """A block of the free coefficients of all classes, and a diagonal for the others.
 
     Parameters
     ----------
@@ -203,7 +205,7 @@ class ActiveBlock:
         self.source = source
         self.draw = 0
         self.age = _Age()
-        self._block: Array | None = None  # of the coefficients that were free when it was summed
+        self._block: Array | None = None  # H of the coefficients that were free in that step
         self._free_then: Any = None
 
     def count(self, n_products: int) -> None:
@@ -213,7 +215,7 @@ class ActiveBlock:
     def renew(self, barrier: Array) -> None:
         """Prepare for other curvatures and another D (C, d)."""
         own = self.source.parts.kept()
-        same = np.cumsum([0, *range(self.source.shape[0], 1, -1)])  # C_kk among the pairs
+        same = triangles.diagonal(self.source.shape[0])
         diagonal = self.source.sum(partial(_own_curvature, self.source.curvature, same, own))
         self.total = diagonal + barrier
         free = _free(barrier / np.maximum(diagonal, TINY))
@@ -227,7 +229,7 @@ class ActiveBlock:
         self.solve_block = _factored(block)
 
     def _summed(self, free: Array, own: Kept) -> Array:
-        """Return H of free coefficients, a new sum or the part that is still free of the last."""
+        """Return H of free coefficients: a new sum, or the part of the last that is still free."""
         n_rows, n_free = self.source.parts.n_rows, int(free.sum())
         product = self.source.seconds_of_product + n_free**2 / SOLVE_RATE
         gram = min(n_rows, SAMPLED_ROWS) * n_free**2 / BLOCK_RATE
@@ -239,18 +241,18 @@ class ActiveBlock:
         return self._block[np.ix_(kept, kept)]
 
     def _sampled(self, own: Kept) -> Kept | None:
-        """Return the weights (1, n) of rows that stand for all, 0 of others; None if all do."""
+        """Return the weights (1, n) of a sample of rows, 0 for the others; None for all rows."""
         if self.source.parts.n_rows <= SAMPLED_ROWS:
             return None
         self.draw += 1
         return _sample(self.source, own, self.total, self.draw, by_class=False)
 
     def _sum(self, weight: Kept | None) -> Array:
-        """Return H of the free coefficients, class by class."""
+        """Return H of the free coefficients, ordered by class."""
         columns = [np.flatnonzero(one) for one in self.free]
         size, curvature = self.source.rows_per_block, self.source.curvature
         block = self.source.parts.over(partial(_free_block, columns, curvature, weight, size))
-        return np.triu(block) + np.triu(block, 1).T
+        return triangles.symmetric(block)
 
     def apply(self, residual: Array) -> Array:
         """Return the approximate solution for a residual (C, d)."""
@@ -260,28 +262,23 @@ class ActiveBlock:
 
 
 def _free(ratio: Array) -> Array:
-    """Tell which coefficients (C, d) the barrier leaves free, of ratios D_j / H_jj."""
+    """Tell which coefficients (C, d) the barrier leaves free, from the ratios D_j / H_jj."""
     if ratio.size <= MOST_FREE:
         return ratio <= FREE
     return ratio <= min(FREE, np.partition(ratio.ravel(), MOST_FREE)[MOST_FREE])
 
 
 def _class_weights(curvature: Columns, weights: Kept, part: Part, features: Array) -> Array:
-    """Keep the v (C, rows) of the rows, and return the sum of v x²."""
-    out = part.allotted(weights, _n_classes(curvature(part)), dtype=np.float32)
+    """Store the v (C, rows) of the rows, and return the sum of v x²."""
+    out = part.allotted(weights, triangles.size_of(len(curvature(part))), dtype=np.float32)
     blocks.diagonal_part(curvature(part), out)
     return (out @ np.square(features).T).astype(np.float64)
-
-
-def _n_classes(pairs: Array) -> int:
-    """Return how many classes have so many pairs."""
-    return int(np.sqrt(2 * len(pairs)))
 
 
 def _own_curvature(
     curvature: Columns, same: Array, own: Kept, part: Part, features: Array
 ) -> Array:
-    """Keep the C_kk (C, rows) of the rows, and return the diagonal of H."""
+    """Store the C_kk (C, rows) of the rows, and return the diagonal of H."""
     out = part.allotted(own, len(same), dtype=np.float32)
     out[:] = curvature(part)[same].clip(min=0.0)
     return (out @ np.square(features).T).astype(np.float64)
@@ -301,14 +298,13 @@ def _squares_by_class(weights: Kept, dtype: Any, part: Part, features: Array) ->
 def _free_block(
     columns: list[Array], curvature: Columns, weight: Kept | None, size: int, part: Part
 ) -> Array:
-    """Return the upper triangle of H of some columns of each class."""
+    """Return the upper triangle of H for some columns of each class."""
     ends = np.cumsum([0, *map(len, columns)])
     places = [slice(*pair) for pair in itertools.pairwise(ends)]
     out = np.zeros((ends[-1], ends[-1]), np.float32)
     for features, curved in _chosen(curvature, weight, size, part):
         parts = [features[:, free] for free in columns]
-        pairs = itertools.combinations_with_replacement(range(len(parts)), 2)
-        for (k, other), factor in zip(pairs, curved, strict=True):
+        for k, other, factor in zip(*triangles.pairs(len(parts)), curved, strict=True):
             out[places[k], places[other]] += (parts[k].T * factor) @ parts[other]
     return out
 
@@ -318,7 +314,7 @@ def _chosen(
 ) -> Iterator[tuple[Array, Array]]:
     """Yield features (rows, d) and weighted curvatures (pairs, rows) of rows with a weight.
 
-    Many at a time, as sums over few rows spend their time on adding up.
+    Many rows come at a time, since for few rows adding the result takes most of the time.
     """
     gathered: list[tuple[Array, Array]] = []
     for block in part.blocks_of(size):
@@ -332,28 +328,28 @@ def _chosen(
 
 
 def _sample(source: RowSource, weights: Kept, total: Array, draw: int, by_class: bool) -> Kept:
-    """Draw rows by their leverage v_ik sum_j x_ij² / (H + D)_kj, of each class or of all together.
+    """Draw rows by their leverage v_ik sum_j x_ij² / (H + D)_kj, of each class or of all classes.
 
     Returns
     -------
     Kept
-        Names an array (C, n), or (1, n), of what a row counts, 0 if it was not drawn.
+        Name of an array (C, n), or (1, n), of the weights of rows: 0 if a row was not drawn.
     """
     parts, leverage, chosen = source.parts, source.parts.kept(), source.parts.kept()
     inverse = (1.0 / total).astype(np.float32)
     sums = source.sum(partial(_leverages, weights, inverse, leverage, by_class))
-    # A chance is a multiple of this line, `slope` leverages and a `share` for every row.
+    # A probability is a multiple of slope * leverage + floor, and at most 1.
     slope = np.where(sums > 0.0, (1.0 - UNIFORM_SHARE) / np.where(sums > 0.0, sums, 1.0), 0.0)
-    share = np.where(sums > 0.0, UNIFORM_SHARE, 1.0) / parts.n_rows
+    floor = np.where(sums > 0.0, UNIFORM_SHARE, 1.0) / parts.n_rows
     factor = np.full(len(sums), float(SAMPLED_ROWS))
     for _ in range(ROUNDS):
-        term = partial(_uncertain, leverage, slope, share, factor)
+        term = partial(_uncertain, leverage, slope, floor, factor)
         n_certain, rest = parts.sum(term, features=False)
         left = SAMPLED_ROWS - n_certain
         raised = (left > 0.0) & (rest > 0.0)
         factor = np.where(raised, left / np.where(raised, rest, 1.0), factor)
     parts.sum(
-        partial(_draw, weights if by_class else None, leverage, slope, share, factor, draw, chosen),
+        partial(_draw, weights if by_class else None, leverage, slope, floor, factor, draw, chosen),
         features=False,
     )
     return chosen
@@ -362,22 +358,22 @@ def _sample(source: RowSource, weights: Kept, total: Array, draw: int, by_class:
 def _leverages(
     weights: Kept, inverse: Array, leverage: Kept, by_class: bool, part: Part, features: Array
 ) -> Array:
-    """Keep the leverages of the rows, and return their sum."""
+    """Store the leverages of the rows, and return their sum."""
     own = weights(part) * (inverse @ np.square(features))
     out = part.allotted(leverage, len(own) if by_class else 1)
     out[:] = own if by_class else own.sum(axis=0)
     return out.sum(axis=1)
 
 
-def _chances(leverage: Kept, slope: Array, share: Array, part: Part) -> Array:
-    return slope[:, None] * leverage(part) + share[:, None]
+def _chances(leverage: Kept, slope: Array, floor: Array, part: Part) -> Array:
+    return slope[:, None] * leverage(part) + floor[:, None]
 
 
 def _uncertain(
-    leverage: Kept, slope: Array, share: Array, factor: Array, part: Part
+    leverage: Kept, slope: Array, floor: Array, factor: Array, part: Part
 ) -> tuple[Array, Array]:
-    """Return how many rows are certain, and the sum of the others' chances for a factor of 1."""
-    chances = _chances(leverage, slope, share, part)
+    """Return the number of rows of probability 1, and the sum of the others with factor 1."""
+    chances = _chances(leverage, slope, floor, part)
     certain = factor[:, None] * chances >= 1.0
     return certain.sum(axis=1), np.where(certain, 0.0, chances).sum(axis=1)
 
@@ -386,16 +382,16 @@ def _draw(
     weights: Kept | None,
     leverage: Kept,
     slope: Array,
-    share: Array,
+    floor: Array,
     factor: Array,
     draw: int,
     chosen: Kept,
     part: Part,
 ) -> None:
-    chances = np.minimum(factor[:, None] * _chances(leverage, slope, share, part), 1.0)
+    chances = np.minimum(factor[:, None] * _chances(leverage, slope, floor, part), 1.0)
     out = part.allotted(chosen, len(chances), dtype=np.float32)
     for k, chance in enumerate(chances):
-        # The numbers of a row are its own, however rows are parted.
+        # The random number of a row does not depend on how rows are divided into parts.
         bits = np.random.PCG64([draw, k]).advance(part.first_row)
         drawn = np.random.Generator(bits).random(part.n_rows) < chance
         own = 1.0 if weights is None else weights(part)[k]
@@ -403,10 +399,10 @@ def _draw(
 
 
 def _parallel(own: Array, inverse: Array, extra: Array) -> Array:
-    """Return A - A B^{-1} A of A, the inverse of B = A + diag D, and D, without large differences.
+    """Return A - A B^{-1} A, from A, the inverse of B = A + diag D, and D, without cancellation.
 
-    Beside the diagonal it is -D B^{-1} D, and on it D times the diagonal of A B^{-1}. That of B
-    would not do: where D is large it has lost A.
+    Off the diagonal it is -D B^{-1} D. The diagonal is D times that of A B^{-1}. It cannot be
+    computed from B^{-1} alone: where D is large, that has lost A to rounding.
     """
     with_diagonal = extra * np.einsum("ij,ij->i", own, inverse)
     out = inverse * -extra
@@ -416,9 +412,9 @@ def _parallel(own: Array, inverse: Array, extra: Array) -> Array:
 
 
 def _inverse_root(matrix: Array, ridges: tuple[float, ...]) -> Array:
-    """Return M with MᵀM the inverse of a positive definite matrix, nearly.
+    """Return M such that MᵀM is nearly the inverse of a positive definite matrix.
 
-    It stays positive as a product, where rounding would spoil an inverse.
+    The product MᵀM is positive in spite of rounding, which an inverse may not be.
     """
     scale = (1.0 / np.sqrt(np.maximum(matrix.diagonal(), TINY))).astype(matrix.dtype)
     unit = matrix * scale
@@ -435,7 +431,7 @@ def _inverse_root(matrix: Array, ridges: tuple[float, ...]) -> Array:
 
 
 def _factored(matrix: Array) -> Callable[[Array], Array]:
-    """Factor a positive definite matrix, nearly; return the function that solves."""
+    """Factor a positive definite matrix plus a small ridge. Return the function that solves."""
     scale = (1.0 / np.sqrt(np.maximum(matrix.diagonal(), TINY))).astype(matrix.dtype)
     matrix *= scale
     matrix *= scale[:, None]

@@ -1,16 +1,18 @@
 """A dual point of sparse rows, moved toward the labels row by row.
 
-One theta for all rows is what the worst of the constraints allows. Where rows are sparse, few have
-a part in most constraints, those of a rare word for one, and the others need not move.
+To make a dual point feasible, it can be moved toward the labels by one theta for all rows. The
+constraint with the largest violation then determines theta. But only few sparse rows contribute to
+a constraint, for example to that of a rare word, and the others need not move.
 
-Rows r_i = theta_i (p_i - onehot(y_i)) push a coordinate of mean r_i ⊗ x_i up or down. Where the
-mean is beyond its half-width, what pushes it there must shrink by a share of
+A row contributes r_i ⊗ x_i with r_i = theta_i (p_i - onehot(y_i)) to the mean of these. In each
+coordinate some rows contribute positive numbers, others negative ones. If the mean exceeds its
+half-width, the contributions of its sign must be reduced by the fraction
 
-    1 - (half_width + what pushes back) / what pushes there,
+    1 - (half_width + size of the contributions of the other sign) / size of those of its sign,
 
-and so each row is lowered by the largest share among the coordinates that it pushes the wrong way.
-What pushes back shrinks as well, which leaves something for the next round, and in the end for one
-theta of all rows: that of `Objective.dual_point`.
+so each theta_i is reduced by the largest of these fractions over the coordinates of the row. The
+contributions of the other sign are reduced as well. So some violation may remain for the next
+round, and finally for the one theta of `Objective.dual_point`.
 """
 
 from __future__ import annotations
@@ -25,71 +27,71 @@ from mgce_sklearn.kernels import soft_threshold
 from mgce_sklearn.objective import Objective, normalized
 from mgce_sklearn.parts import Columns, Held, Kept, Part, once
 
-# What they leave undone costs about a thousandth of the value.
+# The violation left after these rounds costs about a thousandth of the value.
 ROUNDS = 3
 
 TINY = np.finfo(np.float64).tiny
 
 
 def can_move(objective: Objective) -> bool:
-    """Tell whether there are labels to move to, and rows that have a part in few constraints."""
+    """Tell whether rows have labels to move toward, and are sparse."""
     return objective.labeled and objective.parts.like.sparse
 
 
-def moved_by_rows(objective: Objective, proba: Columns) -> Columns:
-    """Return a point (K, n) between ``proba`` and the labels that is feasible, or nearly so.
+def moved_by_rows(objective: Objective, p: Columns) -> Columns:
+    """Return a point (K, n) between ``p`` and the labels that is feasible, or nearly so.
 
     Parameters
     ----------
     objective : Objective
-        That `can_move`.
-    proba : Columns
+        One for which `can_move` is True.
+    p : Columns
         Distributions (K, n).
     """
     parts = objective.parts
-    way = parts.held()
-    parts.over(partial(_ways, proba, objective.first_class, way), features=False)
-    return partial(_moved, proba, row_shares(objective, way))
+    differences = parts.held()
+    parts.over(partial(_differences, p, objective.first_class, differences), features=False)
+    return partial(_moved, p, row_thetas(objective, differences))
 
 
-def row_shares(objective: Objective, way: Held) -> Kept:
-    """Return the theta (n,) of each row, for the way (n, C) from its label to p."""
-    parts, width = objective.parts, objective.uncertainty.half_width.T
-    shares = parts.keep(_ones, features=False)
+def row_thetas(objective: Objective, differences: Held) -> Kept:
+    """Return the theta (n,) of each row, for the ``differences`` (n, C) of p and labels."""
+    parts, half_width = objective.parts, objective.uncertainty.half_width.T
+    thetas = parts.keep(_ones, features=False)
     for _ in range(ROUNDS):
-        up, down = parts.over(partial(_sides, way, shares))
-        beyond = soft_threshold(up - down, width)
+        up, down = parts.over(partial(_sides, differences, thetas))
+        beyond = soft_threshold(up - down, half_width)
         if not beyond.any():
             break
         beyond /= np.maximum(up, down).clip(min=TINY)
-        parts.over(once(partial(_lower, way, shares, beyond)))
-    return shares
+        parts.over(once(partial(_lower, differences, thetas, beyond)))
+    return thetas
 
 
-def _ways(proba: Columns, first: int, way: Held, part: Part) -> None:
-    """Leave with the rows how far (n, C) p is from the label, row by row in memory."""
-    labels: Any = part.labels  # asked for where they are known
-    columns = normalized(proba(part))
+def _differences(p: Columns, first: int, differences: Held, part: Part) -> None:
+    """Store with the rows the differences (n, C) of p from the labels, contiguous by row."""
+    labels: Any = part.labels  # called only if rows have labels
+    columns = normalized(p(part))
     labels.add_to(columns, -1.0)
-    part.hold(way, np.ascontiguousarray(columns[first:].T))
+    part.hold(differences, np.ascontiguousarray(columns[first:].T))
 
 
 def _ones(part: Part) -> Array:
     return np.ones(part.n_rows)
 
 
-def _sides(way: Held, shares: Kept, part: Part) -> tuple[Array, Array]:
-    return part.design.sides(way(part), shares(part))
+def _sides(differences: Held, thetas: Kept, part: Part) -> tuple[Array, Array]:
+    return part.design.sides(differences(part), thetas(part))
 
 
-def _lower(way: Held, shares: Kept, beyond: Array, part: Part) -> None:
-    share = shares(part)
-    share *= 1.0 - part.design.largest_share(way(part), beyond)
+def _lower(differences: Held, thetas: Kept, beyond: Array, part: Part) -> None:
+    theta = thetas(part)
+    theta *= 1.0 - part.design.largest_share(differences(part), beyond)
 
 
-def _moved(proba: Columns, shares: Kept, part: Part) -> Array:
-    share = shares(part)
+def _moved(p: Columns, thetas: Kept, part: Part) -> Array:
+    theta = thetas(part)
     labels: Any = part.labels
-    columns = normalized(proba(part)) * share
-    labels.add_to(columns, 1.0 - share)
+    columns = normalized(p(part)) * theta
+    labels.add_to(columns, 1.0 - theta)
     return columns

@@ -1,19 +1,19 @@
 """Stochastic proximal gradient steps with variance reduction.
 
-Each step reads a batch of rows, finds their worst-case distributions p_i at the present
-coefficients, and replaces with them what a table of all rows held (SAGA, Defazio, Bach and
+Each step reads a batch of rows and computes their worst-case distributions p_i at the current
+coefficients. These replace the entries of the rows in a table (SAGA, Defazio, Bach and
 Lacoste-Julien 2014):
 
     W <- prox(W - step (g + sum_batch w_i (p_i - table_i) ⊗ x_i / rate_i)),
     g <- g + sum_batch w_i (p_i - table_i) ⊗ x_i,      table_i <- p_i,
 
-where w_i are the weights of a mean, g = mean (table_i - onehot(y_i)) ⊗ x_i is kept up to
-date, rate_i is the expected number of times that row i is in a batch, and prox is the soft
-threshold, so that zeros are exact. As the table is a distribution in every row, it is a
-candidate for the dual, and its average over passes a better one where p jumps (q near 1).
+where w_i are weights that sum to 1, g = mean (table_i - onehot(y_i)) ⊗ x_i is updated with the
+table, and rate_i is the expected number of times that row i is in a batch. prox is the soft
+threshold, so zero coefficients are exactly 0. Every row of the table is a distribution, so the
+table is a candidate for the dual. Its average over passes is a better one where p jumps (q near 1).
 
-A step may be as long as the curvature of a batch allows. Rows with large features would make
-it short; they are in more batches instead, with smaller changes each time.
+The curvature of a batch limits the length of a step. Rows with large features would make steps
+short. Instead, such rows are in several batches, with smaller changes each time.
 """
 
 from __future__ import annotations
@@ -46,29 +46,30 @@ from mgce_sklearn.solvers.repair import repaired
 ROWS_PER_BATCH = 256
 FEWEST_BATCHES = 32
 
-# A row is in one batch for every so much of its squared size, in units of the mean.
+# A row is in one batch for each SIZE_PER_COPY of its squared size, in units of the mean.
 SIZE_PER_COPY = 2.0
 
-# Rows may be all zero; a feature's root mean square is 1.
+# Lower bound on sizes, since rows may be all zero. The root mean square of a feature is 1.
 SMALLEST_SIZE = 1e-12
 
-# The first step, in units of 1/(largest curvature of the squared features). It is halved when
-# a check finds no progress: the potential jumps where q is near 1, and so does its gradient.
+# Length of the first step, in units of 1/(largest curvature of the squared features). It is halved
+# at a check without progress, since for q near 1 the gradient of the potential jumps.
 FIRST_STEP = 3.0
 SHORTEST_STEP = 1e-3
 POWER_ITERATIONS = 12
 
-# Passes from one check to the next: at least so many, and this share of those made.
+# Passes from one check to the next: at least this number, and this fraction of those made so far.
 PASSES_PER_CHECK = 5
 CHECK_SHARE = 0.25
 
-# A repair of the averaged table assembles and factors a matrix of all N coefficients, which
-# costs about as much as N (1 + N/n) passes divided by this. So many go by before the next.
+# A repair of the averaged table assembles and factors a matrix of the size N of all coefficients.
+# It costs about as much as N (1 + N/n) / COEFFICIENTS_PER_PASS passes. Between two repairs there
+# are at least as many.
 COEFFICIENTS_PER_PASS = 20
 
 
 class _Batches:
-    """Which rows are read together, and how often each is read in a pass."""
+    """The batches of rows, and how often each row is read in a pass."""
 
     def __init__(self, sizes: Array, rng: np.random.Generator) -> None:
         n_rows = len(sizes)
@@ -76,7 +77,7 @@ class _Batches:
         copies = np.ceil(sizes / (SIZE_PER_COPY * sizes.mean()))
         copies = np.clip(copies, 1, self.count).astype(np.intp)
         order = rng.permutation(n_rows)
-        # Copies of a row are neighbors in this list, and thus in different batches.
+        # Copies of a row are neighbors in this list, so they are in different batches.
         self._sequence = np.repeat(order, copies[order])
         self.rates = copies / self.count
         n_reads = len(self._sequence)
@@ -93,7 +94,7 @@ def _squared_norms(scale: Array, part: Part) -> Array:
 
 
 def _squared(direction: Array, part: Part) -> Array:
-    """Return what rows add to mean (x xᵀ) direction (1, d)."""
+    """Return the contribution of rows to mean (x xᵀ) direction (1, d)."""
     return part.design.adjoint(part.design.margins(direction))
 
 
@@ -114,12 +115,12 @@ class _Iteration:
             self._largest_curvature() + self.batches.largest_size / self.batches.rows_per_batch
         )
         self.step = FIRST_STEP * self.unit_step
-        # The start's value is no measure of the step: from near the optimum any step leads up.
+        # The value at the start is not compared: near the optimum, any step increases it.
         self.value = np.inf
-        proba = parts.kept()
-        objective.value_and_slope(self.coef, proba)
-        # Row by row in memory, as batches read it.
-        self.table = np.ascontiguousarray(proba(parts.together())[objective.first_class :].T)
+        p = parts.kept()
+        objective.value_and_slope(self.coef, p)
+        # Contiguous by row, as batches read it.
+        self.table = np.ascontiguousarray(p(parts.together())[objective.first_class :].T)
         self.gradient = self._excess()
         self._sum, self._n_summed = np.zeros_like(self.table), 0
 
@@ -134,7 +135,7 @@ class _Iteration:
         return (mean - objective.uncertainty.tau) / self.scale
 
     def _largest_curvature(self) -> float:
-        """Return the largest eigenvalue of mean x xᵀ, or a little less."""
+        """Return the largest eigenvalue of mean x xᵀ, or slightly less."""
         parts = self.objective.parts
         direction, size = self.rng.normal(size=(1, parts.n_features)), 1.0
         for _ in range(POWER_ITERATIONS):
@@ -144,7 +145,7 @@ class _Iteration:
         return size
 
     def read_all(self, enough: Callable[[], bool] = lambda: False) -> None:
-        """Make one pass, or a part if it is ``enough``: a step for every batch, in random order."""
+        """Make one pass, a step for every batch in random order, until ``enough`` returns True."""
         for batch in self.rng.permutation(self.batches.count):
             self._read(self.batches.rows(batch))
             if enough():
@@ -157,15 +158,15 @@ class _Iteration:
         margins = with_reference(batch.margins(self.coef), self.scaled)
         if objective.offsets is not None:
             margins = margins + objective.offsets(objective.parts.together())[:, rows]
-        proba = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
-        change = proba - self.table[rows].T
-        share = batch.total_weight / self.design.total_weight / self.scale
-        sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * share
+        p = objective.potential.value_and_gradient(margins)[1][objective.first_class :]
+        change = p - self.table[rows].T
+        factor = batch.total_weight / self.design.total_weight / self.scale
+        sums = batch.adjoint(np.vstack([change, change / self.batches.rates[rows]])) * factor
         known, noisy = np.split(sums, 2)
         moved = self.scaled - self.step * (self.gradient + noisy)
         self.scaled = soft_threshold(moved, self.step * self.half_width)
         self.gradient += known
-        self.table[rows] = proba.T
+        self.table[rows] = p.T
 
     def average(self) -> Columns:
         """Return the table's average (K, n) over the passes since the last call."""
@@ -180,13 +181,13 @@ class _Iteration:
             columns = np.vstack([1.0 - table.sum(axis=1), columns])
         return self.objective.parts.kept_array(columns)
 
-    def look(self) -> float:
-        """Return the value; halve the step if it is no better than at the last look."""
+    def check(self) -> float:
+        """Return the value. Halve the step if it did not improve since the last check."""
         value = self.objective.value(self.coef)
         if value >= self.value:
             self.step *= 0.5
         self.value = min(value, self.value)
-        self.gradient = self._excess()  # rounding adds up
+        self.gradient = self._excess()  # removes the rounding errors of the updates
         return value
 
 
@@ -199,21 +200,21 @@ class SGD:
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int, default=1000
-        Passes over the rows.
+        Largest number of passes over the rows.
     verbose : int, default=0
+        Whether to print the size of the problem, and a line at each check of the gap.
     seed : int, default=0
-        Decides which rows are read together, and in which order.
+        Draws the batches and their order.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from mgce_sklearn.path import objective_of
     >>> from mgce_sklearn.problem import Problem
     >>> from mgce_sklearn.solvers import SGD
-    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
-    >>> result = SGD(tol=1e-2, seed=0).solve(objective)
-    >>> print(f"{result.value:.2f}, {result.relative_gap <= 1e-2}")
-    0.22, True
+    >>> objective = Problem.from_labels(*load_iris(return_X_y=True)).objective(q=0.5, lam=0.3)
+    >>> result = SGD().solve(objective)
+    >>> print(result.status.name, f"{result.value:.3f}")
+    CONVERGED 0.218
     """
 
     name: ClassVar[str] = "sgd"
@@ -225,7 +226,7 @@ class SGD:
 
     @staticmethod
     def suits(objective: Objective) -> bool:
-        """Tell that it takes what all others leave."""
+        """Return True: "auto" chooses it if no other solver suits."""
         return True
 
     def solve(
@@ -253,14 +254,14 @@ class SGD:
             if n_passes < min(check, self.max_iter) and not late:
                 continue
             check = n_passes + max(PASSES_PER_CHECK, int(CHECK_SHARE * n_passes))
-            progress.offer_coef(iteration.coef, iteration.look())
+            progress.offer_coef(iteration.coef, iteration.check())
             average = iteration.average()
-            progress.offer_proba(iteration.distributions(iteration.table))
-            progress.offer_proba(average)
+            progress.offer_p(iteration.distributions(iteration.table))
+            progress.offer_p(average)
             done = iteration.step < SHORTEST_STEP * iteration.unit_step
             due = done or n_passes == self.max_iter or n_passes - last_repair >= repair_cost
             if due and not late and progress.gap > self.tol * progress.value:
-                progress.offer_proba(repaired(objective, average))
+                progress.offer_p(repaired(objective, average))
                 last_repair = n_passes
             ended = progress.record((iteration.step / iteration.unit_step,))
             if ended is not None:

@@ -1,8 +1,8 @@
 """The equations [H + diag D] dW = right of one interior point step, H = mean C_i ⊗ x_i x_iᵀ.
 
-Two forms of the same interface: H summed and factored, or multiplied with, row by row, in a
-preconditioned conjugate gradient method. All of this is in units where features have root mean
-square 1, save for what goes in and comes out.
+There are two forms with the same interface. Either H is summed over rows and factored, or a
+preconditioned conjugate gradient method uses products with H, computed row by row. Computations are
+in units where features have root mean square 1; arguments and results are in the given units.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mgce_sklearn.arrays import (
     set_diagonal,
 )
 from mgce_sklearn.design import Block
-from mgce_sklearn.kernels import blocks
+from mgce_sklearn.kernels import blocks, triangles
 from mgce_sklearn.objective import Objective
 from mgce_sklearn.parts import Columns, Kept, Part
 from mgce_sklearn.solvers.preconditioner import (
@@ -38,17 +38,18 @@ from mgce_sklearn.solvers.preconditioner import (
     sum_over_features,
 )
 
-# Jitters tried when rounding makes the (unit diagonal) system indefinite.
+# Numbers added to the unit diagonal, one after the other, until the system is positive definite. By
+# rounding it may be indefinite.
 JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
 
-# Products with H of one solution.
+# Largest number of products with H for one solution.
 MOST_PRODUCTS = 50
 
-# Numbers of a block of rows in a product.
+# Numbers in a block of rows in a product.
 NUMBERS_AT_A_TIME = 2**18
 
 
-# Seconds of an operation, for the choice between the two forms: measured, give or take 30%.
+# Operations a second, and seconds, by which the form is chosen. Measured, with an error of 30%.
 FACTOR_RATE = 28e9
 PRODUCT_RATE = 30e9
 SINGLE_RATE = 70e9
@@ -56,27 +57,28 @@ DOUBLE_RATE = 15e9
 SECONDS_A_PAIR = 1e-9
 SECONDS_A_PRODUCT = 5e-5
 
-# Near q = 1 an active block costs less than the whole matrix from this size on.
+# Near q = 1 an active block costs less than the whole matrix from this number of coefficients on.
 ACTIVE_FROM = 1500
 
-# Products that a step takes, by q, and up to which q class blocks serve.
+# Products that a step takes: more from q = MANY_PRODUCTS_FROM on. Class blocks are used up to
+# LARGEST_Q_OF_CLASS_BLOCKS.
 PRODUCTS = 14
 MORE_PRODUCTS, MANY_PRODUCTS_FROM = 40, 0.7
 LARGEST_Q_OF_CLASS_BLOCKS = 0.8
 
-# Numbers of the rows, and of their columns, from which on single precision saves time: rows of few
-# columns would be a large part of the memory.
+# Single precision saves time from this many numbers in all rows, and from this many columns. With
+# fewer columns, a second copy of the rows would be a large part of the memory.
 SINGLE_FROM, LEAST_COLUMNS = 2**16, 8
 
-# Smaller gaps are asked of factors, in double precision, where there is a choice.
+# For smaller gaps, factors in double precision are used if the system is small enough.
 LEAST_GAP_OF_PRODUCTS = 3e-5
 
-# Numbers of the class blocks, and of their factors each.
+# Largest number of entries of the class blocks, and of their factors.
 MOST_BLOCK_NUMBERS = 10**8
 
 
 class Gathered(Protocol):
-    """What gathers the curvature of a part of the rows; of parts there are sums."""
+    """Collects the curvature of a part of the rows. Results of two parts can be added."""
 
     rows_per_block: int
 
@@ -84,25 +86,25 @@ class Gathered(Protocol):
         """Add a block; its curvature (pairs, rows) includes the weights."""
 
     def __add__(self, other: Any) -> Any:
-        """Return what is gathered of both parts; either may change."""
+        """Return the sum of both parts. Either may be modified."""
 
 
 class System(Protocol):
     """The equations at one point."""
 
     def solve(self, right: Array, accuracy: Array, guess: Array | None) -> Array:
-        """Return dW (C, d), with a residual of no more than ``accuracy`` (C, d)."""
+        """Return dW (C, d), with a residual of at most ``accuracy`` (C, d)."""
 
 
 class Form(Protocol):
-    """How the equations are solved at every point."""
+    """How the equations are solved."""
 
     gather: Callable[[Part], Gathered]
 
     def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
-        """Return the equations of what all parts gathered and D (C, d).
+        """Return the equations at a point, from the sum over all parts and D (C, d).
 
-        The ``curvature`` is a term that computes those (pairs, rows) of given rows again.
+        The ``curvature`` is a term that computes the curvatures (pairs, rows) of rows again.
         """
 
 
@@ -112,9 +114,9 @@ def choose_form(objective: Objective, tol: float) -> Form:
     Parameters
     ----------
     objective : Objective
-        Of rows in single precision, where there are such.
+        With rows in single precision, if they are available.
     tol : float
-        Relative gap that is asked for.
+        Relative gap of the solver.
     """
     factoring = _factoring_seconds(objective)
     if not has_products(objective) or (tol < LEAST_GAP_OF_PRODUCTS and np.isfinite(factoring)):
@@ -123,7 +125,7 @@ def choose_form(objective: Objective, tol: float) -> Form:
 
 
 def reconsidered(form: Form, objective: Objective) -> Form:
-    """Return factors instead of products, once those of a step took longer than factors would."""
+    """Return a factored form, if the products of a step took longer than factors would."""
     if isinstance(form, Conjugate):
         taken = form.n_products * form.seconds_of_product
         return Factored(objective) if _factoring_seconds(objective) < taken else form
@@ -131,9 +133,11 @@ def reconsidered(form: Form, objective: Objective) -> Form:
 
 
 def has_products(objective: Objective) -> bool:
-    """Tell whether the second form has rows that it reads, room, and more rows than features.
+    """Tell whether the form with products can be used.
 
-    Of sparse rows it reads all zeros, and would not write them again for every product.
+    It needs at least as many rows as features, memory for its preconditioner, and rows in single
+    precision. It makes sparse rows dense, and needs memory to store them, since
+    otherwise every product would make them dense again.
     """
     parts, (n_classes, n_features) = objective.parts, objective.shape
     fits = n_classes * n_features**2 <= MOST_BLOCK_NUMBERS and n_features <= parts.n_rows
@@ -142,19 +146,19 @@ def has_products(objective: Objective) -> bool:
 
 
 def is_large(objective: Objective) -> bool:
-    """Tell whether rows have a single precision to gain from, and are enough to."""
+    """Tell whether rows are available in single precision, and numerous enough to save time."""
     parts = objective.parts
     many = parts.n_rows * parts.n_features >= SINGLE_FROM
     return many and parts.n_features >= LEAST_COLUMNS and parts.has_single
 
 
 def loss_parameter(objective: Objective) -> float:
-    """Return q; for other potentials 1, where classes of a row depend on each other most."""
+    """Return q. For other potentials return 1, at which classes are coupled most strongly."""
     return float(getattr(objective.potential, "q", 1.0))
 
 
 def _rows_a_thread(objective: Objective) -> float:
-    """Return how many rows one thread looks at in a pass, if more than this process does."""
+    """Return the number of rows divided by the number of processes that read them."""
     return objective.parts.n_rows / objective.parts.at_once
 
 
@@ -170,7 +174,7 @@ def _product_seconds(objective: Objective) -> float:
     n_rows, (n_classes, d) = objective.parts.n_rows, objective.shape
     q = loss_parameter(objective)
     if n_classes > 1 and q > LARGEST_Q_OF_CLASS_BLOCKS:
-        # The active block is as large as the whole matrix while many coefficients are free.
+        # While many coefficients are free, the active block is as large as the whole matrix.
         return 0.0 if n_classes * d > ACTIVE_FROM else np.inf
     n_products = MORE_PRODUCTS if q > MANY_PRODUCTS_FROM and n_classes > 1 else PRODUCTS
     gram = min(n_rows, SAMPLED_ROWS) * n_classes * d**2 / GRAM_RATE
@@ -179,9 +183,9 @@ def _product_seconds(objective: Objective) -> float:
 
 
 def _seconds_of_product(objective: Objective) -> float:
-    """Return what a product takes, and the preconditioner with it."""
+    """Return the seconds of a product and of one use of the preconditioner."""
     n_rows, (n_classes, d) = _rows_a_thread(objective), objective.shape
-    pairs = n_rows * n_classes * (n_classes + 1) / 2
+    pairs = n_rows * triangles.n_pairs(n_classes)
     rows = 4 * n_rows * n_classes * d / PRODUCT_RATE + pairs * SECONDS_A_PAIR
     return rows + 4 * n_classes * d**2 / 10e9 + SECONDS_A_PRODUCT + objective.parts.latency
 
@@ -219,7 +223,7 @@ class Factored:
         self.gather: Callable[[Part], Gathered] = partial(_gather_gram, objective.shape[0])
 
     def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
-        """Return the equations of what all parts gathered and D (C, d)."""
+        """Return the equations at a point, from the sum over all parts and D (C, d)."""
         return _FactoredSystem(gathered.gram.matrix(), barrier, gathered.unit)
 
 
@@ -227,7 +231,7 @@ class _FactoredSystem:
     def __init__(self, matrix: Array, barrier: Array, unit: Array | None) -> None:
         unit = 1.0 if unit is None else unit
         diagonal = matrix.diagonal().clip(min=0.0) + (barrier / unit**2).ravel()
-        # A unit diagonal makes the jitter mean the same whatever the features' units.
+        # With a unit diagonal, the effect of the jitter does not depend on the features' units.
         scale = diagonal**-0.5
         matrix *= scale[:, None]
         matrix *= scale
@@ -253,7 +257,7 @@ def _factor(matrix: Array) -> Callable[[Array], Array]:
 
 @dataclass
 class _Curvature:
-    """Keeps curvatures with the rows, or drops them if they have no name to be kept by."""
+    """Stores curvatures with the rows, or discards them if ``kept`` is None."""
 
     kept: Kept | None
     rows_per_block: int
@@ -282,22 +286,22 @@ def _product(curvature: Columns, step: Array, part: Part, features: Array) -> Ar
 
 
 class Conjugate:
-    """H by its products alone: preconditioned conjugate gradients.
+    """Preconditioned conjugate gradients, with products with H only.
 
-    The curvatures of all rows are kept in single precision, within `Parts.working_memory`; else
-    they are computed again for every product.
+    The curvatures of all rows are stored in single precision, if they fit in
+    `Parts.working_memory`. If not, they are computed again for every product.
 
     Parameters
     ----------
     objective : Objective
-        Whose rows are read in single precision, whatever they are.
+        Its rows are read in single precision, whatever their precision is.
     """
 
     def __init__(self, objective: Objective) -> None:
         self.parts, self.shape = objective.parts.compact(), objective.shape
         self.seconds_of_product = _seconds_of_product(objective)
         n_classes, n_features = objective.shape
-        n_pairs = n_classes * (n_classes + 1) // 2
+        n_pairs = triangles.n_pairs(n_classes)
         fits = 4 * n_pairs * self.parts.n_rows <= self.parts.working_memory
         self._kept = self.parts.kept() if fits else None
         self.rows_per_block = int(np.clip(NUMBERS_AT_A_TIME // n_features, 256, 2048))
@@ -307,12 +311,12 @@ class Conjugate:
         unit = self.parts.like.scale
         self.unit = np.ones(n_features) if unit is None else unit
         active = n_classes > 1 and loss_parameter(objective) > LARGEST_Q_OF_CLASS_BLOCKS
-        source = weakref.proxy(self)  # else the rows would stay until cycles are collected
+        source = weakref.proxy(self)  # a cycle would keep the rows in memory until it is collected
         self.preconditioner = ActiveBlock(source) if active else ClassBlocks(source)
         self.n_products = 0
 
     def at(self, gathered: Any, barrier: Array, curvature: Columns) -> System:
-        """Return the equations at one point: these, with another D."""
+        """Return the equations at a point: this object, with another D."""
         again: Columns = partial(_in_single, curvature)
         self.curvature: Columns = again if self._kept is None else self._kept
         self.barrier = barrier / self.unit**2
@@ -321,7 +325,7 @@ class Conjugate:
         return self
 
     def sum(self, term: FeatureTerm, size: int | None = None) -> Any:
-        """Add what ``term`` returns of blocks of so many rows and their features (d, rows)."""
+        """Return the sum of ``term`` over blocks of ``size`` rows and their features (d, rows)."""
         return self.parts.over(partial(sum_over_features, term, size or self.rows_per_block))
 
     def product(self, step: Array) -> Array:
@@ -330,7 +334,7 @@ class Conjugate:
         return self.sum(partial(_product, self.curvature, step.astype(np.float32)))
 
     def solve(self, right: Array, accuracy: Array, guess: Array | None) -> Array:
-        """Return dW (C, d), with a residual of no more than ``accuracy`` (C, d)."""
+        """Return dW (C, d), with a residual of at most ``accuracy`` (C, d)."""
         before = self.n_products
         residual, accuracy = right / self.unit, accuracy / self.unit
         step, direction, slope = np.zeros_like(residual), np.zeros_like(residual), np.inf
@@ -344,7 +348,7 @@ class Conjugate:
             image = self.product(direction) + self.barrier * direction
             curvature = inner(direction, image)
             if not (slope > 0.0 and curvature > 0.0):
-                break  # rounding has won
+                break  # rounding prevents progress
             step = step + (slope / curvature) * direction
             residual = residual - (slope / curvature) * image
         self.preconditioner.count(self.n_products - before)

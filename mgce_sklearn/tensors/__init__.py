@@ -1,5 +1,5 @@
-"""The linear model's arrays as tensors, on whatever device; needs torch.
+"""The linear model on tensors, on any device. It needs torch.
 
-Solvers and objective are the same as for numpy. What is here replaces the arrays below them:
-`link`, `potentials` and `barrier` the kernels, `design` and `gram` the rows of features.
+Solvers and objective are the same as for numpy's arrays. The modules here replace what these call:
+`link`, `potentials` and `barrier` replace the kernels, `design` and `gram` the rows of features.
 """

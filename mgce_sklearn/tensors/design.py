@@ -1,4 +1,4 @@
-"""The design of rows that are a tensor: the same interface, everything on its device."""
+"""`TensorDesign`: the interface of `Design` for rows in a tensor, computed on its device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mgce_sklearn.tensors.potentials import TensorMGCEPotential
 
 Array = np.ndarray[Any, Any]
 
-# Numbers that a block of rows has in its largest array: a device needs many to be busy.
+# How many numbers the largest array of a block of rows has. A device needs many to be busy.
 NUMBERS_AT_A_TIME = {"cpu": 2**18, "cuda": 2**26}
 
 
@@ -34,13 +34,14 @@ class TensorDesign(Design):
     X : Tensor of shape (n, d - fit_intercept), floating point
         Computed with in float64, a block of rows at a time.
     sample_weight : Tensor of shape (n,), float64, on the same device
-        Positive. A weight of 2 means the same as the row twice.
+        Positive. A row of weight 2 is equivalent to two copies of it.
     fit_intercept : bool
         Whether a constant feature 1 follows the columns of X.
     center : Tensor of shape (d - fit_intercept,), float64, on the same device, default=None
         What is subtracted from every row of X. None: nothing.
     shares : Tensor of shape (n,), default=None
-        Weights of a mean over all rows, of which these may be some. None: these are all.
+        Weight of each row in a mean over all rows, if these rows are only some of them. None: these
+        are all rows.
     """
 
     X: Tensor
@@ -51,7 +52,7 @@ class TensorDesign(Design):
 
     @classmethod
     def of(cls, X: Tensor, sample_weight: Array, fit_intercept: bool) -> TensorDesign:
-        """Return the design of rows whose weights are on the host."""
+        """Return the design of rows; their weights are in the memory of the host."""
         weights = torch.as_tensor(np.array(sample_weight), device=X.device)
         return cls(X, weights, fit_intercept)
 
@@ -72,50 +73,50 @@ class TensorDesign(Design):
 
     @property
     def precision(self) -> np.dtype:
-        """The type of the numbers of X."""
+        """Type of the numbers of X: float64, or float32 for all others."""
         return np.dtype(np.float64 if self.X.dtype == torch.float64 else np.float32)
 
     def potential(self, q: float) -> MGCEPotential:
-        """Return the MGCE potential of arrays that are where the rows are."""
+        """Return the MGCE potential for arrays on the device of the rows."""
         return TensorMGCEPotential(q)
 
     def empty(self, *shape: int) -> Tensor:
-        """Return a tensor to be written to, where the rows are."""
+        """Return an uninitialized tensor on the device of the rows."""
         return torch.empty(shape, dtype=torch.float64, device=self.X.device)
 
     def zeros(self, *shape: int) -> Tensor:
-        """Return zeros, where the rows are."""
+        """Return zeros on the device of the rows."""
         return torch.zeros(shape, dtype=torch.float64, device=self.X.device)
 
     def put(self, array: Array | Tensor) -> Tensor:
-        """Return numbers as float64, where the rows are."""
+        """Return numbers as float64 on the device of the rows."""
         return torch.as_tensor(array, dtype=torch.float64, device=self.X.device)
 
     def put_codes(self, codes: Array) -> Tensor:
-        """Return classes as indices, where the rows are."""
+        """Return positions as integers on the device of the rows."""
         return torch.as_tensor(codes, dtype=torch.int64, device=self.X.device)
 
     def fetch(self, array: Tensor) -> Array:
-        """Return a tensor of coefficients as an ndarray."""
+        """Return a tensor as an ndarray."""
         return array.cpu().numpy()
 
     def team(self, width: int) -> AbstractContextManager[RowTeam]:
-        """Give a team of one: tensors share their operations among threads by themselves."""
+        """Return a team of one thread, because PyTorch uses several threads by itself."""
         return nullcontext(RowTeam(self.n_rows, width, 1))
 
     def take(self, rows: Array) -> TensorDesign:
-        """Return some of the rows, by position, as all there are."""
+        """Return the design of some of the rows, by position, without ``shares``."""
         positions = self.put_codes(rows)
         weights = self.sample_weight[positions]
         return TensorDesign(self.X[positions], weights, self.fit_intercept, self.center)
 
     def rows_at_a_time(self, width: int = 1) -> int:
-        """Return how many rows a block has: as many as keep a device busy."""
+        """Return the number of rows of a block: enough to keep the device busy."""
         return max(1, self._numbers_at_a_time // max(width, self.n_features))
 
     @property
     def rows_in_cache(self) -> int:
-        """Number of rows of a block: as many as keep the device busy."""
+        """Number of rows of a block: enough to keep the device busy."""
         return max(256, self._numbers_at_a_time // self.n_features)
 
     @property
@@ -142,7 +143,7 @@ class TensorDesign(Design):
         return out + coef[:, -1:] if self.fit_intercept else out
 
     def adjoint(self, rows_by_class: Tensor) -> Tensor:
-        """Compute what these rows add to the weighted mean of r_i ⊗ x_i (C, d)."""
+        """Compute the part of these rows in the weighted mean of r_i ⊗ x_i (C, d)."""
         weighted = rows_by_class * self.weights
         out = weighted @ self._stored
         return torch.cat([out, weighted.sum(1, keepdim=True)], 1) if self.fit_intercept else out
@@ -150,7 +151,7 @@ class TensorDesign(Design):
     def class_moments(
         self, labels: Labels, n_classes: int, origin: Array
     ) -> tuple[Array, Array, Array, Array]:
-        """Compute weights, means, variances and support, class by class."""
+        """Compute the weight, means, variances and weight of non-zeros of every class."""
         block, weights, codes = self._copied(labels)
         block = block.to(torch.float64)
         one_hot = self.zeros(n_classes, len(block))
@@ -161,26 +162,26 @@ class TensorDesign(Design):
             moments[0, :, -1] = (weight > 0.0).to(torch.float64)
             moments[2, :, -1] = weight
         mean, variance, support = moments[:, :, : self.n_columns]
-        share = torch.where(weight > 0.0, weight, 1.0)[:, None]
+        divisor = torch.where(weight > 0.0, weight, 1.0)[:, None]
         support[:] = one_hot @ (block != 0.0).to(torch.float64)
         block = block - self.put(origin[: self.n_columns])
-        mean[:] = one_hot @ block / share
-        variance[:] = one_hot @ (block - mean[codes]) ** 2 / share
+        mean[:] = one_hot @ block / divisor
+        variance[:] = one_hot @ (block - mean[codes]) ** 2 / divisor
         return self.fetch(weight), *self.fetch(moments)
 
     def column_range(self) -> tuple[Array, Array]:
-        """Return the least and the largest value (d,) of each feature."""
+        """Return the smallest and the largest value (d,) of each feature."""
         ends = np.ones((2, self.n_features))
         for end, value in zip(ends, (self.X.amin(dim=0), self.X.amax(dim=0)), strict=True):
             end[: self.n_columns] = self.fetch(value)
         return ends[0], ends[1]
 
     def compact(self, scale: Tensor) -> Design:
-        """Return itself: a device computes in float64 from whatever X is."""
+        """Return itself, because everything is computed in float64 from X as it is."""
         return self
 
     def buffer(self, n_rows: int) -> Tensor | None:
-        """Return None: blocks are tensors of their own."""
+        """Return None, because every block is a new tensor."""
         return None
 
     def features(self, out: Any = None) -> Tensor:
@@ -189,6 +190,6 @@ class TensorDesign(Design):
         return torch.cat([block, torch.ones_like(block[:1])]) if self.fit_intercept else block
 
     def mean_square(self) -> Tensor:
-        """Return what these rows add to the mean square of each feature (d,)."""
+        """Return the part of these rows in the mean square of each feature (d,)."""
         square = self.weights @ self._stored**2
         return torch.cat([square, self.weights.sum()[None]]) if self.fit_intercept else square

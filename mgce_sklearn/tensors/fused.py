@@ -1,13 +1,17 @@
-r"""Threshold and worst case on a GPU, each row read once by one program of Triton.
+r"""Threshold and worst case on a GPU, by Triton programs that read each row once.
 
-A row (or, beyond `LONGEST` classes, what of it may be on the support) stays where it was read until
-Newton's steps have found its root, as many as that row needs. The gradient is a second program,
-elementwise: what is kept of a row are its largest margin, the threshold above that, and the sum
-:math:`\sum_k h_k^{1-q}`. So half precision is read and written as it is, and computed in float32.
+A program keeps its rows in registers until Newton's steps have found their thresholds. Each program
+takes as many steps as its rows need. Rows of more than `LONGEST` classes are too long for that: the
+classes that may be on the support are stored in scratch memory instead.
 
-Small batches wait for the host, not for the GPU. So a mean or a sum of losses is no operation of
-PyTorch's: every program adds up its own rows, one more adds up these parts in one order, and the
-gradient's program reads the share of a row where that one left it.
+The gradient is a second, elementwise program. It needs three numbers of each row: the largest
+margin, the threshold minus that margin, and the sum :math:`\sum_k h_k^{1-q}`. So margins and
+gradients in half precision stay in half precision in memory, and are computed in float32.
+
+With small batches, the time goes to the host and not to the GPU. So there is no PyTorch operation
+for a mean or a sum of losses. Every program adds up the losses of its own rows. One more program
+adds up these parts, always in the same order, and writes the weight of a row in the mean, which the
+program of the gradient reads.
 """
 
 from __future__ import annotations
@@ -21,20 +25,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Elements that one program holds at a time, and classes up to which a row is held whole.
+# Elements that one program holds at a time, and the largest number of classes of a row that it
+# holds whole.
 TILE = 1024
 LONGEST = 2048
 
-# Of longer rows: elements read at a time, threads by 32, and programs for each multiprocessor.
+# For longer rows: elements read at a time, warps (of 32 threads) of a program, and programs for
+# each multiprocessor.
 CHUNK, WARPS, PROGRAMS = 1024, 2, 16
 
-# Classes of a row that one program writes.
+# Classes of a row that one program of the gradient writes.
 WRITTEN = 2048
 
-# Steps end below so many units in the last place of 1.
+# Newton's method ends when steps are smaller than this many units in the last place of 1.
 LAST_PLACES = 4.0
 
-# Most of Newton's steps: what the slowest rows need, as in `link.newton_steps`, and some to spare.
+# Most steps of Newton's method: more than the slowest rows need, see `link.newton_steps`.
 MOST_STEPS = 20
 
 PRECISIONS = {
@@ -47,7 +53,7 @@ PRECISIONS = {
 
 @triton.jit
 def _powers(difference, Q: tl.constexpr):
-    """Return u = h^(1-q) and z = h^q of margins less the threshold, 0 off the support, q > 0."""
+    """Return u = h^(1-q) and z = h^q from margins - psi, for q > 0. Both are 0 off the support."""
     z = 1.0 + Q * difference
     inside = z > 0.0
     z = tl.where(inside, z, 0.0)
@@ -58,7 +64,7 @@ def _powers(difference, Q: tl.constexpr):
     else:
         safe = tl.where(inside, z, 1.0)
         logarithm = tl.log2(safe)
-        if Q < 0.25:  # the rounding of 1 + q d is divided by q
+        if Q < 0.25:  # correct for the rounding of 1 + q d, which is divided by q below
             given = tl.where(inside, Q * difference, 0.0)
             rounded = safe - 1.0
             logarithm *= tl.where(rounded == 0.0, 1.0, given / rounded)
@@ -68,7 +74,7 @@ def _powers(difference, Q: tl.constexpr):
 
 @triton.jit
 def _direction(total, slope, Q: tl.constexpr):
-    """Return Newton's step on the norm of z, as `link.newton_direction`."""
+    """Return Newton's step on the norm of z, see `link.newton_direction`."""
     logarithm = tl.log(total)
     w = Q * logarithm
     return total / slope * logarithm / (1.0 + w * (0.5 + w / 12.0))
@@ -76,7 +82,7 @@ def _direction(total, slope, Q: tl.constexpr):
 
 @triton.jit
 def _store_part(sums, part, count):
-    """Write the sum of a program's losses, and of how many, for `_total`."""
+    """Write the sum of the losses of a program, and their number, for `_total`."""
     place = 1 + tl.program_id(0)
     tl.store(sums + place, part)
     tl.store(sums + tl.num_programs(0) + place, count)
@@ -89,7 +95,7 @@ def _short_rows(
     ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELED: tl.constexpr,
     SUMMED: tl.constexpr,
 ):  # fmt: skip
-    """Find the roots of ROWS rows of at most BLOCK classes."""
+    """Find the thresholds of ROWS rows of at most BLOCK classes."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
     here = rows < n_rows
@@ -139,7 +145,7 @@ def _long_rows(
     Q: tl.constexpr, HIGH: tl.constexpr, SMALL: tl.constexpr, MOST: tl.constexpr,
     BLOCK: tl.constexpr, DTYPE: tl.constexpr, LABELED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
-    """Find the roots of some rows, one after the other, reading BLOCK classes at a time."""
+    """Find the thresholds of some rows, one after the other, reading BLOCK classes at a time."""
     lanes = tl.arange(0, BLOCK)
     candidates = scratch + tl.program_id(0).to(tl.int64) * n_classes
     part = tl.full([], 0.0, DTYPE)
@@ -174,7 +180,7 @@ def _long_rows(
                 there = start + lanes < n_classes
                 m = tl.load(own_row + start + lanes, mask=there, other=float("-inf")).to(DTYPE)
                 x = m - origin
-                # What lies off the support at t stays off it: the threshold is no smaller.
+                # A class off the support at t is off it at the end: the threshold is at least t.
                 possible = (1.0 + Q * (x - t) > 0.0) & there
                 n_possible = tl.sum(possible.to(tl.int32), axis=0)
                 if n_possible > 0:
@@ -185,7 +191,7 @@ def _long_rows(
             step = 0
             change = 1.0
             slope = t * 0.0
-            # The last round, after the last step, is for the slope alone.
+            # The last pass, after the last step, computes the slope alone.
             while step <= MOST:
                 norm = tl.full([BLOCK], 0.0, DTYPE)
                 power = tl.full([BLOCK], 0.0, DTYPE)
@@ -228,7 +234,7 @@ def _long_rows(
 
 @triton.jit
 def _total(sums, value, n_parts, MEAN: tl.constexpr, BLOCK: tl.constexpr):
-    """Write the sum of the parts or the mean, and the share in it of a row, before the parts."""
+    """Write the sum or the mean of all losses, and before the parts the weight of a row in it."""
     lanes = tl.arange(0, BLOCK)
     total = tl.full([BLOCK], 0.0, value.dtype.element_ty)
     count = tl.full([BLOCK], 0.0, value.dtype.element_ty)
@@ -247,7 +253,7 @@ def _worst_case(
     Q: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
     LABELED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
-    """Write p*, or the factor of the row times p* - onehot(label)."""
+    """Write p*, or with labels p* - onehot(label) times the factor of the row."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     here = rows < n_rows
@@ -262,7 +268,7 @@ def _worst_case(
         p = tl.exp(difference)
     else:
         p = tl.where((t == t)[:, None], 0.0, difference)
-        # Of many classes few are on the support: most tiles need no power.
+        # If there are many classes, few are on the support, and most tiles need no powers.
         if tl.max(tl.max((1.0 + Q * difference > 0.0).to(tl.int32), axis=1), axis=0) > 0:
             u, _ = _powers(difference, Q)
             p = tl.where((t == t)[:, None], u / slope[:, None], p)
@@ -283,28 +289,29 @@ def threshold(
     ignored: int = -1,
     summed: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return what is kept of every row, and the loss psi(m) - m_y if there are labels.
+    """Return three numbers of every row, and the loss psi(m) - m_y if there are labels.
 
     Parameters
     ----------
     margins : Tensor of shape (..., K)
         Contiguous, on a GPU, in any floating-point precision.
     q : float in [0, 1]
+        Loss parameter.
     labels : Tensor of shape (...), default=None
-        Contiguous 64-bit integers. A label that is no class makes the loss NaN.
+        Contiguous 64-bit integers. The loss is NaN if a label is not a class.
     ignored : int, default=-1
         Label whose loss is 0.
     summed : bool, default=False
-        Add up the losses of each program.
+        Whether to add up the losses of each program.
 
     Returns
     -------
     kept : Tensor of shape (3, n)
-        Largest margin, threshold psi less that, and the sum of h^(1-q): NaN in psi where margins
-        are no numbers.
+        The largest margin, psi minus that margin, and the sum of h^(1-q). The second is NaN if
+        margins contain NaN or inf.
     loss : Tensor of shape (...), or (1 + 2 n_programs,) if summed
-        Nothing in particular without labels. Summed: room for the share of a row, the sums, and how
-        many rows these are of.
+        Undefined without labels. If summed: space for the weight of a row, then the sums of the
+        programs, then the numbers of rows in them.
     """
     n_classes = margins.shape[-1]
     n_rows = margins.numel() // n_classes
@@ -340,9 +347,9 @@ def threshold(
 def reduced(
     margins: Tensor, q: float, labels: Tensor, ignored: int, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `threshold` does of sums, and the mean (), or the sum, of the losses of labels.
+    """Return ``kept`` and the sums of `threshold`, and the mean or sum () of all losses.
 
-    It is the same every time: nothing is added in the order in which it is ready.
+    The result is deterministic, because the order of additions is always the same.
     """
     kept, sums = threshold(margins, q, labels, ignored, summed=True)
     value = sums.new_empty(())
@@ -351,7 +358,7 @@ def reduced(
 
 
 def worst_case(margins: Tensor, q: float, kept: Tensor) -> Tensor:
-    """Return p* (..., K) of margins whose rows are known, in float32 or float64."""
+    """Return p* (..., K), in float32 or float64, from margins and ``kept`` of `threshold`."""
     out = torch.empty_like(margins, dtype=kept.dtype)
     return _written(margins, q, kept, out)
 
@@ -367,8 +374,8 @@ def gradient(
 ) -> Tensor:
     """Return ``factor`` times p* - onehot(y), (..., K) in the precision of the margins.
 
-    The factor is one for every row (n,), or () times the share of a row that `reduced` has left
-    in ``sums``.
+    The factor is of shape (n,), one for every row. With ``sums``, it is of shape (), and is
+    multiplied by the weight of a row that `reduced` wrote there.
     """
     return _written(margins, q, kept, torch.empty_like(margins), labels, ignored, factor, sums)
 
@@ -412,7 +419,10 @@ def _written(
 
 @functools.lru_cache(maxsize=64)
 def _settings(q: float, n_classes: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Return what the programs that find roots are compiled for: on small batches this shows."""
+    """Return the constants of the programs that find thresholds.
+
+    They are cached, because computing them takes a noticeable part of the time of a small batch.
+    """
     return {
         "Q": q,
         "HIGH": math.log(n_classes) if q == 0.0 else -math.expm1(-q * math.log(n_classes)) / q,
@@ -423,17 +433,17 @@ def _settings(q: float, n_classes: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:
-    """Return the precision in which to compute."""
+    """Return the precision to compute in."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _power_of_2(n: int) -> int:
-    """Return the least that is no smaller, without the wrappers that Triton puts around it."""
+    """Return the smallest power of 2 that is at least n, without the overhead of Triton's own."""
     return 1 << (n - 1).bit_length()
 
 
 def _tile(block: int) -> tuple[int, int]:
-    """Return rows at a time, and threads by 32, for rows of so many elements."""
+    """Return the numbers of rows and of warps of a program, for rows of ``block`` elements."""
     rows = max(1, TILE // block)
     return rows, min(max(rows * block // 512, 1), 16)
 

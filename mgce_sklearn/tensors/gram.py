@@ -1,4 +1,4 @@
-"""Second-order assembly on tensors: see `kernels.gram`."""
+"""Sums of C_i ⊗ x_i x_iᵀ on tensors, as `kernels.gram` computes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Numbers of a block of features: on a device enough to keep it busy.
+from mgce_sklearn.kernels import triangles
+
+# How many numbers a block of features has. A device needs many to be busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
 
 
@@ -18,7 +20,9 @@ class TensorGram:
     n_classes : int
         Number C of classes with coefficients.
     n_features : int
+        Number d of features.
     device : torch.device
+        Device of the sums.
     """
 
     def __init__(self, n_classes: int, n_features: int, device: torch.device) -> None:
@@ -33,10 +37,11 @@ class TensorGram:
         Parameters
         ----------
         curvature : Tensor of shape (n_pairs, rows)
-            C_kl for k <= l, row by row of the upper triangle, weights included.
+            C_kl for k <= l, times the weights; the upper triangle row by row.
         features : Tensor of shape (d, rows)
+            The x_i.
         """
-        for k, other, weight in zip(*np.triu_indices(self.n_classes), curvature, strict=True):
+        for k, other, weight in zip(*triangles.pairs(self.n_classes), curvature, strict=True):
             self._sums[k, :, other] += (features * weight) @ features.T
 
     def matrix(self) -> Tensor:
@@ -47,6 +52,6 @@ class TensorGram:
         return self._sums.reshape(size, size)
 
     def __add__(self, other: TensorGram) -> TensorGram:
-        """Return the sum of both, written over this one."""
+        """Return the sum of both, in place of this one."""
         self._sums += other._sums
         return self

@@ -1,13 +1,15 @@
 r"""The link of minimax generalized cross-entropy on tensors: psi, the rule h and the worst case p*.
 
-One function finds psi and its gradient p* on the tensor's own device (`solve`). Everything else is
-elementwise and follows from these two; only the loss of labels, for speed, has the labels' part
-subtracted in the same pass. On a CPU the kernels of `mgce_sklearn.kernels` are called, and where
-Triton is the programs of `fused`; elsewhere `newton` takes steps on whole tensors, as many as the
-farthest row needs, so that the host waits once, at the end, to learn whether margins were numbers.
-The derivative is written with
-differentiable operations, from which PyTorch has the second derivative and those beyond, backward
-and forward, of one row or of many (`torch.func`).
+`solve` finds psi and its gradient p* on the device of the tensor. Everything else follows from
+these two by elementwise operations. The one exception is the loss of labels: to be fast, it
+subtracts what depends on the label in the same pass.
+
+On a CPU `solve` calls the kernels of `mgce_sklearn.kernels`, and on a GPU with Triton the programs
+of `fused`. Elsewhere `newton` takes steps on whole tensors, as many as any row may need. So the
+host waits for the device only once, at the end, to check for NaN.
+
+The derivative is written in differentiable operations. From these PyTorch derives second and higher
+derivatives, in reverse and in forward mode, for one row or for many (`torch.func`).
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mgce_sklearn import kernels
+from mgce_sklearn.constraints import LOSS_PARAMETER
 from mgce_sklearn.kernels.link import subtract_labels
 from mgce_sklearn.kernels.single import threshold_and_worst_case_single
 from mgce_sklearn.parallel import RowTeam
-from mgce_sklearn.validation import LOSS_PARAMETER
 
 WITH_TRITON = find_spec("triton") is not None
 
@@ -34,25 +36,27 @@ WITH_TRITON = find_spec("triton") is not None
 def mgce_threshold(margins: Tensor, q: float) -> Tensor:
     r"""Compute the threshold psi of every row.
 
-    .. math:: \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1,
+    .. math:: \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1.
 
-    logsumexp at q = 0. Its gradient is `mgce_worst_case`.
+    For q = 0 it is logsumexp. Its gradient is `mgce_worst_case`.
 
     Parameters
     ----------
     margins : Tensor of shape (..., K)
-        Floating point; half precision is computed in, and returned as, float32.
+        Floating-point numbers. Half precision is computed and returned in float32.
     q : float in [0, 1]
+        Loss parameter.
 
     Returns
     -------
     Tensor of shape (...)
+        In the unit of the margins.
 
     Raises
     ------
     TypeError, ValueError
-        If margins are no floating-point tensor with a class, or have NaN or inf, or q is not in
-        [0, 1].
+        If margins are not a floating-point tensor with at least one class, or contain NaN or
+        inf, or if q is not in [0, 1].
 
     Examples
     --------
@@ -65,15 +69,16 @@ def mgce_threshold(margins: Tensor, q: float) -> Tensor:
 
 
 def mgce_proba(margins: Tensor, q: float) -> Tensor:
-    r"""Compute the classification rule :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
+    r"""Compute the minimax rule :math:`h_k = (1 + q (m_k - \psi(m)))_+^{1/q}`.
 
-    This is alpha-entmax [1]_ with alpha = 1 + q: softmax at q = 0, sparsemax at q = 1.
+    This is alpha-entmax [1]_ with alpha = 1 + q: the softmax for q = 0, sparsemax for q = 1.
 
     Parameters
     ----------
     margins : Tensor of shape (..., K)
-        Floating point; half precision is computed in, and returned as, float32.
+        Floating-point numbers. Half precision is computed and returned in float32.
     q : float in [0, 1]
+        Loss parameter.
 
     Returns
     -------
@@ -83,8 +88,8 @@ def mgce_proba(margins: Tensor, q: float) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If margins are no floating-point tensor with a class, or have NaN or inf, or q is not in
-        [0, 1].
+        If margins are not a floating-point tensor with at least one class, or contain NaN or
+        inf, or if q is not in [0, 1].
 
     References
     ----------
@@ -106,13 +111,14 @@ def mgce_worst_case(margins: Tensor, q: float) -> Tensor:
 
     .. math:: p^*_k = h_k^{1-q} / \textstyle\sum_j h_j^{1-q} \text{ on the support of } h,
 
-    h itself at q = 0, and uniform on the support at q = 1.
+    and 0 elsewhere. For q = 0 it is h itself, and for q = 1 uniform on the support.
 
     Parameters
     ----------
     margins : Tensor of shape (..., K)
-        Floating point; half precision is computed in, and returned as, float32.
+        Floating-point numbers. Half precision is computed and returned in float32.
     q : float in [0, 1]
+        Loss parameter.
 
     Returns
     -------
@@ -122,8 +128,8 @@ def mgce_worst_case(margins: Tensor, q: float) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If margins are no floating-point tensor with a class, or have NaN or inf, or q is not in
-        [0, 1].
+        If margins are not a floating-point tensor with at least one class, or contain NaN or
+        inf, or if q is not in [0, 1].
 
     Examples
     --------
@@ -136,13 +142,13 @@ def mgce_worst_case(margins: Tensor, q: float) -> Tensor:
 
 
 def as_margins(margins: Any) -> Tensor:
-    """Return margins (..., K) of at least single precision."""
+    """Return margins (..., K), checked, in at least single precision."""
     check_margins(margins)
     return in_single(margins)
 
 
 def in_single(margins: Tensor) -> Tensor:
-    """Return half precision in single, and the others as they are."""
+    """Convert half precision to single precision; other margins stay as they are."""
     return margins.float() if margins.dtype in (torch.float16, torch.bfloat16) else margins
 
 
@@ -157,13 +163,13 @@ def check_margins(margins: Any) -> None:
         raise TypeError(f"margins must be dense; got {margins.layout}. Try margins.to_dense().")
     if margins.dim() == 0 or margins.shape[-1] == 0:
         raise ValueError(
-            "margins must have a last dimension of one margin a class; got shape "
+            "margins must have a last dimension with one margin for each class; got shape "
             f"{tuple(margins.shape)}. Try margins.reshape(-1, n_classes)."
         )
 
 
 def as_parameter(q: Any) -> float:
-    """Return q in [0, 1], 0 for what cannot be told from it."""
+    """Return q in [0, 1], checked. Values too small to differ from 0 in the result become 0."""
     LOSS_PARAMETER.check("q", q)
     return kernels.loss_parameter(q)
 
@@ -181,18 +187,18 @@ class _Threshold(torch.autograd.Function):
     ) -> None:
         margins, ctx.q = inputs
         ctx.save_for_backward(margins, *output)
-        # None where an output is not used: only then is the Hessian left out.
+        # So the gradient of an unused output is None, and the Hessian is not computed in vain.
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(
-        ctx: Any, grad_psi: Tensor | None, grad_proba: Tensor | None
+        ctx: Any, grad_psi: Tensor | None, grad_worst_case: Tensor | None
     ) -> tuple[Tensor | None, None]:
-        margins, psi, proba = ctx.saved_tensors
-        if grad_proba is None:
-            return None if grad_psi is None else grad_psi.unsqueeze(-1) * proba, None
-        product = _hessian_product(margins, psi, proba, ctx.q, grad_proba)
-        return product if grad_psi is None else grad_psi.unsqueeze(-1) * proba + product, None
+        margins, psi, worst_case = ctx.saved_tensors
+        if grad_worst_case is None:
+            return None if grad_psi is None else grad_psi.unsqueeze(-1) * worst_case, None
+        product = _hessian_product(margins, psi, worst_case, ctx.q, grad_worst_case)
+        return product if grad_psi is None else grad_psi.unsqueeze(-1) * worst_case + product, None
 
     @staticmethod
     def vmap(
@@ -202,7 +208,7 @@ class _Threshold(torch.autograd.Function):
 
 
 class _ThresholdForward(_Threshold):
-    """The same with derivatives in forward mode, with which `torch.compile` takes no function."""
+    """The same with forward mode, which `torch.compile` does not support in such a function."""
 
     @staticmethod
     def setup_context(
@@ -214,13 +220,13 @@ class _ThresholdForward(_Threshold):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, Tensor]:
         grad_enabled = torch.is_grad_enabled()
-        # PyTorch has switched forward mode off, for derivatives of this one too: they would be 0.
+        # PyTorch has switched forward mode off here. Derivatives of this derivative would be 0.
         with torch.inference_mode(False), torch.set_grad_enabled(grad_enabled):
-            margins, psi, proba, tangent = (
+            margins, psi, worst_case, tangent = (
                 forward_ad.unpack_dual(each).primal for each in (*ctx.saved_tensors, tangent)
             )
-            product = _hessian_product(margins, psi, proba, ctx.q, tangent)
-            return torch.sum(proba * tangent, dim=-1), product
+            product = _hessian_product(margins, psi, worst_case, ctx.q, tangent)
+            return torch.sum(worst_case * tangent, dim=-1), product
 
 
 def _threshold(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
@@ -230,16 +236,16 @@ def _threshold(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 
 def _hessian_product(
-    margins: Tensor, psi: Tensor, proba: Tensor, q: float, direction: Tensor
+    margins: Tensor, psi: Tensor, worst_case: Tensor, q: float, direction: Tensor
 ) -> Tensor:
-    """Return the Hessian of psi, (I - p 1ᵀ) diag(v) (I - 1 pᵀ), times a direction (..., K)."""
-    centered = direction - torch.sum(proba * direction, dim=-1, keepdim=True)
+    """Return the Hessian of psi, (I - p* 1ᵀ) diag(v) (I - 1 p*ᵀ), times a direction (..., K)."""
+    centered = direction - torch.sum(worst_case * direction, dim=-1, keepdim=True)
     scaled = curvature(margins, psi, q) * centered
-    return scaled - proba * scaled.sum(dim=-1, keepdim=True)
+    return scaled - worst_case * scaled.sum(dim=-1, keepdim=True)
 
 
 class _LossOfLabels(torch.autograd.Function):
-    """psi(m) - m_y (...), whose gradient p* - onehot(y) is found along with it."""
+    """psi(m) - m_y (...). Its gradient p* - onehot(y) is computed together with it."""
 
     @staticmethod
     def forward(ctx: Any, margins: Tensor, labels: Tensor, q: float) -> Tensor:
@@ -264,9 +270,9 @@ def loss_of_labels(margins: Tensor, labels: Tensor, q: float) -> Tensor:
 
 
 class _LossByPrograms(torch.autograd.Function):
-    """The same on a GPU, in half precision too, and 0 where labels are ignored; or its mean or sum.
+    """The same on a GPU, in half precision too, 0 where labels are ignored; or its mean or sum.
 
-    Nothing is kept but the margins, three numbers a row, and the sums.
+    For the gradient it stores the margins, three numbers for each row, and the sums.
     """
 
     @staticmethod
@@ -301,12 +307,12 @@ class _LossByPrograms(torch.autograd.Function):
 def loss_by_programs(
     margins: Tensor, labels: Tensor, q: float, ignored: int, reduction: str = "none"
 ) -> Tensor | None:
-    """Return psi(m) - m_y (...), 0 where labels are ignored, None if there are no programs for it.
+    """Return psi(m) - m_y (...), or its mean or sum, by programs of Triton; None if there are none.
 
-    Its mean over the other labels, or its sum, is found by the programs themselves.
+    The loss is 0 where labels are ignored, and these do not count for the mean.
 
-    The host does not wait: the loss is NaN where margins are no numbers, and where labels are no
-    classes.
+    The host does not wait for the GPU. So there is no error for invalid values: the loss is NaN
+    where margins contain NaN or inf, and where a label is not a class.
     """
     if not _has_programs(margins) or torch.compiler.is_compiling() or _is_transformed(margins):
         return None
@@ -314,31 +320,31 @@ def loss_by_programs(
 
 
 def _is_transformed(margins: Tensor) -> bool:
-    """Tell whether `torch.func` or forward mode is at work, which take no `_LossOfLabels`."""
+    """Return whether `torch.func` or forward mode is active; `_LossOfLabels` supports neither."""
     if torch.compiler.is_compiling():
         return False
     return _under_func() or forward_ad.unpack_dual(margins).tangent is not None
 
 
-# PyTorch asks itself this before every function, and has no public name for it. Not knowing it
-# costs time alone.
+# PyTorch has no public name for this question. If the private name is gone, the answer is True,
+# which is slower but correct.
 _under_func = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def solve(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return psi (...) and p* (..., K), without derivatives."""
     if margins.device.type == "cpu":
-        psi, proba = _by_kernels(margins, q)
+        psi, worst_case = _by_kernels(margins, q)
     elif _has_programs(margins):
-        psi, proba = _by_programs(margins, q)
+        psi, worst_case = _by_programs(margins, q)
     else:
-        psi, proba = newton(margins, q)
+        psi, worst_case = newton(margins, q)
     check_numbers(psi)
-    return psi, proba
+    return psi, worst_case
 
 
 def _by_programs(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """Find psi and p* on a GPU."""
+    """Return psi (...) and p* (..., K) on a GPU, by programs of Triton."""
     rows = margins.detach().contiguous()
     kept, _ = _programs().threshold(rows, q)
     return (kept[0] + kept[1]).view(margins.shape[:-1]), _programs().worst_case(rows, q, kept)
@@ -346,23 +352,24 @@ def _by_programs(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _programs() -> ModuleType:
-    """Return the module of programs for a GPU, imported where there is one."""
+    """Return the module of programs for a GPU. It is imported only if there is one."""
     from mgce_sklearn.tensors import fused
 
     return fused
 
 
 def _has_programs(margins: Tensor) -> bool:
-    """Tell whether margins are on a GPU, and Triton is there."""
+    """Return whether margins are on a GPU and Triton is installed."""
     return margins.is_cuda and WITH_TRITON
 
 
 def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """Return what `solve` does, also in a graph that is being compiled.
+    """Return what `solve` returns, also in a graph that `torch.compile` compiles.
 
-    Such a graph takes kernels or programs as one operator, and elsewhere the steps themselves, to
-    fuse them. Without one, the operator's registry would take longer than the rows of a mini-batch.
-    Of transforms by `torch.func` the compiler differentiates what is here, and so takes the steps.
+    In such a graph, kernels and programs are one custom operator. On other devices it has the steps
+    of `newton`, which the compiler fuses. It also has these steps under transforms of `torch.func`,
+    because the compiler differentiates through them. Outside a graph the operator is not used:
+    for a mini-batch, dispatching it takes longer than the computation.
     """
     if not torch.compiler.is_compiling():
         return solve(margins, q)
@@ -373,29 +380,29 @@ def _solve_anywhere(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 def _loss_and_slope(margins: Tensor, labels: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return psi(m) - m_y (...) and p* - onehot(y) (..., K), without derivatives.
 
-    On a CPU in one pass: of a mini-batch, PyTorch's operations would take longer than the kernels.
+    On a CPU this is one pass, since for a mini-batch PyTorch's operations take longer than kernels.
     """
     if margins.device.type == "cpu" and not torch.compiler.is_compiling():
         loss, slope = _by_kernels(margins, q, labels)
         check_numbers(loss)
         return loss, slope
-    psi, proba = _solve_anywhere(margins, q)
-    return psi - _margin_of_labels(margins, labels), _less_onehot(proba, labels)
+    psi, worst_case = _solve_anywhere(margins, q)
+    return psi - _margin_of_labels(margins, labels), _less_onehot(worst_case, labels)
 
 
 def _margin_of_labels(margins: Tensor, labels: Tensor) -> Tensor:
     return margins.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
 
 
-def _less_onehot(proba: Tensor, labels: Tensor) -> Tensor:
+def _less_onehot(worst_case: Tensor, labels: Tensor) -> Tensor:
     index = labels.unsqueeze(-1)
-    return proba.scatter_add(-1, index, proba.new_full(index.shape, -1.0))
+    return worst_case.scatter_add(-1, index, worst_case.new_full(index.shape, -1.0))
 
 
 def values_of(tensor: Tensor) -> Tensor | None:
-    """Return what there is to look at: nothing while a graph is compiled or captured.
+    """Return a tensor whose values can be read, or None while a graph is compiled or captured.
 
-    Of what `torch.func` transforms it is the tensor beneath, a batch of `vmap` with all its rows.
+    Under transforms of `torch.func` it is the underlying tensor, with all rows of a `vmap`.
     """
     if torch.compiler.is_compiling() or tensor.is_meta:
         return None
@@ -405,12 +412,12 @@ def values_of(tensor: Tensor) -> Tensor | None:
 
 
 def check_numbers(rows: Tensor) -> None:
-    """Raise ValueError if what was computed of rows of margins tells that some are no numbers."""
+    """Raise ValueError if values that were computed from margins, one or more a row, have NaN."""
     values = values_of(rows)
     if values is not None and bool(values.isnan().any()):
         raise ValueError(
-            "margins must be numbers; a row has NaN, inf, or nothing but -inf. Try a smaller "
-            "learning rate, or clip the gradient."
+            "margins must not contain NaN or inf; a row has NaN, inf, or -inf for all classes. Try "
+            "a smaller learning rate, or clip the gradient."
         )
 
 
@@ -423,36 +430,36 @@ def _(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 
 def _by_kernels(margins: Tensor, q: float, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Find psi and p* on a CPU, less what labels have of both: the loss and its gradient."""
+    """Return psi (...) and p* (..., K) on a CPU; with labels, the loss and its gradient instead."""
     margins = margins.detach().contiguous()
-    psi, proba = margins.new_empty(margins.shape[:-1]), margins.new_empty(margins.shape)
-    # Views by numpy, which takes less time for one than PyTorch does.
+    psi, worst_case = margins.new_empty(margins.shape[:-1]), margins.new_empty(margins.shape)
+    # Views by numpy take less time than views by PyTorch.
     rows = margins.numpy().reshape(-1, margins.shape[-1])
-    targets = psi.numpy().reshape(-1), proba.numpy().reshape(rows.shape)
+    targets = psi.numpy().reshape(-1), worst_case.numpy().reshape(rows.shape)
     codes = None if labels is None else labels.contiguous().numpy().reshape(-1)
     double = margins.dtype == torch.float64
     kernel = kernels.threshold_and_worst_case if double else threshold_and_worst_case_single
 
-    def share(start: int, stop: int) -> None:
+    def solve_rows(start: int, stop: int) -> None:
         part = slice(start, stop)
-        psi_part, proba_part = (out[part] for out in targets)
-        kernel(rows[part], q, (psi_part, proba_part))
+        psi_part, worst_case_part = (out[part] for out in targets)
+        kernel(rows[part], q, (psi_part, worst_case_part))
         if codes is not None:
-            subtract_labels(rows[part], codes[part], psi_part, proba_part)
+            subtract_labels(rows[part], codes[part], psi_part, worst_case_part)
 
     team = RowTeam(*rows.shape, torch.get_num_threads())
     try:
-        team.run(share)
+        team.run(solve_rows)
     finally:
         team.close()
-    return psi, proba
+    return psi, worst_case
 
 
 def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """Find psi and p* with tensor operations, on whatever device.
+    """Return psi (...) and p* (..., K), computed by tensor operations on any device.
 
-    Newton's method on the norm of z from the left end of the bracket, as in `kernels.link`, for
-    all rows at once.
+    This is Newton's method on the norm of z, from the left end of the bracket, as in
+    `kernels.link`, for all rows at once.
     """
     n_classes = margins.shape[-1]
     top = margins.amax(dim=-1, keepdim=True)
@@ -466,8 +473,8 @@ def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
         z = (1.0 + q * (x - t)).clamp(min=0.0)
         total = torch.sum(u * z, dim=-1, keepdim=True) if q > 0.0 else slope
         t = t + newton_direction(total, slope, q)
-        # The last, of a rounding error, is left free: a bound that it hit would have no derivative,
-        # and compilers differentiate what is here under `torch.func`.
+        # The last step is only a rounding error, and is not clamped: compilers differentiate this
+        # under `torch.func`, and the derivative of a clamped value is 0.
         if step < n_steps - 1:
             t = t.clamp(0.0, high)
     u = power(x - t, q, 1.0 - q)
@@ -475,9 +482,9 @@ def newton(margins: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 
 def newton_direction(total: Tensor, slope: Tensor, q: float) -> Tensor:
-    """Return Newton's step on the norm, S/D (1 - S^{-q})/q of the sums S and D.
+    """Return Newton's step on the norm, S/D (1 - S^{-q})/q, from the sums S and D.
 
-    Written without the loss of digits as q -> 0, and never longer than that.
+    The formula here loses no digits as q -> 0, and is never longer than the exact step.
     """
     logarithm = torch.log(total)
     w = q * logarithm
@@ -485,27 +492,27 @@ def newton_direction(total: Tensor, slope: Tensor, q: float) -> Tensor:
 
 
 def newton_steps(q: float) -> int:
-    """Return how many steps bring every row to rounding error, up to 50,000 classes.
+    """Return a number of steps after which every row is exact to rounding, up to 50,000 classes.
 
-    The slowest of many families of rows, near-ties of thousands among them, took 4 at q = 0.1,
-    8 at 0.5 and 12 at 0.9 and 1.
+    The slowest of many families of rows, including near-ties of thousands of classes, took 4 steps
+    at q = 0.1, 8 at 0.5, and 12 at 0.9 and 1.
     """
     return 1 if q == 0.0 else 5 + math.ceil(9.0 * q)
 
 
 def curvature(margins: Tensor, psi: Tensor, q: float) -> Tensor:
-    """Return v (..., K), of which the Hessian of psi is (I - p 1ᵀ) diag(v) (I - 1 pᵀ)."""
+    """Return v (..., K); the Hessian of psi is (I - p* 1ᵀ) diag(v) (I - 1 p*ᵀ)."""
     difference = margins - psi.unsqueeze(-1)
     slope = power(difference, q, 1.0 - q).sum(dim=-1, keepdim=True)
     return (1.0 - q) * power(difference, q, 1.0 - 2.0 * q) / slope
 
 
 def power(difference: Tensor, q: float, exponent: float) -> Tensor:
-    """Return h^exponent of margins less psi, and 0 off the support."""
+    """Return h^exponent, and 0 off the support; ``difference`` is margins - psi."""
     if q == 0.0:
         return torch.exp(exponent * difference)
     z_less_1 = q * difference
     outside = z_less_1 <= -1.0
-    # Off the support the logarithm is taken of 1, so that no derivative there is infinite.
+    # Off the support the logarithm of 1 is taken instead, so that derivatives there are finite.
     log_rule = torch.log1p(torch.where(outside, 0.0, z_less_1)) / q
     return torch.where(outside, 0.0, torch.exp(exponent * log_rule))

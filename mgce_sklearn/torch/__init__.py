@@ -1,4 +1,4 @@
-"""MGCE on tensors and in networks; needs the extra ``torch``."""
+"""Networks trained by MGCE, its loss, and its link on tensors. It needs the extra ``torch``."""
 
 from mgce_sklearn.tensors.link import mgce_proba, mgce_threshold, mgce_worst_case
 from mgce_sklearn.torch.losses import (

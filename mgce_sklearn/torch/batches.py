@@ -1,4 +1,4 @@
-"""Rows in batches: slices of arrays and tensors where that can be, PyTorch's loader elsewhere."""
+"""Batches of rows: slices of arrays and tensors, or PyTorch's `DataLoader` for other data sets."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ Array = np.ndarray[Any, Any]
 
 
 def batches(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options: Any) -> Any:
-    """Return an iterable over batches (X, y), by slices if they give what a `DataLoader` would.
+    """Return an iterable over batches (X, y).
 
-    A `DataLoader` fetches and collates rows one by one, which for small networks may take longer
-    than the step that learns from them.
+    Batches are slices where these are the same as the batches of a `DataLoader`. A `DataLoader`
+    fetches and collates rows one by one. For small networks this may take longer than the step that
+    learns from them.
 
     Parameters
     ----------
     dataset : torch.utils.data.Dataset
-        Slices are taken if it is skorch's `Dataset` of arrays and tensors, or a subset of one.
+        It is sliced if it is skorch's `Dataset` of arrays and tensors, or a subset of one.
     batch_size : int, default=1
+        Number of rows.
     shuffle : bool, default=False
-        Whether to draw another order for every pass, from PyTorch's default generator.
+        Whether to draw a new order for every pass, from PyTorch's default generator.
     **options
-        Others of `DataLoader`, which is taken if there are any.
+        Other options of `DataLoader`. If there are any, a `DataLoader` is returned.
 
     Returns
     -------
@@ -74,7 +76,7 @@ class TensorBatches:
 
 
 def take(data: Any, rows: Array) -> Any:
-    """Return rows, by number, of an array, a tensor, or a mapping of these; None of None."""
+    """Return rows by number, of an array, a tensor or a mapping of these. None stays None."""
     if isinstance(data, Mapping):
         return {name: take(part, rows) for name, part in data.items()}
     if isinstance(data, Tensor):
@@ -83,7 +85,7 @@ def take(data: Any, rows: Array) -> Any:
 
 
 def _sliced(data: Any) -> bool:
-    """Tell whether `take` knows the data."""
+    """Return whether `take` can take rows of the data."""
     if isinstance(data, Mapping):
         return all(map(_sliced, data.values()))
     return data is None or isinstance(data, np.ndarray | Tensor)

@@ -1,19 +1,18 @@
-r"""Losses on raw margins, for training networks: MGCE, and those it is compared with.
+r"""Losses on raw margins, for training networks: MGCE, and losses to compare it with.
 
-All share one interface (`MarginLoss`): margins (..., K) with a class a column, targets that are
-labels or distributions, class and sample weights, label smoothing, ignored labels, known noise. A
-loss also knows the probabilities that it trains, its own link: ``loss.proba(margins)``.
+All have one interface (`MarginLoss`): margins (..., K) with a column for each class, targets that
+are labels or distributions, class and sample weights, label smoothing, ignored labels, and known
+label noise. ``loss.proba(margins)`` computes the probabilities that belong to the loss.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mgce_sklearn.arrays import on_host
+from mgce_sklearn.constraints import FOCUSING, IGNORED, LABEL_SMOOTHING, REDUCTION
 from mgce_sklearn.tensors.link import (
     as_margins,
     as_parameter,
@@ -26,45 +25,50 @@ from mgce_sklearn.tensors.link import (
     mgce_threshold,
     values_of,
 )
-from mgce_sklearn.validation import (
-    FOCUSING,
-    IGNORED,
-    LABEL_SMOOTHING,
-    REDUCTION,
-    check_invertible,
-    check_noise_matrix,
+from mgce_sklearn.torch.checks import (
+    check_label_values,
+    check_row_weight,
+    check_same_device,
+    check_target,
+    class_weight_tensor,
+    noise_correction,
 )
 
 
 class MarginLoss(nn.Module):
     r"""A loss of margins and labels, or of margins and distributions of the label.
 
-    A subclass says how margins become scores, one for each label, and the loss of a score.
+    A subclass defines a score of each class from the margins, and the loss of a score.
 
     Parameters
     ----------
     weight : Tensor of shape (K,), default=None
         Factor of each class on the loss of its rows, non-negative.
     reduction : {"mean", "sum", "none"}, default="mean"
-        "mean" divides by the sum of the weights of the rows, whether they have labels or
-        distributions. Over no rows it is 0.
+        "mean" is the sum of weighted losses divided by the sum of the weights, for labels and for
+        distributions. The mean over no rows is 0.
     ignore_index : int, default=-100
-        Label of rows that count for nothing.
+        Rows with this label are left out.
     label_smoothing : float, default=0
-        Share in [0, 1] of every label's probability that is spread evenly over all classes.
+        Share in [0, 1] of the probability of every label that is spread evenly over all classes.
     noise_matrix : array-like or Tensor of shape (K, K), default=None
-        Probabilities of observed labels, a row for each true class, if labels are wrong that often.
-        The loss is then the correction of the notes. Not beside ``weight``, and not for
-        distributions.
+        Probabilities of observed labels, a row for each true class. If it is given, the loss is
+        corrected for this noise, see the notes. It cannot be combined with ``weight``, nor with
+        targets that are distributions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
 
     Notes
     -----
-    With a ``noise_matrix`` T the loss of an observed label is the sum over classes k of
+    With a ``noise_matrix`` T, the loss of an observed label is the sum over classes k of
     :math:`(T^{-1})_{\tilde y k}` times the loss of k [1]_. Its mean over the noise is the loss of
-    the true label, exactly, for every loss here and with label smoothing. Where a label is likely
-    wrong, entries are negative: a row's loss may be below 0, and of a loss without a bound, such as
-    cross-entropy, have no least value. Then networks that can fit every row need a penalty, or few
-    epochs.
+    the true label, exactly, for every loss here and with label smoothing. Where labels are often
+    wrong, entries of the inverse are negative. The loss of a row may then be below 0. If the
+    uncorrected loss is unbounded, as cross-entropy is, the corrected one may have no minimum, and
+    networks that can fit every row need a penalty, or few epochs.
 
     References
     ----------
@@ -73,13 +77,15 @@ class MarginLoss(nn.Module):
 
     Examples
     --------
+    By default the score of a class is the logarithm of its softmax probability:
+
     >>> import torch
-    >>> from mgce_sklearn.torch import MarginLoss, MGCELoss
-    >>> loss = MGCELoss(q=0.7, reduction="sum")
-    >>> isinstance(loss, MarginLoss)
-    True
-    >>> loss(torch.zeros(2, 3), torch.tensor([0, 2])).shape
-    torch.Size([])
+    >>> from mgce_sklearn.torch import MarginLoss
+    >>> class MeanAbsoluteError(MarginLoss):
+    ...     def _loss(self, scores):
+    ...         return 2.0 * (1.0 - torch.exp(scores))
+    >>> MeanAbsoluteError()(torch.zeros(2, 4), torch.tensor([0, 1]))
+    tensor(1.5000)
     """
 
     weight: Tensor | None
@@ -100,22 +106,22 @@ class MarginLoss(nn.Module):
         IGNORED.check("ignore_index", ignore_index)
         if not (weight is None or noise_matrix is None):
             raise ValueError(
-                "weight must be None if noise_matrix is given: factors by observed class would "
-                f"bias the correction; got {weight!r}. Drop one of the two."
+                "weight must be None if noise_matrix is given, because factors by observed class "
+                f"would bias the correction; got {weight!r}. Drop one of the two."
             )
-        correction = None if noise_matrix is None else _correction(noise_matrix)
-        self.register_buffer("weight", None if weight is None else _class_weight(weight))
+        correction = None if noise_matrix is None else noise_correction(noise_matrix)
+        self.register_buffer("weight", None if weight is None else class_weight_tensor(weight))
         self.register_buffer("correction", correction, persistent=False)
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
     def proba(self, margins: Tensor) -> Tensor:
-        """Compute the probabilities (..., K) that the loss trains: here the softmax."""
+        """Compute the probabilities (..., K) that belong to the loss: here the softmax."""
         return torch.softmax(as_margins(margins), dim=-1)
 
     def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
-        """Return scores (..., K); batch statistics are of the rows ``kept``, None for all."""
+        """Return scores (..., K). Statistics of the batch are over the rows ``kept``, None: all."""
         return torch.log_softmax(margins, dim=-1)
 
     def _loss_of_labels(self, margins: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
@@ -136,24 +142,24 @@ class MarginLoss(nn.Module):
         Parameters
         ----------
         margins : Tensor of shape (..., K)
-            Raw outputs of a network, a class a column: the classes are last, whatever is before
-            them. Half precision is computed in float32.
+            Raw outputs of a network. The last dimension is the classes; any others are rows. Half
+            precision is computed in float32.
         target : Tensor of shape (...) or (..., K)
-            Integers of any size: labels 0 to K - 1, or ``ignore_index``. Floating point:
-            distributions, whose loss is the mean over them.
+            Integers of any size are labels: 0 to K - 1, or ``ignore_index``. Floating-point numbers
+            are distributions; the loss is the expected loss of a label drawn from them.
         sample_weight : Tensor of shape (...), default=None
-            Factor on every row, non-negative.
+            Factor on the loss of every row, non-negative.
 
         Returns
         -------
         Tensor
-            A number, or of shape (...) if ``reduction="none"``.
+            Of shape (), or of shape (...) if ``reduction="none"``.
 
         Raises
         ------
         TypeError, ValueError
-            If margins are not floating point or not numbers, targets are out of range or of
-            another shape, or tensors are on different devices.
+            If margins are not floating point or contain NaN, if targets are out of range or have
+            another shape, or if tensors are on different devices.
         """
         target = self._checked(margins, target, sample_weight)
         reduced = self._reduced_at_once(margins, target) if sample_weight is None else None
@@ -164,7 +170,7 @@ class MarginLoss(nn.Module):
     def weighted_rows(
         self, margins: Tensor, target: Tensor, sample_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Compute what `forward` adds up.
+        """Compute the weighted loss of every row, and its weight, before `forward` sums them.
 
         Parameters
         ----------
@@ -174,54 +180,54 @@ class MarginLoss(nn.Module):
         Returns
         -------
         loss : Tensor of shape (...)
-            Of every row, times its weight.
+            Loss of every row, times its weight.
         weight : Tensor of shape (...) or None
-            True for 1 and False for 0, if there are no others. None: all are 1.
+            The weights. They are booleans if all are 1 or 0, and None if all are 1.
         """
         target = self._checked(margins, target, sample_weight)
         return self._weighted_rows(margins, target, sample_weight)
 
     def _checked(self, margins: Any, target: Any, sample_weight: Any) -> Tensor:
-        """Return the target, labels in 64 bits; raise TypeError or ValueError for what is amiss."""
+        """Return the target, labels as 64-bit integers, or raise TypeError or ValueError."""
         check_margins(margins)
-        labeled = _check_target(target, margins)
+        labeled = check_target(target, margins)
         self._check_factors(margins, sample_weight)
         if self.correction is not None and not labeled:
             raise ValueError(
-                "target must be labels if noise_matrix is given, integers; got distributions, of "
-                "which it says nothing. Drop one of the two."
+                "target must be labels (integers) if noise_matrix is given, because the matrix is "
+                "about labels; got distributions. Drop one of the two."
             )
-        # In fewer bits K and the ignored label may be other numbers.
+        # Smaller integers cannot hold every K, nor every ignored label.
         return target.long() if labeled else target
 
     def _is_of_labels(self, target: Tensor) -> bool:
-        """Tell whether the loss of a row is that of one label."""
+        """Return whether the loss of a row is the loss of one label."""
         labeled = not target.is_floating_point()
         return labeled and self.label_smoothing == 0.0 and self.correction is None
 
     def _reduced_at_once(self, margins: Tensor, target: Tensor) -> Tensor | None:
-        """Return the loss, None where that takes what `weighted_rows` has."""
+        """Return the reduced loss if a subclass computes it directly, otherwise None."""
         return None
 
     def _weighted_rows(
         self, margins: Tensor, target: Tensor, sample_weight: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return `weighted_rows` of what is checked."""
+        """Return what `weighted_rows` returns, of arguments that are checked."""
         if self._is_of_labels(target):
             loss, weight = self._of_labels(margins, target)
         else:
             loss, weight = self._of_distributions(margins, target)
         if sample_weight is None:
             return loss, weight
-        _check_weight(sample_weight, loss)
+        check_row_weight(sample_weight, loss)
         factor = sample_weight.to(loss.dtype)
         return loss * factor, factor if weight is None else weight * factor
 
     def _check_factors(self, margins: Tensor, sample_weight: Tensor | None) -> None:
-        """Raise TypeError or ValueError unless all are on one device, and of as many classes."""
-        _check_device("sample_weight", sample_weight, margins)
+        """Raise TypeError or ValueError unless all weights fit the margins, on one device."""
+        check_same_device("sample_weight", sample_weight, margins)
         for name, factors in (("weight", self.weight), ("noise_matrix", self.correction)):
-            _check_device(name, factors, margins)
+            check_same_device(name, factors, margins)
             if factors is not None and len(factors) != margins.shape[-1]:
                 what = "numbers" if name == "weight" else "rows"
                 raise ValueError(
@@ -230,38 +236,38 @@ class MarginLoss(nn.Module):
                 )
 
     def _of_labels(self, margins: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the weighted loss of every row, and its weight, None for ones."""
+        """Return `_weighted_rows` of labels, before sample weights."""
         margins = in_single(margins)
         kept = self._kept(labels, margins.shape[-1])
         labels = labels if kept is None else torch.where(kept, labels, 0)
         loss = self._loss_of_labels(margins, labels, kept)
-        if kept is not None:  # an ignored row may have any margins, and its loss any value but NaN
+        if kept is not None:  # an ignored row may have any margins, so any loss
             loss = torch.where(kept, loss, 0.0)
         return self._weighted(loss, labels, kept)
 
     def _weighted(
         self, loss: Tensor, labels: Tensor, kept: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the loss of labels, 0 unless kept, by weight of class, and the weights."""
+        """Return the loss of labels times the weight of the class, and the weights."""
         if self.weight is None:
             return loss, kept
-        weight = _rows_of(self.weight, labels, loss.dtype)
+        weight = _entries_of(self.weight, labels, loss.dtype)
         return loss * weight, weight if kept is None else weight * kept
 
     def _kept(self, labels: Tensor, n_classes: int) -> Tensor | None:
-        """Return which rows are not ignored, None if all are known to be classes."""
+        """Return which rows are not ignored; None if it is known that none is."""
         values = values_of(labels)
         if values is not None and values.numel():
-            # One look at the least and the largest: mini-batches are small, and every operation
-            # on them shows.
+            # First look at the smallest and the largest label alone: mini-batches are small, so
+            # every operation takes a share of the time.
             least, largest = torch.stack(values.aminmax()).tolist()
             if least >= 0 and largest < n_classes and not 0 <= self.ignore_index < n_classes:
                 return None
-            _check_labels(values, n_classes, self.ignore_index)
+            check_label_values(values, n_classes, self.ignore_index)
         return labels != self.ignore_index
 
     def _of_distributions(self, margins: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of targets with a factor on the loss of every class."""
+        """Return `_weighted_rows` of targets that have a factor for every class."""
         margins = in_single(margins)
         n_classes, kept = margins.shape[-1], None
         if not target.is_floating_point():
@@ -274,22 +280,22 @@ class MarginLoss(nn.Module):
             target = (1.0 - smoothing) * target + smoothing * spread
         if self.weight is not None:
             target = target * self.weight.to(margins.dtype)
-        # A score of -inf where the target is 0 costs nothing, and has no gradient.
+        # Where the target is 0, a score of -inf must add 0 to the loss and to the gradient.
         scores = torch.where(target != 0.0, self._scores(margins, kept), 0.0)
         loss = torch.sum(target * self._loss(scores), dim=-1)
         check_numbers(loss)
         return loss, target.sum(dim=-1)
 
     def _factors_of(self, labels: Tensor, kept: Tensor | None, n_classes: int) -> Tensor:
-        """Return onehot(y) (..., K), or of noisy labels its correction; 0 where they are ignored.
+        """Return onehot(y) (..., K), corrected for noise if there is a matrix; 0 if ignored.
 
-        Not by `one_hot`, which looks at the labels: `torch.func.vmap` has none to show.
+        `one_hot` would read the labels, which fails under `torch.func.vmap`.
         """
         if self.correction is None:
             factors = labels.unsqueeze(-1) == torch.arange(n_classes, device=labels.device)
         else:
             known = labels if kept is None else torch.where(kept, labels, 0)
-            factors = _rows_of(self.correction, known, self.correction.dtype)
+            factors = _entries_of(self.correction, known, self.correction.dtype)
         return factors if kept is None else factors * kept.unsqueeze(-1)
 
     def _reduced(self, loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -298,14 +304,15 @@ class MarginLoss(nn.Module):
         if self.reduction == "sum":
             return loss.sum()
         if weight is None:
-            return loss.mean()  # of no rows there are weights
+            return loss.mean()  # there are rows: without any, the weights are not None
         total = weight.sum()
-        # `torch.where` and 1 would be an operation more, and a number to send to a GPU.
+        # This avoids a division by 0. `torch.where` would take another operation, and send a number
+        # to the GPU.
         return loss.sum() / (total + (total == 0))
 
 
 class _LossOfQ(MarginLoss):
-    """A loss with a parameter q."""
+    """A margin loss with a parameter q."""
 
     def __init__(self, q: float = 0.7, **options: Any) -> None:
         super().__init__(**options)
@@ -322,10 +329,10 @@ class MGCELoss(_LossOfQ):
     .. math:: \psi(m) - m_y, \qquad
               \sum_k \bigl(1 + q (m_k - \psi(m))\bigr)_+^{1/q} = 1 .
 
-    It runs from cross-entropy (q = 0) to a convex form of the mean absolute error (q = 1), and is
-    non-negative, classification-calibrated, and 0 only where the rule gives the label all
-    probability, which for q > 0 happens at finite margins. Its gradient is
-    :math:`p^* - \text{onehot}(y)` with the worst-case distribution p* of `mgce_worst_case`.
+    It is cross-entropy for q = 0, and a convex form of the mean absolute error for q = 1. It is
+    non-negative and classification-calibrated. It is 0 only where the rule gives probability 1 to
+    the label, which happens at finite margins for q > 0. Its gradient is
+    :math:`p^* - \text{onehot}(y)`, where p* is the worst-case distribution, `mgce_worst_case`.
 
     Parameters
     ----------
@@ -334,36 +341,40 @@ class MGCELoss(_LossOfQ):
     weight : Tensor of shape (K,), default=None
         Factor of each class on the loss of its rows, non-negative.
     reduction : {"mean", "sum", "none"}, default="mean"
-        "mean" divides by the sum of the weights of the rows, whether they have labels or
-        distributions. Over no rows it is 0.
+        "mean" is the sum of weighted losses divided by the sum of the weights, for labels and for
+        distributions. The mean over no rows is 0.
     ignore_index : int, default=-100
-        Label of rows that count for nothing.
+        Rows with this label are left out.
     label_smoothing : float, default=0
-        Share in [0, 1] of every label's probability that is spread evenly over all classes.
+        Share in [0, 1] of the probability of every label that is spread evenly over all classes.
     noise_matrix : array-like or Tensor of shape (K, K), default=None
-        Probabilities of observed labels, a row for each true class, if labels are wrong that often.
-        The loss is then the correction of the notes. Not beside ``weight``, and not for
-        distributions.
+        Probabilities of observed labels, a row for each true class. If it is given, the loss is
+        corrected for this noise, see the notes. It cannot be combined with ``weight``, nor with
+        targets that are distributions.
 
     Raises
     ------
     TypeError, ValueError
-        For a parameter that cannot be used.
+        If a parameter cannot be used.
 
     Notes
     -----
-    ``loss.proba(margins)`` is the rule h of `mgce_proba`, not the softmax. Twice differentiable
-    where no class is at the edge of the support, backward and forward: `torch.func.grad`,
-    `jacrev`, `jacfwd`, `hessian` and `vmap` go through it. On a CPU the root is found by the
-    kernels of the linear model, on a GPU with Triton by programs that read the margins once, and
-    on other devices by Newton's method on whole tensors. On a GPU with Triton the host waits for
-    nothing if targets are labels without noise: the loss is NaN, not an error, where margins are no
-    numbers or labels no classes.
+    *Probabilities.* ``loss.proba(margins)`` is the rule h of `mgce_proba`, not the softmax.
 
-    With a ``noise_matrix`` T the loss of an observed label is
-    :math:`\psi(m) - (T^{-1} m)_{\tilde y}`, still convex in the margins. Its mean over the noise
-    is the loss of the true label. It may be below 0, and has no least value where that row of
-    :math:`T^{-1}` has a negative entry: networks that can fit every row need a penalty, or few
+    *Derivatives.* The loss is twice differentiable where no class is at the edge of the support,
+    in reverse and in forward mode: `torch.func.grad`, `jacrev`, `jacfwd`, `hessian` and `vmap`
+    work.
+
+    *Devices.* On a CPU psi is found by the kernels of the linear model, on a GPU with Triton by
+    programs that read the margins once, and on other devices by Newton's method on whole tensors.
+    On a GPU with Triton, if targets are labels and there is no noise matrix, the host does not wait
+    for the GPU. Invalid values then raise no error: the loss is NaN if margins contain NaN, or if a
+    label is not a class.
+
+    *Noise.* With a ``noise_matrix`` T, the loss of an observed label is
+    :math:`\psi(m) - (T^{-1} m)_{\tilde y}`, which is still convex in the margins. Its mean over the
+    noise is the loss of the true label. It may be below 0. If that row of :math:`T^{-1}` has a
+    negative entry, it has no minimum, and networks that can fit every row need a penalty, or few
     epochs.
 
     References
@@ -407,11 +418,11 @@ class MGCELoss(_LossOfQ):
 
 
 class GCELoss(_LossOfQ):
-    r"""Generalized cross-entropy of the softmax, not convex in the margins.
+    r"""Generalized cross-entropy of the softmax. It is not convex in the margins.
 
     .. math:: (1 - p_y^q) / q, \qquad p = \operatorname{softmax}(m),
 
-    cross-entropy at q = 0, and the mean absolute error (up to a factor 2) at q = 1.
+    which is cross-entropy for q = 0, and half the mean absolute error for q = 1.
 
     Parameters
     ----------
@@ -419,6 +430,11 @@ class GCELoss(_LossOfQ):
         Loss parameter in [0, 1].
     weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
 
     References
     ----------
@@ -438,19 +454,24 @@ class GCELoss(_LossOfQ):
 
 
 class GenerativeCrossEntropyLoss(MarginLoss):
-    r"""Generative cross-entropy: minus the logarithm of p(x | y), up to that of p(x).
+    r"""Generative cross-entropy: -log p(x | y), up to a term that depends on x alone.
 
     .. math:: -\log p_i(y_i) + \log \tfrac{1}{B} \sum_j p_j(y_i), \qquad
               p_i = \operatorname{softmax}(m_i),
 
-    with the sum over the rows j of the batch, all leading dimensions together, that are not
-    ignored: their mean stands for the frequency of the class, as Bayes' rule has it. Rare classes
-    thus cost no more than frequent ones.
+    with the sum over the B rows j of the batch that are not ignored. (All dimensions but the last
+    are rows.) The mean over the batch estimates the frequency of the class, by which Bayes' rule
+    divides. So rows of rare classes count as much as those of frequent ones.
 
     Parameters
     ----------
     weight, reduction, ignore_index, label_smoothing, noise_matrix
-        As in `MGCELoss`. Weights do not enter the mean over the batch.
+        As in `MGCELoss`. The mean over the batch is not weighted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
 
     References
     ----------
@@ -467,7 +488,8 @@ class GenerativeCrossEntropyLoss(MarginLoss):
 
     def _scores(self, margins: Tensor, kept: Tensor | None) -> Tensor:
         log_proba = torch.log_softmax(margins, dim=-1)
-        # Of a class impossible in every row the mean's logarithm would have NaN for a gradient.
+        # If a class had probability 0 in every row, the gradient of the mean's logarithm would be
+        # NaN.
         rows = log_proba.clamp(min=torch.finfo(log_proba.dtype).min)
         rows = rows.reshape(-1, log_proba.shape[-1])
         if kept is None:
@@ -483,16 +505,21 @@ class GenerativeCrossEntropyLoss(MarginLoss):
 
 
 class FocalLoss(MarginLoss):
-    r"""Focal loss: cross-entropy with the well-classified rows weighted down.
+    r"""Focal loss: cross-entropy with smaller weights for rows that are classified well.
 
     .. math:: -(1 - p_y)^\gamma \log p_y, \qquad p = \operatorname{softmax}(m).
 
     Parameters
     ----------
     gamma : float, default=2
-        Focusing parameter, at least 0, where it is cross-entropy.
+        Focusing parameter, at least 0. The loss is cross-entropy for 0.
     weight, reduction, ignore_index, label_smoothing, noise_matrix
         As in `MGCELoss`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used.
 
     References
     ----------
@@ -513,7 +540,7 @@ class FocalLoss(MarginLoss):
         self.gamma = float(gamma)
 
     def _loss(self, scores: Tensor) -> Tensor:
-        # Away from p = 1, where the power has no bound on its slope for gamma < 1.
+        # 1 - p is kept positive: at 0 the slope of its power is infinite for gamma < 1.
         rest = (-torch.expm1(scores)).clamp(min=torch.finfo(scores.dtype).tiny)
         return -(rest**self.gamma) * scores
 
@@ -522,104 +549,10 @@ class FocalLoss(MarginLoss):
         return f"gamma={self.gamma}"
 
 
-def _class_weight(weight: Any) -> Tensor:
-    """Return factors as a tensor (K,)."""
-    try:
-        factors = torch.as_tensor(weight)
-        values = torch.func.debug_unwrap(factors)
-        valid = factors.dim() == 1 and bool((values >= 0.0).all() & values.isfinite().all())
-    except (TypeError, ValueError, RuntimeError):  # no array of numbers
-        valid = False
-    if not valid:
-        raise ValueError(
-            f"weight must have a non-negative, finite number for each class; got {weight!r}."
-        )
-    return factors
+def _entries_of(table: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the entry (...) of a vector, or the row (..., K) of a matrix, for every label (...).
 
-
-def _correction(noise_matrix: Any) -> Tensor:
-    """Return the inverse of a noise matrix (K, K), in the precision of a tensor."""
-    shape = tuple(np.shape(noise_matrix))
-    if len(shape) != 2:
-        raise ValueError(
-            "noise_matrix must be of shape (n_classes, n_classes); got shape "
-            f"{shape}. Of a rate label_noise.symmetric_transition makes one."
-        )
-    matrix = check_noise_matrix(on_host(noise_matrix), shape[0])
-    inverse = torch.as_tensor(check_invertible(matrix))
-    if not isinstance(noise_matrix, Tensor):
-        return inverse
-    return inverse.to(noise_matrix.device, torch.promote_types(noise_matrix.dtype, torch.float32))
-
-
-def _rows_of(table: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a table's number (...), or row (..., K), for every label (...).
-
-    For `torch.func.vmap` no label may be an index by itself.
+    Indexing by labels directly would fail under `torch.func.vmap`.
     """
     rows = table.to(dtype).index_select(0, labels.flatten())
     return rows.view(labels.shape + table.shape[1:])
-
-
-def _check_device(name: str, other: Tensor | None, margins: Tensor) -> None:
-    if other is None:
-        return
-    if not isinstance(other, Tensor):
-        raise TypeError(
-            f"{name} must be a tensor; got {type(other).__name__}. Try torch.as_tensor({name})."
-        )
-    if other.device != margins.device:
-        raise ValueError(
-            f"{name} must be on the device of the margins, {margins.device}; got "
-            f"{other.device}. Try .to(margins.device)."
-        )
-
-
-def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
-    valid = ((labels >= 0) & (labels < n_classes)) | (labels == ignore_index)
-    if not bool(valid.all()):
-        raise ValueError(
-            f"target must be labels 0 to {n_classes - 1}, or ignore_index={ignore_index}; got "
-            f"{labels[~valid][0].item()}. Try sklearn.preprocessing.LabelEncoder."
-        )
-
-
-def _check_target(target: Any, margins: Tensor) -> bool:
-    """Tell whether a target has labels, if it fits the margins."""
-    if not isinstance(target, Tensor) or target.is_complex():
-        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
-        raise TypeError(
-            "target must be a tensor of integers, the labels, or of floating-point numbers, "
-            f"distributions; got {kind}. Try torch.as_tensor(target)."
-        )
-    _check_device("target", target, margins)
-    labeled = not target.is_floating_point()
-    expected = margins.shape[:-1] if labeled else margins.shape
-    if target.shape != expected:
-        what = "integers" if labeled else "floating point"
-        raise ValueError(
-            f"target must have shape {tuple(expected)} if it is of {what}, for margins of shape "
-            f"{tuple(margins.shape)}; got {tuple(target.shape)}. The classes are the last "
-            "dimension of the margins; labels are integers, distributions floating point."
-        )
-    if not (labeled or _all_non_negative(target)):
-        raise ValueError(
-            "target must be distributions, non-negative numbers; got a negative one or NaN."
-        )
-    return labeled
-
-
-def _check_weight(sample_weight: Tensor, loss: Tensor) -> None:
-    if sample_weight.shape != loss.shape:
-        raise ValueError(
-            f"sample_weight must have shape {tuple(loss.shape)}, a number for each row; got "
-            f"{tuple(sample_weight.shape)}."
-        )
-    if not _all_non_negative(sample_weight):
-        raise ValueError("sample_weight must be non-negative; got a negative number or NaN.")
-
-
-def _all_non_negative(numbers: Tensor) -> bool:
-    """Tell whether no number is known to be negative or NaN."""
-    values = values_of(numbers)
-    return values is None or bool((values >= 0.0).all())
