@@ -1,16 +1,21 @@
 PYTHON ?= python3
 # For the oldest versions: the first of these that runs and that they have wheels for.
 OLDEST_PYTHON ?= python3.10 python3.11 python3.12 $(PYTHON)
+SPHINX = .venv/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-oldest release-check clean
+.PHONY: help demo test test-oldest docs docs-quick linkcheck release-check clean
 
 help:
 	@echo "make demo         install into .venv, run the demonstration, write mgce_demo.png"
 	@echo "make test         install into .venv, run linter, type checks and tests"
 	@echo "make test-oldest  install the oldest versions that setup.cfg allows into .venv-oldest,"
 	@echo "                  run the tests of the core"
-	@echo "make release-check  build the sdist and the wheel, check both, install the wheel into an empty"
+	@echo "make docs         install into .venv, build docs/_build/html, run every example"
+	@echo "make docs-quick   build the pages alone, without the gallery's figures, and run nothing"
+	@echo "make linkcheck    try the links of the documentation, which needs a network"
+	@echo "make release-check"
+	@echo "                  build the sdist and the wheel, check both, install the wheel into an empty"
 	@echo "                  environment of each Python that setup.cfg declares, and use it"
 	@echo "make clean        remove both environments, caches and build products"
 	@echo "PYTHON=...        the interpreter that makes .venv, $(PYTHON) by default"
@@ -28,6 +33,17 @@ test: .venv/test.stamp
 # Compiled kernels are kept apart: numba would replace those of another version.
 test-oldest: .venv-oldest/test-core.stamp
 	NUMBA_CACHE_DIR='$(CURDIR)/.venv-oldest/kernels' .venv-oldest/bin/python -m pytest
+
+docs: .venv/docs.stamp
+	$(SPHINX) -b html docs docs/_build/html
+	.venv/bin/python -m pytest tests/test_docs.py mgce_sklearn
+
+# The blocks of pages run with the tests.
+docs-quick: .venv/docs.stamp
+	$(SPHINX) -b html -D sphinx_gallery_conf.plot_gallery=False docs docs/_build/quick
+
+linkcheck: .venv/docs.stamp
+	$(SPHINX) -b linkcheck -D sphinx_gallery_conf.plot_gallery=False docs docs/_build/linkcheck
 
 # The wheel is built from the sdist, so that the sdist is complete.
 release-check: .venv/release.stamp
@@ -60,5 +76,6 @@ release-check: .venv/release.stamp
 
 clean:
 	rm -rf .venv .venv-oldest build dist *.egg-info
+	rm -rf docs/_build docs/gallery docs/generated
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -153,7 +153,7 @@ class MGCEBoostingClassifier(ClassifierMixin, BaseEstimator):
         held out.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X had string column names.
 
     Notes

@@ -67,6 +67,17 @@ class ErrorBounds(AgainstChance):
         Expected cost of guessing uniformly among equally frequent classes: 1 - 1/K for errors.
     quantity : {"error", "expected cost"}
         What is bounded. "expected cost" if a cost matrix was given.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn import MGCEClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> bounds = MGCEClassifier(q=0.7).fit(X, y).error_bounds(X)
+    >>> print(f"{bounds.lower:.3f} <= error of {bounds.rule} rule <= {bounds.upper:.3f}")
+    0.004 <= error of deterministic rule <= 0.200
+    >>> bounds.informative
+    True
     """
 
     lower: float

@@ -237,7 +237,7 @@ class MGCEClassifier(
         ``coef_``.
     n_features_in_ : int
         Number of columns of X seen in ``fit``, before the ``feature_map``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had string column names.
 
     Notes

@@ -55,7 +55,7 @@ class ConfidenceBound(AgainstChance):
         Probability that the bound does not hold, given a ``feature_range`` fixed beforehand.
     means_term : float
         Part of ``upper`` that comes from the means and their half-widths: the mean over held-out
-        rows of -<tau, W'> + <half_width, |W'|>, each with the W' chosen before it was read.
+        rows of ``-<tau, W'> + <half_width, |W'|>``, each with the W' chosen before it was read.
     rows_term : float
         Part that comes from the rows themselves, mean max_k (m'_k + c_k).
     concentration : float
@@ -68,6 +68,17 @@ class ConfidenceBound(AgainstChance):
     Notes
     -----
     ``upper`` is the sum of the three parts, or the largest cost if that is smaller.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mgce_sklearn import MGCEClassifier
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (8_000, 2))
+    >>> y = X.sum(axis=1) > 0
+    >>> model = MGCEClassifier(feature_range=(-1, 1)).fit(X[:4_000], y[:4_000])
+    >>> bound = model.confidence_bound(X[4_000:], delta=0.05)
+    >>> bound.informative, bool(bound.upper >= 1 - model.score(X[4_000:], y[4_000:]))
+    (True, True)
     """
 
     upper: float

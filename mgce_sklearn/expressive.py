@@ -54,13 +54,13 @@ class RandomReLUFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     Attributes
     ----------
-    directions_ : ndarray of shape (n_features_in_, n_components)
+    directions_ : ndarray of shape (`n_features_in_`, n_components)
         Weights w, a column for each unit.
     biases_ : ndarray of shape (n_components,)
         Weights b.
     n_features_in_ : int
         Number of columns of X seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X had string column names.
 
     See Also
@@ -183,7 +183,7 @@ class ThresholdFeatures(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         of the sample. Ascending for each column.
     n_features_in_ : int
         Number of columns of X seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X had string column names.
 
     Notes

@@ -39,6 +39,18 @@ class EmptySetError(ValueError):
     growth : float
         Factor on the half-widths with which the set is not empty. It is the smallest such factor,
         to one per cent, unless the solver cannot decide.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn import EmptySetError, MGCEClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MGCEClassifier(lam=0.1).fit(X, y)
+    >>> try:
+    ...     model.error_bounds(X[:100])  # one class is missing
+    ... except EmptySetError as error:
+    ...     print(error.growth > 1)
+    True
     """
 
     def __init__(self, growth: float, lam: float | None = None, of_fit: bool = False) -> None:

@@ -280,6 +280,14 @@ class MGCEPath:
         here, have 0 iterations, and are NaN in the other arrays.
     seconds : ndarray of shape (n_q, n_lam)
         Time of each point, starting from its neighbor's solution.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn import mgce_path
+    >>> path = mgce_path(*load_iris(return_X_y=True), qs=[0.5, 1.0], lams=[0.1, 0.3, 1.0])
+    >>> path.coefs.shape, path.minimax_risks.shape, bool(path.converged.all())
+    ((2, 3, 3, 4), (2, 3), True)
     """
 
     qs: Array

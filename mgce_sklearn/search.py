@@ -208,7 +208,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Number of folds.
     n_features_in_ : int
         Number of columns of X seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had string column names.
 
     See Also

@@ -95,8 +95,8 @@ class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
     passthrough : bool, default=True
         Whether W multiplies X, transformed by ``feature_map`` if that is given. If False, W
         multiplies the margins of the base alone. Use this if the base takes an X that a linear
-        model does not, such as text, categories or missing values. (A ``feature_map`` that is a
-        transformer is another way.)
+        model does not, such as text, categories or missing values. A ``feature_map`` that is a
+        transformer is another way.
     feature_map : str, transformer, torch.nn.Module, callable or None, default=None
         Transforms X before W multiplies it, as in `MGCEClassifier`.
     selection : {"largest_q", "best", "one_standard_error"}, default="largest_q"
@@ -153,7 +153,7 @@ class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
         ``keep_base_margin=True``.
     n_features_in_ : int
         Number of columns of X, if X has columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X had string column names.
 
     Notes

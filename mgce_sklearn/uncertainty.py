@@ -638,6 +638,15 @@ class UncertaintySet:
     Notes
     -----
     The last column belongs to the intercept's constant feature where there is one; its c is 0.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn import MGCEClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> found = MGCEClassifier(lam=0.3).fit(X, y).uncertainty_set_
+    >>> found.tau.shape, bool((found.half_width > 0).all())  # the intercept is last
+    ((3, 5), True)
     """
 
     tau: Array

@@ -3,13 +3,11 @@
 import logging
 import os
 import pickle
-import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -579,22 +577,3 @@ def test_shares_are_for_idle_threads_of_the_worker(busy, monkeypatch):
     assert [row for row, _ in first + second] == [i * N // PARTS for i in range(4)]
     assert {thread for _, thread in first} == {here}
     assert ({thread for _, thread in second} == {here}) == busy
-
-
-# The page
-
-
-def test_the_page_about_many_machines_runs(tmp_path, monkeypatch):
-    page = (Path(__file__).parent.parent / "docs" / "many_machines.md").read_text("utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
-    monkeypatch.chdir(tmp_path)
-    scope = {"__name__": "__main__"}
-    try:
-        for code in blocks:
-            exec(compile(code, "docs/many_machines.md", "exec"), scope)
-        assert scope["local"].score(scope["table"][list("abcde")], scope["table"]["label"]) > 0.7
-        assert scope["bounds"].lower <= scope["bounds"].upper < 0.5
-    finally:
-        scope["client"].close()
-        scope["cluster"].close()

@@ -57,8 +57,9 @@ class DaskMGCEClassifier(MGCEClassifier):
 
     Parameters
     ----------
-    q, lam, fit_intercept, center, tol, max_iter, max_time, class_weight, width, delta, \
-feature_range, warm_start, noise_matrix, random_state, verbose
+    q, lam, fit_intercept, center, tol, max_iter, max_time, class_weight
+        As in `MGCEClassifier`.
+    width, delta, feature_range, warm_start, noise_matrix, random_state, verbose
         As in `MGCEClassifier`.
     solver : {"auto", "interior_point", "lbfgs"}, default="auto"
         As in `MGCEClassifier`. The other solvers need all rows in one memory.
@@ -71,8 +72,9 @@ feature_range, warm_start, noise_matrix, random_state, verbose
 
     Attributes
     ----------
-    coef_, intercept_, classes_, minimax_risk_, dual_gap_, uncertainty_set_, n_iter_, trace_, \
-solver_, n_features_in_, feature_names_in_
+    coef_, intercept_, classes_, minimax_risk_, dual_gap_, uncertainty_set_
+        As in `MGCEClassifier`.
+    n_iter_, trace_, solver_, n_features_in_, feature_names_in_
         As in `MGCEClassifier`.
 
     Notes

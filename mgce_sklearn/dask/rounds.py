@@ -45,7 +45,17 @@ LOST = (CancelledError, CommClosedError, TimeoutError)
 
 
 class ClusterError(RuntimeError):
-    """Workers, or the scheduler, were lost for good."""
+    """Workers, or the scheduler, were lost for good.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.dask import ClusterError
+    >>> try:
+    ...     raise ClusterError("No worker has taken tasks for 60 seconds.")
+    ... except RuntimeError as error:
+    ...     print(error)
+    No worker has taken tasks for 60 seconds.
+    """
 
 
 class _Result(NamedTuple):

@@ -62,6 +62,16 @@ def choose_solver(objective: Objective) -> str:
     ------
     ValueError
         If every solver requires something that the problem lacks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import choose_solver
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> choose_solver(objective)
+    'interior_point'
     """
     able = [solver for solver in SOLVERS.values() if missing(solver, objective) is None]
     if not able:

@@ -35,7 +35,14 @@ Need = Callable[[Objective], str | None]
 
 
 class Status(Enum):
-    """How a solver ended. The value is the sentence that appears in warnings."""
+    """How a solver ended. The value is the sentence that appears in warnings.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.solvers import Status
+    >>> Status.CONVERGED.value
+    'The relative duality gap is within tol.'
+    """
 
     CONVERGED = "The relative duality gap is within tol."
     EMPTY = "The uncertainty set is empty: the value fell below the minimum over all distributions."
@@ -69,6 +76,17 @@ class TracePoint(NamedTuple):
         1/(largest curvature). Empty if there was no step.
     n_iter : int
         Iterations so far.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> point = InteriorPoint().solve(objective).trace[-1]
+    >>> print(f"{point.value:.3f}, {point.n_nonzero} coefficients are not 0")
+    0.218, 9 coefficients are not 0
     """
 
     seconds: float
@@ -98,6 +116,17 @@ class SolverResult:
         What stopped it, if the status is STOPPED.
     anchor : DualPoint or None
         For rows without labels: a feasible dual point well inside its constraints.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> result = InteriorPoint(max_iter=1).solve(objective)
+    >>> result.status.name, result.dual_value <= result.value
+    ('MAX_ITER', True)
     """
 
     coef: Array
@@ -134,6 +163,18 @@ class Start(NamedTuple):
     coef : ndarray of shape (C, d)
     p : Columns
         Distributions (K, n) that nearly satisfy the constraints of the dual.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, Start
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> first = InteriorPoint(tol=1e-2).solve(objective)
+    >>> start = Start(first.coef, np.full((3, 150), 1 / 3))
+    >>> InteriorPoint(tol=1e-6).solve(objective, start).status.name
+    'CONVERGED'
     """
 
     coef: Array
@@ -141,7 +182,19 @@ class Start(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A KeyboardInterrupt with the result so far. The original interrupt is its cause."""
+    """A KeyboardInterrupt with the result so far. The original interrupt is its cause.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, Interrupted
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> stopped = Interrupted(InteriorPoint().solve(objective))
+    >>> isinstance(stopped, KeyboardInterrupt), stopped.result.status.name
+    (True, 'CONVERGED')
+    """
 
     def __init__(self, result: SolverResult) -> None:
         super().__init__()
@@ -161,6 +214,17 @@ class Watch(NamedTuple):
     keeps : bool
         Whether a KeyboardInterrupt is raised as `Interrupted`, once there is an iterate. The
         caller stores the result and then raises the original interrupt.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, Watch
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> watch = Watch(listener=lambda progress: progress.n_iter >= 2)
+    >>> InteriorPoint().solve(objective, watch=watch).status.name
+    'STOPPED'
     """
 
     deadline: float = np.inf
@@ -181,7 +245,14 @@ UNWATCHED = Watch()
 
 
 def deadline_in(seconds: float | None) -> float:
-    """Return the time that is ``seconds`` from now, or infinity for None."""
+    """Return the time that is ``seconds`` from now, or infinity for None.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.solvers import Watch, deadline_in
+    >>> Watch(deadline=deadline_in(60.0)).out_of_time()
+    False
+    """
     return np.inf if seconds is None else time.monotonic() + seconds
 
 
@@ -201,6 +272,12 @@ class Solver(Protocol):
         The value of the parameter ``solver`` that selects it.
     needs : tuple of Need
         Requirements on the problem, in addition to those of every solver.
+
+    Examples
+    --------
+    >>> from mgce_sklearn.solvers import SOLVERS
+    >>> list(SOLVERS)
+    ['interior_point', 'lbfgs', 'sgd', 'cvxpy']
     """
 
     name: ClassVar[str]
@@ -300,6 +377,19 @@ class Progress:
         For rows without labels: the feasible point toward which others are moved.
     latest : ndarray of shape (C, d)
         The coefficients of the latest iterate.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import LBFGS, Progress
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> with objective.opened() as objective:
+    ...     progress, zeros = Progress(LBFGS(), objective), np.zeros(objective.shape)
+    ...     progress.offer_coef(zeros, objective.value(zeros))
+    >>> print(f"{progress.value:.3f}")  # (1 - 3^{-1/2}) / 0.5, the entropy of a uniform guess
+    0.845
     """
 
     solver: Solver

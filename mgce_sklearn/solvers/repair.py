@@ -106,7 +106,19 @@ def _inside(p: Columns, part: Part) -> Array:
 
 
 def certificate(objective: Objective, coef: Array) -> tuple[float, float]:
-    """Return R(coef), and a lower bound on the optimum computed from the worst case at ``coef``."""
+    """Return R(coef), and a lower bound on the optimum computed from the worst case at ``coef``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from mgce_sklearn.path import objective_of
+    >>> from mgce_sklearn.problem import Problem
+    >>> from mgce_sklearn.solvers import InteriorPoint, certificate
+    >>> objective = objective_of(Problem.from_labels(*load_iris(return_X_y=True)), q=0.5, lam=0.3)
+    >>> upper, lower = certificate(objective, InteriorPoint().solve(objective).coef)
+    >>> print(f"{lower:.3f} <= optimum <= {upper:.3f}")
+    0.218 <= optimum <= 0.218
+    """
     with objective.opened() as objective:
         p = objective.parts.kept()
         value, _ = objective.value_and_slope(coef, p)

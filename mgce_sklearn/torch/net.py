@@ -114,7 +114,7 @@ class MGCENetClassifier(ClassifierMixin, TrainingLoop):
         Factor of the L1 penalty, at least 0, in the inverse unit of the parameters.
     criterion : class, default=MGCELoss
         A subclass of `MarginLoss`. Its ``proba`` makes the probabilities.
-    penalized : str or list of str, default="*weight"
+    penalized : str or list of str, default: ``"*weight"``
         Which parameters of the module ``lam`` penalizes: patterns of their names, as for file
         names. "*" is all of them. Parameters that are not trained are not penalized.
     class_weight : dict, "balanced" or None, default=None
@@ -188,7 +188,7 @@ class MGCENetClassifier(ClassifierMixin, TrainingLoop):
         As in skorch.
     n_features_in_ : int
         Number of features, ``X.shape[1]``, if X was an array or a tensor.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had string column names.
 
     Notes
