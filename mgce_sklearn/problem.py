@@ -11,7 +11,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from mgce_sklearn import validation
 from mgce_sklearn.block_parts import RowsInBlocks, Survey
-from mgce_sklearn.design import design_of
+from mgce_sklearn.design import ALL_ROWS, design_of
 from mgce_sklearn.labels import HardLabels, Labels, SoftLabels
 from mgce_sklearn.objective import DualPoint, Objective, label_columns
 from mgce_sklearn.parts import Kept, Part, Parts, RowsInMemory
@@ -54,7 +54,7 @@ class UsedRows(NamedTuple):
     @property
     def rows(self) -> Any:
         """Index of these rows in an array of all given rows."""
-        return slice(None) if self.positions is None else self.positions
+        return ALL_ROWS if self.positions is None else self.positions
 
     @classmethod
     def of(

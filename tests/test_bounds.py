@@ -77,8 +77,8 @@ def test_bounds_are_those_of_linear_programs(name, rule, q):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_bounds_on_all_of_digits(rule):
-    X, y = load_digits(return_X_y=True)
+def test_bounds_on_digits(rule):
+    X, y = (part[::3] for part in load_digits(return_X_y=True))
     X = StandardScaler().fit_transform(X[:, X.std(axis=0) > 0])
     model = MGCEClassifier(lam=0.3).fit(X, y)
     check_against_linear_programs(model, X, model.error_bounds(X, rule, tol=TOL), rule)

@@ -13,6 +13,8 @@ from mgce_sklearn.report import table
 from mgce_sklearn.report.columns import TableColumns, names_out, preprocessing
 
 pd = pytest.importorskip("pandas")
+for package in ("jinja2", "matplotlib"):
+    pytest.importorskip(package, reason="the command checks for it before it reads a table")
 
 
 @pytest.fixture
