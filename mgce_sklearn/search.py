@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from copy import copy
-from functools import partial, update_wrapper
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils import indexable
@@ -30,31 +24,34 @@ from mgce_sklearn.arrays import on_host
 from mgce_sklearn.callbacks import WRAPPERS, CallbackSupportMixin, Task, with_callbacks
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
 from mgce_sklearn.classifier import MGCEClassifier
-from mgce_sklearn.feature_maps import KeptFeatures, len_of, rows_of
-from mgce_sklearn.path import (
-    PathPoint,
-    as_text,
-    estimates,
-    solve_path,
-    warn_of_gaps,
-    widest_first,
+from mgce_sklearn.cv_results import (
+    SELECTIONS,
+    Scores,
+    chosen,
+    results_of,
+    warn_of_no_score,
+    warn_of_the_rest,
 )
-from mgce_sklearn.problem import Problem, inverse_noise
+from mgce_sklearn.feature_maps import len_of
+from mgce_sklearn.folds import (
+    NOT_REACHED,
+    Trial,
+    score_fold,
+    tell_failures,
+    with_base_margin,
+)
+from mgce_sklearn.path import (
+    warn_of_gaps,
+)
+from mgce_sklearn.problem import inverse_noise
 from mgce_sklearn.row_blocks import refuse_blocks
-from mgce_sklearn.solvers import Status, Watch, deadline_in
-from mgce_sklearn.solvers.settings import Settings
+from mgce_sklearn.solvers import Watch, deadline_in
 from mgce_sklearn.targets import Distributions, encoded, read_labels
 from mgce_sklearn.uncertainty import UncertaintySet
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
-# Selections among the pairs near the best score: each chooses the pair of the largest parameter.
-LARGEST = {"one_standard_error": "lam", "largest_q": "q"}
-SELECTIONS = ("best", *LARGEST)
-
-# Methods of a classifier that scorers call.
-PREDICTIONS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 # Part of max_time that is reserved for the fit of the chosen pair to all rows.
 REFIT_SHARE = 0.2
@@ -411,9 +408,9 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         watch = Watch(deadline - kept)
         data = (rows, labels, sample_weight, base_margin)
         candidates, scores = self._evaluate(qs, lams, data, params, watch, task)
-        self.cv_results_ = _results(candidates, scores)
-        _warn_of_the_rest(candidates, scores)
-        _warn_of_no_score(self.cv_results_["mean_test_score"][scores.counted.any(axis=0)])
+        self.cv_results_ = results_of(candidates, scores)
+        warn_of_the_rest(candidates, scores)
+        warn_of_no_score(self.cv_results_["mean_test_score"][scores.counted.any(axis=0)])
         if self.certify_scores:
             missed = [candidates[i] for i in np.flatnonzero((scores.converged == 0.0).any(axis=0))]
             pairs = [(pair["q"], pair["lam"]) for pair in missed]
@@ -461,7 +458,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         params: Params,
         watch: Watch,
         task: Task,
-    ) -> tuple[list[dict[str, float]], _Scores]:
+    ) -> tuple[list[dict[str, float]], Scores]:
         """Return the pairs of the grid, and their scores in every fold that time allows."""
         X, y, *_ = data
         split_params, score_params = self._route("fit", params, without_routing=["groups"])
@@ -474,21 +471,21 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         parts = [qs] if self.feature_map is not None else np.split(qs, len(qs))
         how = (self._candidate(), self.certify_scores, watch)
         jobs = (
-            delayed(_score_fold)(*how, part, lams, *split, *data, *scoring)
+            delayed(score_fold)(*how, part, lams, *split, *data, *scoring)
             for split in splits
             for part in parts
         )
         trials = self._run(jobs, task.part("search", len(splits) * len(parts)))
         n_trials = len(splits) * len(qs) * len(lams)
-        trials += [_NOT_REACHED] * (n_trials - len(trials))
-        _tell_failures(trials, self.error_score)
+        trials += [NOT_REACHED] * (n_trials - len(trials))
+        tell_failures(trials, self.error_score)
         # ParameterGrid sorts parameters by name, so lam varies more slowly than q.
         candidates = list(ParameterGrid({"q": qs.tolist(), "lam": lams.tolist()}))
         numbers = np.array([trial.scores for trial in trials], dtype=np.float64)
         by_fold = numbers.reshape(len(splits), len(qs), len(lams), -1).transpose(3, 0, 2, 1)
-        return candidates, _Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
+        return candidates, Scores(*by_fold.reshape(-1, len(splits), len(candidates)))
 
-    def _run(self, jobs: Iterator[Any], task: Task) -> list[_Trial]:
+    def _run(self, jobs: Iterator[Any], task: Task) -> list[Trial]:
         """Run jobs, each a part of the task, until a callback stops it. Return their trials.
 
         Jobs that are running when it stops are completed.
@@ -496,7 +493,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         stopped = threading.Event()
         wanted = itertools.takewhile(lambda job: not stopped.is_set(), jobs)
         run = _one_by_one(self.n_jobs, self.verbose)
-        trials: list[_Trial] = []
+        trials: list[Trial] = []
         # Closed on any error, which ends the jobs that are still running.
         with closing(result for result in run(wanted)) as results:
             for result in results:
@@ -614,7 +611,7 @@ class MGCEClassifierCV(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         refuse_blocks(X)
         _, score_params = self._route("score", params, without_routing=[])
-        return self._scorer()(_given(self._best(), base_margin), X, y, **score_params)
+        return self._scorer()(with_base_margin(self._best(), base_margin), X, y, **score_params)
 
     def decision_function(self, X: Any, base_margin: Any = None) -> Array:
         """Compute margins, as `MGCEClassifier.decision_function` does.
@@ -769,198 +766,6 @@ class _AccuracyOfTrueLabels(NamedTuple):
         return float(np.average(self.inverse[observed, predicted], weights=sample_weight))
 
 
-class _Scores(NamedTuple):
-    """Numbers of one fit in one fold, or arrays (n_folds, n_candidates) of them."""
-
-    test_score: Any
-    fit_time: Any = 0.0
-    score_time: Any = 0.0
-    minimax_risk: Any = np.nan
-    converged: Any = np.nan  # 1 or 0; NaN if there is no fit
-    reached: Any = 1.0  # 0 if the fit was stopped, or not started
-
-    @property
-    def counted(self) -> Array:
-        """Mask of the scores that count.
-
-        Those are the folds in which all pairs were scored. If there is none, all scores count.
-        """
-        reached = self.reached == 1.0
-        complete = reached.all(axis=1, keepdims=True)
-        return reached & complete if complete.any() else reached
-
-    def over_folds(self) -> _Scores:
-        """Return the arrays with the scores that do not count masked."""
-        mask = np.ma.nomask if self.counted.all() else ~self.counted
-        return _Scores(*(np.ma.array(numbers, mask=mask) for numbers in self))
-
-
-class _Trial(NamedTuple):
-    """The scores of one fit in one fold, and its errors."""
-
-    scores: _Scores
-    fit_error: str = ""
-    score_error: str = ""
-
-
-_NOT_REACHED = _Trial(_Scores(np.nan, reached=0.0))
-
-
-class _Scoring(NamedTuple):
-    """The scorer on the test rows of a fold, and the score of a failure."""
-
-    score: Callable[[MGCEClassifier], Any]
-    error_score: Any
-
-    def scored(self, fitted: MGCEClassifier, point: PathPoint) -> _Trial:
-        """Return the trial of a fit."""
-        score, error = self.error_score, ""
-        begin = time.perf_counter()
-        try:
-            score = self.score(fitted)
-        except Exception as raised:
-            error = self.in_words(raised)
-        seconds = time.perf_counter() - begin
-        if not isinstance(score, Real):
-            raise TypeError(f"scoring must return a number; got {score!r}.")
-        numbers = (score, point.seconds, seconds, fitted.minimax_risk_, point.converged)
-        return _Trial(_Scores(*numbers), score_error=error)
-
-    def failed(self, error: Exception) -> _Trial:
-        """Return the trial of a fit that raised an error."""
-        return _Trial(_Scores(self.error_score), fit_error=self.in_words(error))
-
-    def in_words(self, error: Exception) -> str:
-        """Return an error as text, or raise it if ``error_score`` is "raise"."""
-        if isinstance(self.error_score, str):
-            raise error
-        return f"{type(error).__name__}: {error}"
-
-
-class _Fold(NamedTuple):
-    """The training rows of a fold, and a classifier that has read them.
-
-    The classifiers of all pairs are copies of this one, the pattern.
-    """
-
-    pattern: MGCEClassifier
-    problem: Problem
-    certify: bool
-    watch: Watch
-
-    @classmethod
-    def read(cls, classifier: MGCEClassifier, certify: bool, watch: Watch, *rows: Any) -> _Fold:
-        """Fit the feature map, if there is one, and prepare the rows for every q and lam."""
-        X, y, sample_weight, base_margin = rows
-        X, y = classifier._read(X, y, reset=True)
-        problem = classifier._problem(X, y, sample_weight, classifier.fit_intercept, base_margin)
-        return cls(classifier, problem, certify, watch)
-
-    def to_predict(self, X: Any) -> _Fold:
-        """Return the fold with the features of the rows X computed once for all classifiers."""
-        pattern = copy(self.pattern)
-        if pattern.feature_map is not None:
-            pattern.feature_map_ = KeptFeatures(pattern.feature_map_, X)
-        return self._replace(pattern=pattern)
-
-    def fits(
-        self, q: float, lams: Array
-    ) -> Iterator[tuple[int, tuple[MGCEClassifier, PathPoint] | Exception]]:
-        """Yield positions in ``lams``, each with its fit or its error, until time is up.
-
-        After an error a new path begins with the remaining lams.
-        """
-        left = widest_first(lams)
-        while len(left) and not self.watch.out_of_time():
-            try:
-                for point in self._points(q, lams[left]):
-                    if point.result.status is Status.STOPPED:
-                        return
-                    fitted = copy(self.pattern).set_params(q=q, lam=point.lam)
-                    yield int(left[0]), (fitted._adopt(self.problem, point), point)
-                    left = left[1:]
-            except Exception as error:
-                yield int(left[0]), error
-                left = left[1:]
-
-    def _points(self, q: float, lams: Array) -> Iterator[PathPoint]:
-        if self.certify:
-            settings = Settings.of(
-                self.pattern, partial(validation.seed_of, self.pattern.random_state)
-            )
-            return solve_path(self.problem, q, lams, settings, watch=self.watch)
-        return estimates(self.problem, q, lams, self.watch)
-
-
-def _score_fold(
-    classifier: MGCEClassifier,
-    certify: bool,
-    watch: Watch,
-    qs: Array,
-    lams: Array,
-    train: Array,
-    test: Array,
-    X: Any,
-    y: Labeling,
-    sample_weight: Array | None,
-    base_margin: Array | None,
-    scorer: Any,
-    score_params: Params,
-    error_score: Any,
-) -> list[_Trial]:
-    """Fit the training rows of a fold for every q and lam, and score on its test rows."""
-    n_trials = len(qs) * len(lams)
-    if watch.out_of_time():
-        return [_NOT_REACHED] * n_trials
-    weights = None if sample_weight is None else sample_weight[train]
-    base, base_test = _of_classes(base_margin, y, train, test)
-    rows = rows_of(X, train), y[train], weights, base
-    X_test, y_test, params = rows_of(X, test), y[test], _rows_of(score_params, test, len(y))
-
-    def score(fitted: MGCEClassifier) -> Any:
-        return scorer(_given(fitted, base_test), X_test, y_test, **params)
-
-    scoring = _Scoring(score, error_score)
-    try:
-        fold = _Fold.read(classifier, certify, watch, *rows)
-    except Exception as error:
-        return [scoring.failed(error)] * n_trials
-    fold = fold.to_predict(X_test)
-    return [trial for q in qs for trial in _score_path(fold, float(q), lams, scoring)]
-
-
-def _of_classes(base_margin: Array | None, y: Labeling, *parts: Array) -> list[Array | None]:
-    """Return the base margins of parts of the rows, for the classes of the first part."""
-    if base_margin is None:
-        return [None for _ in parts]
-    if isinstance(y, Distributions):  # every column is a class
-        return [base_margin[part] for part in parts]
-    known = np.searchsorted(np.unique(y), np.unique(y[parts[0]]))
-    return [base_margin[part][:, known] for part in parts]
-
-
-def _given(fitted: MGCEClassifier, base_margin: Any) -> MGCEClassifier:
-    """Return a classifier that uses these base margins in every prediction.
-
-    Scorers pass only the rows.
-    """
-    if base_margin is None:
-        return fitted
-    given = copy(fitted)
-    for name in PREDICTIONS:
-        method = getattr(fitted, name)
-        setattr(given, name, update_wrapper(partial(method, base_margin=base_margin), method))
-    return given
-
-
-def _score_path(fold: _Fold, q: float, lams: Array, scoring: _Scoring) -> list[_Trial]:
-    trials = {
-        j: scoring.failed(fit) if isinstance(fit, Exception) else scoring.scored(*fit)
-        for j, fit in fold.fits(q, lams)
-    }
-    return [trials.get(j, _NOT_REACHED) for j in range(len(lams))]
-
-
 def _one_by_one(n_jobs: int | None, verbose: int) -> Parallel:
     """Return a `Parallel` that yields results in order while others are computed, if it can.
 
@@ -970,155 +775,3 @@ def _one_by_one(n_jobs: int | None, verbose: int) -> Parallel:
         return Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")
     except (TypeError, ValueError):
         return Parallel(n_jobs=n_jobs, verbose=verbose)
-
-
-def _tell_failures(trials: list[_Trial], error_score: Any) -> None:
-    """Warn of failed fits and scores. Raise ValueError if all fits failed, or none was made."""
-    trials = [trial for trial in trials if trial.scores.reached]
-    if not trials:
-        raise ValueError(
-            "max_time must suffice for a score; the time ended, or a callback stopped the search, "
-            "before the first score. Allow more time, or give fewer rows."
-        )
-    for what, category, errors in (
-        ("fits", FitFailedWarning, [trial.fit_error for trial in trials if trial.fit_error]),
-        ("scores", UserWarning, [trial.score_error for trial in trials if trial.score_error]),
-    ):
-        if what == "fits" and len(errors) == len(trials):
-            raise ValueError(f"All {len(trials)} fits failed, the first with {errors[0]}")
-        if errors:
-            warnings.warn(
-                f"{len(errors)} of {len(trials)} {what} failed and count as {error_score}; "
-                f"error_score='raise' raises the error. The first with {errors[0]}",
-                category,
-                stacklevel=5 + WRAPPERS,
-            )
-
-
-def _warn_of_the_rest(candidates: list[dict[str, float]], scores: _Scores) -> None:
-    """If the search was stopped, warn of the pairs and folds that were not scored."""
-    if scores.reached.all():
-        return
-    counted = scores.counted
-    n_folds, n_complete = len(counted), int(counted.all(axis=1).sum())
-    rest = [candidates[i] for i in np.flatnonzero(~counted.any(axis=0))]
-    without = as_text([(pair["q"], pair["lam"]) for pair in rest])
-    warnings.warn(
-        f"The search was stopped before every fold was scored. Pairs are compared on "
-        f"{max(n_complete, 1)} of {n_folds} folds"
-        + (f", and have no score (NaN) at {without}" if without else "")
-        + ". Allow more time (max_time), or try fewer pairs.",
-        ConvergenceWarning,
-        stacklevel=4 + WRAPPERS,
-    )
-
-
-def _warn_of_no_score(means: Array) -> None:
-    if not np.isfinite(means).all():
-        warnings.warn(
-            f"Mean test scores are not finite: {means}. NaN ranks last; if all are NaN, the first "
-            "pair is chosen. A fold may lack a class: use fewer or stratified folds.",
-            UserWarning,
-            stacklevel=4 + WRAPPERS,
-        )
-
-
-def _rows_of(params: Params, rows: Array, n_rows: int) -> Params:
-    """Return the parameters; those with one entry per row are restricted to the given rows."""
-    return {
-        name: np.asarray(value)[rows] if np.shape(value)[:1] == (n_rows,) else value
-        for name, value in params.items()
-    }
-
-
-def _results(candidates: list[dict[str, float]], scores: _Scores) -> dict[str, Any]:
-    """Return scores in the form of ``GridSearchCV``, one entry for each pair."""
-    counted = scores.over_folds()
-    mean = _mean(counted.test_score)
-    with np.errstate(invalid="ignore"):  # an infinite mean has no deviations
-        deviation = _deviation(counted.test_score)
-    return {
-        "mean_fit_time": _mean(counted.fit_time),
-        "std_fit_time": _deviation(counted.fit_time),
-        "mean_score_time": _mean(counted.score_time),
-        "std_score_time": _deviation(counted.score_time),
-        **{f"param_{k}": np.ma.array([pair[k] for pair in candidates]) for k in ("lam", "q")},
-        "params": candidates,
-        **{f"split{i}_test_score": fold for i, fold in enumerate(scores.test_score)},
-        "mean_test_score": mean,
-        "std_test_score": deviation,
-        "rank_test_score": _ranks(mean),
-        "mean_minimax_risk": _mean(counted.minimax_risk),
-        "converged": (scores.converged == 1.0).all(axis=0),
-    }
-
-
-def _ranks(means: Array) -> Array:
-    """Return ranks from 1 on. NaN ranks last."""
-    return rankdata(-np.nan_to_num(means, nan=-np.inf), "min").astype(np.int32)
-
-
-def joined(results: Sequence[Mapping[str, Any]], name: str, values: Sequence[float]) -> dict:
-    """Join the results of searches that differ by one more parameter, on the same folds.
-
-    Parameters
-    ----------
-    results : sequence of Mapping
-        Each as `MGCEClassifierCV.cv_results_`.
-    name : str
-        The parameter by which the searches differ.
-    values : sequence of float
-        Its value in each search.
-
-    Returns
-    -------
-    dict
-        As `MGCEClassifierCV.cv_results_`, with the parameter as one more column.
-    """
-    whole = {
-        key: np.ma.concatenate([part[key] for part in results])
-        if key.startswith("param_")
-        else np.concatenate([part[key] for part in results])
-        for key in results[0]
-        if key != "params"
-    }
-    sizes = [len(part["params"]) for part in results]
-    whole[f"param_{name}"] = np.ma.array(np.repeat(values, sizes))
-    pairs = zip(results, values, strict=True)
-    whole["params"] = [
-        {**params, name: value} for part, value in pairs for params in part["params"]
-    ]
-    whole["rank_test_score"] = _ranks(whole["mean_test_score"])
-    return whole
-
-
-def chosen(results: Mapping[str, Any], selection: str, n_folds: int) -> int:
-    """Return the position in the results of the candidate that ``selection`` chooses."""
-    best = int(results["rank_test_score"].argmin())
-    if selection in LARGEST:
-        return _largest_near(results, LARGEST[selection], best, n_folds)
-    return best
-
-
-def _mean(over_folds: Any) -> Array:
-    """Return means over folds that count, NaN where there are none."""
-    return over_folds.mean(axis=0).filled(np.nan)
-
-
-def _deviation(over_folds: Any) -> Array:
-    return over_folds.std(axis=0).filled(np.nan)
-
-
-def _largest_near(results: Mapping, name: str, best: int, n_folds: int) -> int:
-    """Return the position of a candidate within one standard error of the best score.
-
-    It is the one with the largest parameter ``name``; among equal ones, with the best score.
-    """
-    mean = results["mean_test_score"]
-    # The standard error divides squares by n (n - 1). The stored deviation has divided by n.
-    error = results["std_test_score"][best] / np.sqrt(max(n_folds - 1, 1))
-    near = mean >= mean[best] - error
-    near[best] = True  # also where the score is NaN
-    values = np.asarray(results[f"param_{name}"])
-    largest = near & (values == values[near].max())
-    return int(np.argmax(np.where(largest, mean, -np.inf)))

@@ -23,9 +23,10 @@ from mgce_sklearn.bounds import ErrorBounds
 from mgce_sklearn.classifier import PARAMETERS as CLASSIFIER_PARAMETERS
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.confidence import ConfidenceBound
+from mgce_sklearn.cv_results import SELECTIONS, chosen, joined
 from mgce_sklearn.feature_maps import len_of
 from mgce_sklearn.rule_bounds import CertifyMixin
-from mgce_sklearn.search import SELECTIONS, MGCEClassifierCV, chosen, joined
+from mgce_sklearn.search import MGCEClassifierCV
 from mgce_sklearn.sketch import RowSketch, row_codes
 from mgce_sklearn.uncertainty import UncertaintySet
 

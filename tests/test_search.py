@@ -35,8 +35,8 @@ from sklearn.preprocessing import MaxAbsScaler, PolynomialFeatures, StandardScal
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
-from mgce_sklearn import search as search_module
-from mgce_sklearn.search import SELECTIONS
+from mgce_sklearn import folds as folds_module
+from mgce_sklearn.cv_results import SELECTIONS
 
 SMALL = {"qs": (0.0, 0.7), "lams": (0.3, 0.1), "cv": 3}
 FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -501,7 +501,7 @@ def test_a_fit_that_fails_leaves_its_neighbors(wine, monkeypatch, name, certify)
     plain = MGCEClassifierCV(
         [0.3], lams, cv=3, scoring="neg_brier_score", tol=1e-7, certify_scores=certify
     ).fit(*wine)
-    points = getattr(search_module, name)
+    points = getattr(folds_module, name)
 
     def stumble(*problem, **how):
         for point in points(*problem, **how):
@@ -509,7 +509,7 @@ def test_a_fit_that_fails_leaves_its_neighbors(wine, monkeypatch, name, certify)
                 raise MemoryError("no room")
             yield point
 
-    monkeypatch.setattr(search_module, name, stumble)
+    monkeypatch.setattr(folds_module, name, stumble)
     with (
         pytest.warns(FitFailedWarning, match=r"3 of 12 fits failed .* MemoryError: no room"),
         pytest.warns(UserWarning, match="not finite"),

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mgce_sklearn import MGCEClassifier, MGCEClassifierCV, mgce_path
 from mgce_sklearn import bounds as bounds_module
+from mgce_sklearn import folds as folds_module
 from mgce_sklearn import search as search_module
 from mgce_sklearn.solvers import (
     SOLVERS,
@@ -482,7 +483,7 @@ def stopping_after(monkeypatch, n_points):
     made = []
 
     def limit(name):
-        points = getattr(search_module, name)
+        points = getattr(folds_module, name)
 
         def limited(*problem, **how):
             for point in points(*problem, **how):
@@ -493,7 +494,7 @@ def stopping_after(monkeypatch, n_points):
                 made.append(point)
                 yield point
 
-        monkeypatch.setattr(search_module, name, limited)
+        monkeypatch.setattr(folds_module, name, limited)
 
     limit("solve_path")
     limit("estimates")
