@@ -181,9 +181,9 @@ class LinearMargins:
         --------
         >>> from sklearn.datasets import load_iris
         >>> from mgce_sklearn import MGCEClassifier
-        >>> X, y = load_iris(return_X_y=True, as_frame=True)
-        >>> frame = MGCEClassifier().fit(X, y).summary()
-        >>> frame.loc[2, "effect"].abs().idxmax()
+        >>> X, y = load_iris(return_X_y=True, as_frame=True)  # doctest: +SKIP
+        >>> frame = MGCEClassifier().fit(X, y).summary()  # doctest: +SKIP
+        >>> frame.loc[2, "effect"].abs().idxmax()  # doctest: +SKIP
         'petal width (cm)'
         """
         check_is_fitted(self)

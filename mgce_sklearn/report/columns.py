@@ -41,16 +41,6 @@ class TableColumns(TransformerMixin, BaseEstimator):
     ----------
     exponents_ : list of int
         Of these powers of two.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from mgce_sklearn.report.columns import TableColumns
-    >>> frame = pd.DataFrame({"size": [3.0, 6.0], "color": ["red", None]})
-    >>> print(TableColumns(["size"], ["color"]).fit_transform(frame))
-        size      color
-    0  0.375        red
-    1  0.750  (missing)
     """
 
     def __init__(self, numbers: list[str], words: list[str]) -> None:
