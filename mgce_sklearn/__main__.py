@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0; 1 if nobody reads any further, as in ``| head``; 2 after a mistake that
-        one sentence on stderr explains; or 130 after Ctrl-C.
+        Exit status: 0; 1 if the reader of the output ends first, as in ``| head``; 2 after a
+        mistake that one sentence on stderr explains; or 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The table is text in UTF-8. Cells are separated by commas, semicolons, tabs or |; "
         "beside semicolons, commas may mark decimals. An empty cell is missing. In a "
         f"column of numbers so are {', '.join(NO_NUMBERS[:-1])} and {NO_NUMBERS[-1]}, "
-        "in small letters or large. In a column of text these are words like others, and in the "
-        "target column they name a class.",
+        "in lower or upper case. In a column of text these are ordinary words, and in the target "
+        "column they name a class.",
     )
     parser.add_argument("table", nargs="?", type=Path, help="CSV file with a header line")
     parser.add_argument("target", nargs="?", help="name of the column to predict, a class")

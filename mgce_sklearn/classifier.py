@@ -137,8 +137,8 @@ class MGCEClassifier(
           extra ``cvxpy``.
         - "auto" chooses "interior_point" for up to 4,000 coefficients. It also chooses it for more
           coefficients if X has at least as many rows as columns (and, if it is sparse, would take
-          at most a gigabyte as a dense array), except for lam >= 1 with 400 columns or more at
-          q <= 1/2, where it chooses "lbfgs". Otherwise it chooses "lbfgs" if q <= 1/2 or if there
+          at most a gigabyte as a dense array), except for lam >= 1 with 400 coefficients or more
+          at q <= 1/2, where it chooses "lbfgs". Otherwise it chooses "lbfgs" if q <= 1/2 or if there
           are fewer rows than coefficients, and "sgd" if not.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
@@ -146,8 +146,8 @@ class MGCEClassifier(
         Iteration limit. None: the solver's own (200 for "interior_point", 10,000 for "lbfgs",
         1,000 passes over the rows for "sgd", 200 for "cvxpy").
     max_time : float or None, default=None
-        Time limit in seconds for a fit, or for one call of `partial_fit`. The step that is running
-        then is completed, and so is at least one step. None: no limit.
+        Time limit in seconds for a fit, or for one call of `partial_fit`. A step that has begun is
+        completed, and at least one step is made. None: no limit.
     class_weight : dict, "balanced" or None, default=None
         Factors on ``sample_weight`` by class. "balanced": inversely proportional to class
         frequencies.
@@ -228,7 +228,7 @@ class MGCEClassifier(
     trace_ : tuple of TracePoint
         The solver's history, a point whenever the gap was checked: ``seconds``, ``value``,
         ``dual_value``, ``n_nonzero``, ``steps`` and ``n_iter``. `ConvergenceDisplay` of
-        `mgce_sklearn.plot` draws it. Not there after `partial_fit`.
+        `mgce_sklearn.plot` draws it. Not available after `partial_fit`.
     solver_ : str
         Name of the solver used; "partial_fit" after `partial_fit`.
     feature_map_ : object

@@ -381,9 +381,9 @@ def estimated_transition(proba: Any, y: Any, *, classes: Any = None) -> Array:
     frequency = joint.sum(axis=0)
     if not frequency.all():
         raise ValueError(
-            "proba must be confident of some row of every class; of class number "
-            f"{int(np.argmin(frequency))}, counted from 0, it is confident of none. Try a better "
-            "classifier or more rows, or estimate symmetric_rate."
+            "proba must predict every class confidently in at least one row; class number "
+            f"{int(np.argmin(frequency))} (counted from 0) it never predicts confidently. Try a "
+            "better classifier or more rows, or estimate symmetric_rate."
         )
     return (joint / frequency).T
 

@@ -270,7 +270,7 @@ class MGCEPath:
         Coefficients of the constant feature.
     minimax_risks : ndarray of shape (n_q, n_lam)
         Upper bounds on the worst-case expected losses, in units of :math:`\ell_q`, valid at every
-        point: on labels as they come, or with a ``noise_matrix`` on true ones.
+        point: on labels as observed, or with a ``noise_matrix`` on true ones.
     dual_gaps : ndarray of shape (n_q, n_lam)
         ``minimax_risks - dual_gaps <= optimum <= minimax_risks``.
     n_iters : ndarray of shape (n_q, n_lam)

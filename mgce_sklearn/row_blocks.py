@@ -512,7 +512,7 @@ def as_features(X: Any) -> Any:
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"X must have numbers in at least one column. ({reason})") from None
+        raise ValueError(f"X must be numbers, in at least one column. ({reason})") from None
     if sp.issparse(array) and not array.has_canonical_format:
         array = array.copy()  # the user's matrix must not change
         array.sum_duplicates()

@@ -396,12 +396,12 @@ class RuleBoundsMixin(CertifyMixin):
         """Raise ValueError unless a confidence bound may rest on the moments of the fit."""
         if self._moments.inverse is not None:
             raise ValueError(
-                "confidence_bound must have a fit without noise_matrix, because its probability is "
+                "noise_matrix must be None in the fit for confidence_bound, whose probability is "
                 "about labels as observed. Fit without the matrix, or use error_bounds."
             )
         if self.class_weight is not None or not self._moments.equal_weights:
             raise ValueError(
-                "confidence_bound must have a fit whose rows have equal weights, because they are "
-                "draws from the distribution of new data; this fit had sample or class weights. "
-                "Fit without them."
+                "Rows must have equal weights in the fit for confidence_bound, because they are draws "
+                "from the distribution of new data; this fit had sample or class weights. Fit "
+                "without them."
             )

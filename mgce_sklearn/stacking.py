@@ -631,9 +631,9 @@ class MGCEStackingClassifier(CertifyMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not (self._uses_X or self._prefit):
             raise ValueError(
-                "confidence_bound must have means of features that new rows have too, and with "
-                "passthrough=False they are of margins out of fold. Set passthrough=True, or give "
-                "a base that is fitted to other rows."
+                "passthrough must be True in the fit for confidence_bound; with passthrough=False "
+                "the uncertainty set is about out-of-fold margins, which new rows do not have. Set "
+                "passthrough=True, or give a base that is fitted to other rows."
             )
         self._sketch.check_unseen(RowSketch.of(_numbers_of(X)))
         features, margins = self._inputs(X)

@@ -1014,7 +1014,7 @@ def put(value):
         ({"X": lambda X: X[:0]}, "Partition 3: y must have one entry per row of X, 0; got .*40"),
         ({"X": lambda X: X[:, 0]}, r"Partition 3: X must have two dimensions.*shape \(40,\)"),
         ({"X": lambda X: 3.0}, r"Partition 3: X must have two dimensions.*float of shape \(\)"),
-        ({"X": lambda X: X[:, :0]}, "Partition 3: X must have numbers in at least one column"),
+        ({"X": lambda X: X[:, :0]}, "Partition 3: X must be numbers, in at least one column"),
         ({"y": lambda y: y[1:]}, "Partition 3: y must have one entry per row of X, 40; got .*39"),
         ({"y": lambda y: NAMES[y]}, "Partition 3: the kind of labels .*'numbers'; got 'strings'"),
         ({"y": put(None)}, "Partition 3: y must be a list of labels of one type.*Row 7 has None"),

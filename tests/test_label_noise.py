@@ -360,7 +360,7 @@ def test_a_matrix_is_counted(n_classes):
 def test_a_class_that_no_row_counts_for():
     pytest.importorskip("cleanlab")
     proba, y = drawn(300, 3)
-    with pytest.raises(ValueError, match="confident of some row of every class; of class number 2"):
+    with pytest.raises(ValueError, match="confidently in at least one row; class number 2"):
         estimated_transition(proba, np.minimum(y, 1), classes=[0, 1, 2])
 
 

@@ -268,7 +268,9 @@ def test_a_missing_class_distributions_and_certify_are_refused():
         MGCEClassifier(noise_matrix=T).fit(X, y, base_margin=np.zeros((150, 3)))
     model = MGCEClassifier(lam=1.0, noise_matrix=0.1)
     model.fit(X, symmetric_noise(y, 0.1, random_state=0))
-    with pytest.raises(ValueError, match="confidence_bound must have a fit without noise_matrix"):
+    with pytest.raises(
+        ValueError, match="noise_matrix must be None in the fit for confidence_bound"
+    ):
         model.confidence_bound(X)
 
 

@@ -202,7 +202,7 @@ def test_the_verdict_is_about_the_better_rival(found, monkeypatch):
     right = found.boosting.is_label.argmax(axis=1)
     best = replace(found, recipe=predicting(found.recipe, right), doubts=[])
     assert "(100.0% right, Brier score 0.000) is more accurate than" in verdict(best)
-    assert "has better probabilities, and gives the label of no row less than 5%" in verdict(best)
+    assert "has better probabilities, and gives no label a probability below 5%" in verdict(best)
     worst = replace(
         found, recipe=predicting(found.recipe, (right + 1) % 3), doubts=found.doubts[:1]
     )

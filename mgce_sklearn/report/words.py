@@ -26,7 +26,7 @@ def verdict(found: Findings) -> str:
         return (
             f"On rows held out, {NAMES[recipe.name]} ({_scores(recipe)}) is no more accurate than "
             f"the most frequent class ({found.most_frequent.mean():.1%}), so its doubts about "
-            f"labels mean nothing; {NAMES[rival.name]} has {_scores(rival)}."
+            f"labels are not reliable; {NAMES[rival.name]} has {_scores(rival)}."
         )
     return (
         f"On rows held out, {NAMES[recipe.name]} ({_scores(recipe)}) "
@@ -43,10 +43,11 @@ def _scores(judged: Judged) -> str:
 def _doubtful(found: Findings) -> str:
     n_rows, n_doubtful = len(found.table.labels), len(found.doubts)
     if n_doubtful == 0:
-        return f"gives the label of no row less than {DOUBT:.0%}"
+        return f"gives no label a probability below {DOUBT:.0%}"
     have = "has" if n_doubtful == 1 else "have"
     return (
-        f"{n_doubtful:,} of {n_rows:,} rows {have} a label to which it gives less than {DOUBT:.0%}"
+        f"{n_doubtful:,} of {n_rows:,} rows {have} a label to which it gives a probability below "
+        f"{DOUBT:.0%}"
     )
 
 
