@@ -138,8 +138,8 @@ class MGCEClassifier(
         - "auto" chooses "interior_point" for up to 4,000 coefficients. It also chooses it for more
           coefficients if X has at least as many rows as columns (and, if it is sparse, would take
           at most a gigabyte as a dense array), except for lam >= 1 with 400 coefficients or more
-          at q <= 1/2, where it chooses "lbfgs". Otherwise it chooses "lbfgs" if q <= 1/2 or if there
-          are fewer rows than coefficients, and "sgd" if not.
+          at q <= 1/2, where it chooses "lbfgs". Otherwise it chooses "lbfgs" if q <= 1/2 or if
+          there are fewer rows than coefficients, and "sgd" if not.
     tol : float, default=1e-4
         Relative duality gap at which to stop.
     max_iter : int or None, default=None

@@ -401,7 +401,7 @@ class RuleBoundsMixin(CertifyMixin):
             )
         if self.class_weight is not None or not self._moments.equal_weights:
             raise ValueError(
-                "Rows must have equal weights in the fit for confidence_bound, because they are draws "
-                "from the distribution of new data; this fit had sample or class weights. Fit "
-                "without them."
+                "Rows must have equal weights in the fit for confidence_bound, because they are "
+                "draws from the distribution of new data; this fit had sample or class weights. "
+                "Fit without them."
             )
