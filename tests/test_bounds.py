@@ -798,7 +798,7 @@ def test_what_a_confidence_bound_needs(certified):
     portions = MGCEClassifier().partial_fit(X[:50], y[:50], [0, 1, 2])
     portions.partial_fit(X[50:], y[50:], sample_weight=np.full(50, 2.0))
     for model in (weighted, balanced, portions):
-        with pytest.raises(ValueError, match="rows have equal weights"):
+        with pytest.raises(ValueError, match="Rows must have equal weights in the fit"):
             model.confidence_bound(held_out)
 
 

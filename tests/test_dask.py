@@ -950,7 +950,7 @@ NOT_DASK = r"must be a dask array, a dask dataframe, or a list of delayed partit
         ({"y": da.ones((150, 2, 2))}, ValueError, "y must have one or two .*Array of 3"),
         ({"y": da.from_array(np.array(3.0))}, ValueError, "y must have one or two .*Array of 0"),
         ({"y": da.ones(149, chunks=50)}, ValueError, "y must have one entry per row of X, 150; g"),
-        ({"X": da.full((150, 4), "a", chunks=50)}, ValueError, "Partition 0: X must have numbers"),
+        ({"X": da.full((150, 4), "a", chunks=50)}, ValueError, "Partition 0: X must be numbers"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
