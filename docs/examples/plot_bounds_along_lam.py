@@ -19,7 +19,7 @@ models = [MGCEClassifier(lam=lam).fit(X_train, y_train) for lam in (0.03, 0.1, 0
 display = ErrorBoundDisplay.from_estimator(
     models, X_train, X_test=X_test, y_test=y_test, rules=["deterministic"]
 )
-print(display.frame().round(3))
+print(display.frame().round(3).to_string())
 plt.show()
 
 # %%
