@@ -9,6 +9,7 @@ from base64 import b64decode
 from configparser import ConfigParser
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -27,7 +28,7 @@ from mgce_sklearn.report import measure
 from mgce_sklearn.report.columns import preprocessing
 from mgce_sklearn.report.page import Printed, page
 from mgce_sklearn.report.saved import TRUSTED
-from mgce_sklearn.report.words import verdict
+from mgce_sklearn.report.words import summary, verdict
 
 pd = pytest.importorskip("pandas")
 skops_io = pytest.importorskip("skops.io")
@@ -122,9 +123,9 @@ def test_printed_summary(folder, found):
     printed = read(folder / "stdout")
     assert "table.csv: 233 rows and 3 columns to learn from, target 'species'" in printed
     assert "left out, classes of fewer than 10 rows: thistle (3)" in printed
-    scores = re.findall(r"^(\w+) +(\S+) +(\S+) +(\S+) +\S+$", printed, re.M)
-    assert [(name, float(accuracy), float(brier)) for name, accuracy, brier, _ in scores[-4:]] == [
-        (each.name, round(each.accuracy, 3), round(each.brier, 3)) for each in found.judged
+    scores = re.findall(r"^(\w+) +(\S+%) +(\S+) +(\S+) +\S+$", printed, re.M)
+    assert [(name, accuracy, float(brier)) for name, accuracy, brier, _ in scores] == [
+        (each.name, f"{each.accuracy:.1%}", round(each.brier, 3)) for each in found.judged
     ]
     assert verdict(found) in printed
     assert printed.endswith(f"report: {folder / 'page.html'}\nmodel: {folder / 'model.skops'}\n")
@@ -214,6 +215,20 @@ def test_the_verdict_is_about_the_better_rival(found, monkeypatch):
     assert "has probabilities about as good" in verdict(same)
 
 
+def test_all_places_round_an_accuracy_alike(found, monkeypatch):
+    monkeypatch.setattr(measure.Judged, "accuracy", 0.7675)  # a tie: f"{.7675:.3f}" is 0.767
+    text = summary(found)
+    assert "  76.8%" in text
+    assert "(76.8% right" in text
+    assert "0.767" not in text
+
+
+def test_the_terminal_names_the_most_frequent_class(found):
+    line = next(line for line in summary(found).splitlines() if "most frequent class" in line)
+    share = found.table.labels.value_counts(normalize=True).max()
+    assert re.fullmatch(rf"always the most frequent class +{share:.1%}", line)
+
+
 def test_nothing_of_a_table_runs(folder):
     elements = Elements(read(folder / "page.html"))
     assert {tag for tag, _ in elements.elements}.isdisjoint({"script", "b", "iframe", "object"})
@@ -287,6 +302,27 @@ def test_predictions_are_those_of_the_saved_model(folder, found, capsys):
     np.testing.assert_array_equal(
         model.predict_proba(features), found.recipe.model.predict_proba(features)
     )
+
+
+def test_the_lines_of_the_page_read_a_table_as_the_command_does(tmp_path, small, monkeypatch):
+    """Semicolons, decimal commas, and words that pandas takes for numbers or for nothing."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    size, plan = rng.normal(size=90), rng.choice(["01", "2", "None", "x"], 90)
+    label = np.where((size > 0) ^ (plan == "01"), "yes", "no")
+    frame = pd.DataFrame({"size": size, "plan": plan, "label": label})
+    frame.to_csv("table.csv", sep=";", decimal=",", index=False)
+    words = frame[frame["plan"] != "x"]  # without "x" all words of the column look like numbers
+    words.drop(columns="label").to_csv("new.csv", sep=";", decimal=",", index=False)
+    assert main(["table.csv", "label", "--report", "page.html", "--save", "model.skops"]) == 0
+    assert main(["--predict", "new.csv", "--model", "model.skops"]) == 0
+    lines = re.search("<pre>(import.*?)</pre>", read(tmp_path / "page.html"), re.DOTALL)[1]
+    *before, last = unescape(lines).splitlines()
+    names: dict = {}
+    exec("\n".join(before), names)
+    proba = eval(last.removeprefix("print").strip(), names)[0]
+    written = pd.read_csv("predictions.csv", index_col="row").drop(columns="prediction")
+    np.testing.assert_allclose(proba, written, rtol=1e-12)
 
 
 def test_a_saved_model_asks_for_no_other_trust(folder):

@@ -87,6 +87,19 @@ def load(path: Path) -> Pipeline:
     return model
 
 
+def read_rows(path: str | Path, model: Pipeline) -> pd.DataFrame:
+    """Read a table as a saved model expects it: its columns of numbers as such, others as written.
+
+    Raises
+    ------
+    UserMistake
+        If the table cannot be read.
+    """
+    words, decimal_commas = read_csv(Path(path))
+    # A column of text may have but numbers in these rows: it stays as it is written.
+    return words.assign(**_only(with_numbers(words, decimal_commas), model[0][0].numbers))
+
+
 def predictions(model: Pipeline, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Predict the rows of a table; return a row for each, and the columns that were not used.
 
@@ -97,18 +110,16 @@ def predictions(model: Pipeline, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     import pandas as pd
 
-    words, decimal_commas = read_csv(path)
-    columns: TableColumns = model[0][0]
-    # A column of text may have but numbers in these rows: it stays as it is written.
-    table = words.assign(**_only(with_numbers(words, decimal_commas), columns.numbers))
+    table = read_rows(path, model)
     try:
         labels, proba = model.predict(table), model.predict_proba(table)
     except ValueError as error:
         raise UserMistake(f"'{path}' is not like the table of the fit: {error}") from error
     found = pd.DataFrame(proba, table.index, [f"probability of {name}" for name in model.classes_])
     found.insert(0, "prediction", labels)
+    columns: TableColumns = model[0][0]
     used = {*columns.numbers, *columns.words}
-    return found.rename_axis("row"), [name for name in words if name not in used]
+    return found.rename_axis("row"), [name for name in table if name not in used]
 
 
 def _only(frame: pd.DataFrame, names: list[str]) -> dict[str, Any]:

@@ -62,10 +62,11 @@ def summary(found: Findings) -> str:
         f"{'each row held out once, ' + str(found.n_folds) + ' folds':<32}"
         "accuracy   Brier     ECE  fit, s",
         *(
-            f"{each.name:<32}{each.accuracy:8.3f}{each.brier:8.3f}{each.calibration.error:8.3f}"
+            f"{each.name:<32}{each.accuracy:8.1%}{each.brier:8.3f}{each.calibration.error:8.3f}"
             f"{each.seconds:8.2f}"
             for each in found.judged
         ),
+        f"{'always the most frequent class':<32}{found.most_frequent.mean():8.1%}",
         "",
         *(f"{each.name}, over its uncertainty set: {each.bounds}" for each in found.bounded),
         *(f"note: {remark}" for remark in found.remarks),
