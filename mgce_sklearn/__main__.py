@@ -161,7 +161,7 @@ def _demonstrate(figure_path: Path) -> None:
         print(f"\nfigure: {figure_path}")
 
 
-def _compare(on: sample.Sample) -> list[study.Assessment]:
+def _compare(on: sample.Sample) -> list[study.Choice]:
     """Assess logistic regression at its best, and ours as it comes."""
     return [
         study.logistic_regression(on),

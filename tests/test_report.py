@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 
 from mgce_sklearn import MGCEClassifier, MGCEStackingClassifier
 from mgce_sklearn.__main__ import main
+from mgce_sklearn.assessment import Assessment
 from mgce_sklearn.report import measure
 from mgce_sklearn.report.columns import preprocessing
 from mgce_sklearn.report.page import Printed, page
@@ -125,7 +126,7 @@ def test_printed_summary(folder, found):
     assert "left out, classes of fewer than 10 rows: thistle (3)" in printed
     scores = re.findall(r"^(\w+) +(\S+%) +(\S+) +(\S+) +\S+$", printed, re.M)
     assert [(name, accuracy, float(brier)) for name, accuracy, brier, _ in scores] == [
-        (each.name, f"{each.accuracy:.1%}", round(each.brier, 3)) for each in found.judged
+        (each.name, f"{each.accuracy:.1%}", round(each.brier, 3)) for each in found.assessments
     ]
     assert verdict(found) in printed
     assert printed.endswith(f"report: {folder / 'page.html'}\nmodel: {folder / 'model.skops'}\n")
@@ -194,9 +195,9 @@ def test_what_was_not_done_is_not_said(found):
     assert "Run the command again with --save m.skops" in text
 
 
-def predicting(judged: measure.Judged, classes) -> measure.Judged:
+def predicting(assessment: Assessment, classes) -> Assessment:
     """Return the same model, if it were sure of these classes."""
-    return replace(judged, proba=np.eye(judged.proba.shape[1])[classes])
+    return replace(assessment, proba=np.eye(assessment.proba.shape[1])[classes])
 
 
 def test_the_verdict_is_about_the_better_rival(found, monkeypatch):
@@ -216,7 +217,7 @@ def test_the_verdict_is_about_the_better_rival(found, monkeypatch):
 
 
 def test_all_places_round_an_accuracy_alike(found, monkeypatch):
-    monkeypatch.setattr(measure.Judged, "accuracy", 0.7675)  # a tie: f"{.7675:.3f}" is 0.767
+    monkeypatch.setattr(Assessment, "accuracy", 0.7675)  # a tie: f"{.7675:.3f}" is 0.767
     text = summary(found)
     assert "  76.8%" in text
     assert "(76.8% right" in text

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from mgce_sklearn.assessment import Assessment
 from mgce_sklearn.commands import UserMistake, check_writable
 from mgce_sklearn.demo.sample import Sample
-from mgce_sklearn.demo.study import Assessment, Search
+from mgce_sklearn.demo.study import Search
 
 
 def check_path(path: Path) -> None:

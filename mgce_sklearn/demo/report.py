@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgce_sklearn.assessment import N_BINS
 from mgce_sklearn.bounds import ErrorBounds
 from mgce_sklearn.demo.sample import Sample
-from mgce_sklearn.demo.study import N_BINS, Assessment, Search
+from mgce_sklearn.demo.study import Choice, Search
 
 
 def print_preamble(seconds: float) -> None:
@@ -40,7 +41,7 @@ def print_search(search: Search) -> None:
     print(f"best: q={search.q:g}, lam={search.lam:g}")
 
 
-def print_comparison(assessments: list[Assessment], bounds: list[ErrorBounds]) -> None:
+def print_comparison(assessments: list[Choice], bounds: list[ErrorBounds]) -> None:
     """Print a line for each model, and the certificate and error bounds of the last."""
     names = [f"{a.name}, {a.choice}" for a in assessments]
     width = max(map(len, names))
@@ -53,7 +54,7 @@ def print_comparison(assessments: list[Assessment], bounds: list[ErrorBounds]) -
     _print_certificate(assessments[-1], bounds)
 
 
-def _print_certificate(assessment: Assessment, bounds: list[ErrorBounds]) -> None:
+def _print_certificate(assessment: Choice, bounds: list[ErrorBounds]) -> None:
     """Print the bracket of the optimum, error bounds, and the errors that they are about."""
     fitted = assessment.classifier
     risk, gap = fitted.minimax_risk_, fitted.dual_gap_

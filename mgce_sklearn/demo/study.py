@@ -15,11 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from mgce_sklearn.assessment import Assessment
 from mgce_sklearn.bounds import RULES, ErrorBounds
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.commands import gathered_warnings
 from mgce_sklearn.demo.sample import Sample
-from mgce_sklearn.metrics import Reliability
 from mgce_sklearn.search import MGCEClassifierCV
 
 Array = np.ndarray[Any, Any]
@@ -29,40 +29,19 @@ LAMS = (0.03, 0.1, 0.3, 1.0)
 PATH_LAMS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 N_FOLDS = 3
-N_BINS = 15
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """A fitted model and how it does on held-out rows.
+class Choice(Assessment):
+    """A model and how it does on held-out rows.
 
     Attributes
     ----------
     choice : str
         How its parameters were chosen, "default" or "searched".
-    model : Pipeline
-    seconds : float
-        Of the fit, preprocessing included.
-    accuracy : float
-    brier : float
-        Mean squared distance of the probabilities from the label's indicator, in [0, 2].
-    drawn_error : float
-        Probability that a label drawn from ``predict_proba`` is wrong.
-    calibration : Reliability
     """
 
     choice: str
-    model: Pipeline
-    seconds: float
-    accuracy: float
-    brier: float
-    drawn_error: float
-    calibration: Reliability
-
-    @property
-    def classifier(self) -> Any:
-        """The last step of the pipeline."""
-        return self.model[-1]
 
     @property
     def name(self) -> str:
@@ -72,27 +51,17 @@ class Assessment:
         return f"{type(self.classifier).__name__}({values})"
 
 
-def assess(choice: str, classifier: Any, sample: Sample) -> Assessment:
+def assess(choice: str, classifier: Any, sample: Sample) -> Choice:
     """Fit to the training rows, and measure on the rows held out."""
     model = make_pipeline(clone(sample.preprocessing), classifier)
     start = time.perf_counter()
     model.fit(sample.X_train, sample.y_train)
     seconds = time.perf_counter() - start
-    proba = model.predict_proba(sample.X_test)
     is_label = sample.y_test[:, np.newaxis] == model.classes_
-    correct = is_label[np.arange(len(proba)), proba.argmax(axis=1)]
-    return Assessment(
-        choice=choice,
-        model=model,
-        seconds=seconds,
-        accuracy=float(correct.mean()),
-        brier=float(np.mean(np.sum((proba - is_label) ** 2, axis=1))),
-        drawn_error=float(1.0 - np.mean(np.sum(proba, axis=1, where=is_label))),
-        calibration=Reliability.measure(proba.max(axis=1), correct, n_bins=N_BINS),
-    )
+    return Choice(model, model.predict_proba(sample.X_test), is_label, seconds, choice)
 
 
-def error_bounds(assessment: Assessment, sample: Sample) -> list[ErrorBounds]:
+def error_bounds(assessment: Choice, sample: Sample) -> list[ErrorBounds]:
     """Return the bounds of both rules for the rows learned from."""
     rows = assessment.model[:-1].transform(sample.X_train)
     return [assessment.classifier.error_bounds(rows, rule) for rule in RULES]
@@ -111,7 +80,7 @@ def best(found: GridSearchCV) -> dict[str, float]:
     return {name.removeprefix("model__"): value for name, value in found.best_params_.items()}
 
 
-def logistic_regression(sample: Sample) -> Assessment:
+def logistic_regression(sample: Sample) -> Choice:
     """Assess logistic regression at the C that the same kind of search prefers."""
     model = LogisticRegression(max_iter=2000)
     c = best(search(model, {"C": CS}, sample))["C"]

@@ -19,7 +19,7 @@ def reliability(found: Findings) -> str:
     from mgce_sklearn.plot import ReliabilityDisplay
 
     figure, axes = _axes()
-    ReliabilityDisplay({each.name: each.calibration for each in found.judged}).plot(
+    ReliabilityDisplay({each.name: each.calibration for each in found.assessments}).plot(
         axes, despine=True
     )
     return _source(figure)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -17,10 +16,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
 
 from mgce_sklearn import MGCEStackingClassifier
+from mgce_sklearn.assessment import Assessment
 from mgce_sklearn.bounds import RULES, ErrorBounds
 from mgce_sklearn.classifier import MGCEClassifier
 from mgce_sklearn.commands import gathered_warnings
-from mgce_sklearn.metrics import Reliability
 from mgce_sklearn.report.columns import names_out, preprocessing
 from mgce_sklearn.report.table import Table
 
@@ -31,7 +30,6 @@ Array = np.ndarray[Any, Any]
 Say = Callable[[str], None]
 
 SEED = 0
-N_BINS = 15
 
 # Beyond so many rows there are fewer folds, all with the forest, q and lam that all rows chose, and
 # the folds within a fit have processes of their own.
@@ -47,69 +45,6 @@ BOUND_SECONDS = 30.0
 
 # Differences of fewer standard errors are within chance.
 STANDARD_ERRORS = 2.0
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A model, and how it does on rows that it has not seen.
-
-    Attributes
-    ----------
-    model : Pipeline
-        Fitted to all rows.
-    proba : ndarray of shape (n, K)
-        Of every row, by a model fitted without its fold.
-    is_label : ndarray of shape (n, K)
-        Indicators of the labels given.
-    seconds : float
-        Of the fit to all rows.
-    """
-
-    model: Pipeline
-    proba: Array
-    is_label: Array
-    seconds: float
-
-    @property
-    def name(self) -> str:
-        """Name of the classifier's type."""
-        return type(self.model[-1]).__name__
-
-    @property
-    def right(self) -> Array:
-        """Whether the most probable class is the label, by row."""
-        return self.is_label[np.arange(len(self.proba)), self.proba.argmax(axis=1)]
-
-    @property
-    def squares(self) -> Array:
-        """Squared distance from the label's indicator, by row, in [0, 2]."""
-        return np.sum((self.proba - self.is_label) ** 2, axis=1)
-
-    @property
-    def of_label(self) -> Array:
-        """Probability of the label given, by row."""
-        return np.sum(self.proba, axis=1, where=self.is_label)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of labels that are predicted."""
-        return float(self.right.mean())
-
-    @property
-    def accuracy_interval(self) -> tuple[float, float]:
-        """Wilson's interval of the accuracy, with probability 95%."""
-        found = binomtest(int(self.right.sum()), len(self.right)).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
-
-    @property
-    def brier(self) -> float:
-        """Brier score, the mean of `squares`."""
-        return float(self.squares.mean())
-
-    @property
-    def calibration(self) -> Reliability:
-        """Probability of the predicted class against the share of right predictions."""
-        return Reliability.measure(self.proba.max(axis=1), self.right, n_bins=N_BINS)
 
 
 @dataclass(frozen=True)
@@ -184,7 +119,7 @@ class Findings:
     table : Table
     many : bool
         Whether the rows are so many that less was done with each.
-    recipe, linear, logistic, boosting : Judged
+    recipe, linear, logistic, boosting : Assessment
     bounded : list of Bounded
     coefficients : list of Coefficient
         Those that are not 0, the largest first.
@@ -199,10 +134,10 @@ class Findings:
 
     table: Table
     many: bool
-    recipe: Judged
-    linear: Judged
-    logistic: Judged
-    boosting: Judged
+    recipe: Assessment
+    linear: Assessment
+    logistic: Assessment
+    boosting: Assessment
     bounded: list[Bounded]
     coefficients: list[Coefficient]
     n_coefficients: int
@@ -227,7 +162,7 @@ class Findings:
         return compared(self.recipe.right, self.most_frequent) > 0
 
     @property
-    def judged(self) -> list[Judged]:
+    def assessments(self) -> list[Assessment]:
         """All models, the recipe first."""
         return [self.recipe, self.linear, self.logistic, self.boosting]
 
@@ -240,7 +175,7 @@ def investigate(table: Table, say: Say) -> Findings:
     # One thread for everybody: the times compare, and threads lose much where cores are busy.
     with gathered_warnings() as remarks, threadpool_limits(limits=1):
         recipe, linear, logistic, boosting = (
-            judged(make_pipeline(clone(columns), classifier), table, many, say)
+            assess(make_pipeline(clone(columns), classifier), table, many, say)
             for classifier in (
                 MGCEStackingClassifier(
                     keep_base_margin=True, random_state=SEED, n_jobs=-1 if many else None
@@ -268,7 +203,7 @@ def investigate(table: Table, say: Say) -> Findings:
     )
 
 
-def judged(model: Pipeline, table: Table, many: bool, say: Say) -> Judged:
+def assess(model: Pipeline, table: Table, many: bool, say: Say) -> Assessment:
     """Fit a model to all rows, and to all but each of the folds in turn."""
     n_folds = N_FOLDS_OF_MANY if many else N_FOLDS
     name, X, y = type(model[-1]).__name__, table.features, table.labels.to_numpy()
@@ -283,7 +218,7 @@ def judged(model: Pipeline, table: Table, many: bool, say: Say) -> Judged:
         # Classes have more rows than there are folds: all of them are in the rest.
         fold_model = (settled if many else clone)(model).fit(X.iloc[rest], y[rest])
         proba[held_out] = fold_model.predict_proba(X.iloc[held_out])
-    return Judged(model, proba, y[:, np.newaxis] == model.classes_, seconds)
+    return Assessment(model, proba, y[:, np.newaxis] == model.classes_, seconds)
 
 
 def settled(model: Pipeline) -> Pipeline:
@@ -295,7 +230,7 @@ def settled(model: Pipeline) -> Pipeline:
     return make_pipeline(columns, classifier)
 
 
-def bounds_of(found: Judged, table: Table, say: Say) -> list[Bounded]:
+def bounds_of(found: Assessment, table: Table, say: Say) -> list[Bounded]:
     """Bound the errors of both rules of a model fitted to the table."""
     say(f"{found.name}: error bounds")
     rows, classifier = found.model[:-1].transform(table.features), found.model[-1]
@@ -328,7 +263,7 @@ def coefficients_of(model: Pipeline) -> list[Coefficient]:
     ]
 
 
-def doubts_of(recipe: Judged, boosting: Judged, labels: pd.Series) -> list[Doubt]:
+def doubts_of(recipe: Assessment, boosting: Assessment, labels: pd.Series) -> list[Doubt]:
     """Return the rows whose label is doubtful, the lowest probabilities of it first.
 
     Of equal ones, such as 0, those come first to whose label boosting gives less.

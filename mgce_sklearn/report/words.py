@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mgce_sklearn.report.measure import DOUBT, Findings, Judged, compared
+from mgce_sklearn.assessment import Assessment
+from mgce_sklearn.report.measure import DOUBT, Findings, compared
 
 NAMES = {
     "MGCEStackingClassifier": "the minimax correction of a forest",
@@ -36,8 +37,8 @@ def verdict(found: Findings) -> str:
     )
 
 
-def _scores(judged: Judged) -> str:
-    return f"{judged.accuracy:.1%} right, Brier score {judged.brier:.3f}"
+def _scores(found: Assessment) -> str:
+    return f"{found.accuracy:.1%} right, Brier score {found.brier:.3f}"
 
 
 def _doubtful(found: Findings) -> str:
@@ -64,7 +65,7 @@ def summary(found: Findings) -> str:
         *(
             f"{each.name:<32}{each.accuracy:8.1%}{each.brier:8.3f}{each.calibration.error:8.3f}"
             f"{each.seconds:8.2f}"
-            for each in found.judged
+            for each in found.assessments
         ),
         f"{'always the most frequent class':<32}{found.most_frequent.mean():8.1%}",
         "",
