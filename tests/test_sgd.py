@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 from problems import array_of, columns_of, load, make_objective
 
+from mgce_sklearn import MGCEClassifier, MGCEClassifierCV
 from mgce_sklearn.design import Design
 from mgce_sklearn.solvers import SGD, InteriorPoint, Status, sgd
 from mgce_sklearn.solvers.sgd import ROWS_PER_BATCH, _Batches, _Iteration
@@ -153,3 +154,29 @@ def test_steps_respect_the_largest_curvature_of_the_rows():
     largest = np.linalg.eigvalsh(scaled.T @ scaled / len(X))[-1]
     assert iteration._largest_curvature() == pytest.approx(largest, rel=1e-3)
     assert 0.5 / largest < iteration.unit_step < 1.0 / largest
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_random_state_decides_the_order_of_rows():
+    X, y = load("wine")
+
+    def coefficients(random_state):
+        short = MGCEClassifier(solver="sgd", max_iter=2, random_state=random_state)
+        return short.fit(X, y).coef_
+
+    np.testing.assert_array_equal(coefficients(1), coefficients(1))
+    assert not np.array_equal(coefficients(1), coefficients(2))
+    drawn = np.random.RandomState(1)
+    assert not np.array_equal(coefficients(drawn), coefficients(drawn))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_random_state_decides_the_order_of_rows_in_folds():
+    def risks(random_state):
+        search = MGCEClassifierCV(
+            [0.7], [0.1], cv=2, solver="sgd", max_iter=2, certify_scores=True, refit=False,
+            random_state=random_state,
+        )  # fmt: skip
+        return search.fit(*load("wine")).cv_results_["mean_minimax_risk"]
+
+    assert risks(1) == risks(1) and risks(1) != risks(2)
