@@ -37,6 +37,8 @@ nitpicky = True
 
 # Pages
 
+# Names of classes are too long for the contents beside a page.
+toc_object_entries_show_parents = "hide"
 html_theme = "pydata_sphinx_theme"
 html_title = "mgce_sklearn"
 html_show_sourcelink = False
