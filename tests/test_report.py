@@ -481,3 +481,11 @@ def test_compared_is_zero_within_chance():
     assert measure.compared(values, random.permutation(values)) == 0
     assert measure.compared(values + 0.1, values) == 1
     assert measure.compared(values, values + 0.01 * random.random(1000)) == -1
+
+
+def test_the_interval_of_an_accuracy_is_wilson_s(found):
+    recipe, z = found.recipe, 1.959964
+    n, p = len(recipe.right), recipe.accuracy
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert recipe.accuracy_interval == pytest.approx((middle - half, middle + half), abs=1e-6)
